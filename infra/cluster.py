@@ -1,0 +1,104 @@
+"""The Dask cluster of a run: started when the first stage needs it, gone with the run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+from typing import Any
+
+from infra.cluster_spec import ClusterSection
+from infra.errors import TransientError, UsageError
+from infra.settings import settings
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Cluster:
+    """A lazy handle: a run whose stages are all cached never starts a worker."""
+
+    def __init__(self, section: ClusterSection) -> None:
+        self.section = section
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._cluster: Any = None
+
+    @property
+    def client(self) -> Any:
+        """A `distributed.Client`; the same one for every stage of the run."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return max(1, sum(worker["nthreads"] for worker in workers))
+
+    def offers(self, resource: str) -> bool:
+        """Whether some worker declares the resource, such as `GPU`."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return any(worker["resources"].get(resource, 0) > 0 for worker in workers)
+
+    def _connect(self) -> Any:
+        import dask
+        from distributed import Client, LocalCluster
+
+        dask.config.set(
+            {
+                "distributed.scheduler.no-workers-timeout": f"{settings().worker_timeout}s",
+                "distributed.admin.tick.limit": "60s",
+                "distributed.comm.timeouts.connect": "30s",
+            }
+        )
+        section = self.section
+        if section.kind == "address":
+            try:
+                client = Client(section.address, timeout=f"{settings().worker_timeout}s")
+                client.wait_for_workers(1, timeout=settings().worker_timeout)
+            except (OSError, TimeoutError) as error:
+                raise TransientError(f"no Dask scheduler with workers at {section.address}: {error}") from error
+            return client
+        gpus = _gpus()
+        workers = section.workers or max(cores(), gpus)
+        if gpus > workers:
+            raise UsageError(f"run.cluster.workers is {workers}, but there are {gpus} GPUs: one worker each")
+        self._cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=section.threads,
+            processes=True,
+            memory_limit=section.memory_limit,
+            dashboard_address=None,
+            resources={"GPU": 1} if gpus else None,
+            preload="infra.lifeline_preload",
+            silence_logs=30,
+        )
+        return Client(self._cluster)
+
+    def close(self) -> None:
+        """Stop what this handle started; an existing scheduler goes on."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            if self._cluster is not None:
+                self._cluster.close()
+            self._client = self._cluster = None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,0 +1,46 @@
+"""Settings of a machine, from environment variables `STILLROOM_*` or a `.env` file.
+
+What belongs to a run stands in its spec; what belongs to the machine stands here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One field a variable: `STILLROOM_HOME` sets `home`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="STILLROOM_", env_file=".env", extra="ignore")
+
+    home: Path = Field(Path.home() / ".stillroom", description="where Prefect's and MLflow's databases live")
+    mlflow_uri: str | None = Field(None, description="tracking server; default a SQLite file under home")
+    worker_timeout: float = Field(60.0, gt=0, description="seconds to wait for a Dask worker that fits")
+    poll: float = Field(5.0, gt=0, description="seconds between looks for a request to stop")
+    api_timeout: float = Field(120.0, gt=0, description="seconds to wait for our own Prefect API to answer")
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking URI; never a `file:` store."""
+        return self.mlflow_uri or f"sqlite:///{self.home.resolve() / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> Path:
+        """Where MLflow's artifacts go when the tracking store is our own SQLite file."""
+        return self.home.resolve() / "mlartifacts"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
+
+
+def reload_settings() -> Settings:
+    """Read the environment again (the demo sets its own home)."""
+    settings.cache_clear()
+    return settings()

@@ -1,0 +1,108 @@
+"""`corpus:` and `ingest:`: which images, which labels, which splits, how they are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.spec.base import Section
+
+Task = Literal["single", "ordinal", "multilabel"]
+Adapter = Literal["eyepacs", "hyper-kvasir", "table", "phantom-fundus", "phantom-endoscopy"]
+
+
+class TableSection(Section):
+    """`corpus.table`: a CSV beside a folder of images."""
+
+    csv: str = Field(description="CSV file, relative to corpus.root")
+    images: str = Field(".", description="folder of the images, relative to corpus.root; searched below")
+    image: str = Field(description="column with the image's name, with or without extension or folder")
+    label: str = Field(description="column with the label")
+    patient: str | None = Field(None, description="column with the patient")
+    patient_pattern: str | None = Field(
+        None, description="regular expression on the image's name whose first group is the patient"
+    )
+    split: str | None = Field(None, description="column with the split (train, val or test)")
+    split_lists: dict[str, str] = Field(
+        default_factory=dict, description="split to a text file with one image name a line"
+    )
+    unlabelled: list[str] = Field(
+        default_factory=list, description="label values that mean unlabelled; blank always does"
+    )
+    delimiter: str | None = Field(None, description="field separator; found by looking when not given")
+    label_separator: str = Field("|", description="between the labels of one image (multilabel)")
+    negative: str | None = Field(None, description="label value that means none of the classes (multilabel)")
+
+
+class SplitSection(Section):
+    """`corpus.split`: official splits where there are any, else ours by patient."""
+
+    official: str | None = Field(
+        None, description="official split file relative to corpus.root (hyper-kvasir: 2_fold_split.csv)"
+    )
+    test_fold: int = Field(1, ge=0, description="fold of the official file that is the test split")
+    val: float = Field(0.15, ge=0, lt=1, description="share of labelled patients for validation")
+    test: float = Field(0.2, ge=0, lt=1, description="share of labelled patients for test")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _something_left(self) -> SplitSection:
+        if self.val + self.test >= 1:
+            raise ValueError("val and test together leave nothing for train")
+        return self
+
+
+class PhantomSection(Section):
+    """`corpus.phantom`: what to draw into corpus.root when it is not there yet."""
+
+    size: int = Field(96, ge=64, le=2000, description="side of the images in pixels")
+    seed: int = 0
+    labelled: int = Field(300, ge=10)
+    unlabelled: int = Field(1500, ge=0)
+    val: int = Field(200, ge=0, description="phantom-fundus: Public images of the test folder")
+    test: int = Field(500, ge=0, description="phantom-fundus: Private images of the test folder")
+
+
+class CorpusSection(Section):
+    """`corpus:`"""
+
+    adapter: Adapter
+    root: Path = Field(description="folder with the corpus as downloaded; never hashed")
+    name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]*$", description="default: the adapter's name")
+    private: bool = Field(False, description="keys and patients become keyed hashes, no file name is kept")
+    task: Task | None = Field(None, description="default: the adapter's")
+    classes: list[str] | None = Field(None, description="class names in order; default: the adapter's")
+    table: TableSection | None = None
+    split: SplitSection = SplitSection()  # type: ignore[call-arg]
+    phantom: PhantomSection | None = None
+
+    @property
+    def title(self) -> str:
+        """The corpus's name in the store."""
+        return self.name or self.adapter
+
+    @model_validator(mode="after")
+    def _belongs(self) -> CorpusSection:
+        if (self.adapter == "table") != (self.table is not None):
+            raise ValueError("corpus.table is needed with adapter: table, and only there")
+        if self.phantom is not None and not self.adapter.startswith("phantom-"):
+            raise ValueError("corpus.phantom is only for the phantom adapters")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"root"})
+
+
+class IngestSection(Section):
+    """`ingest:`"""
+
+    size: int | None = Field(
+        None, ge=16, le=8192, description="shorter side in pixels, never enlarged; default by purpose"
+    )
+    encode: Literal["jpeg", "png"] = "jpeg"
+    quality: int = Field(92, ge=1, le=100, description="JPEG quality")
+    shard_size: int = Field(256, ge=1, description="images a shard")
+    max_bad_share: float = Field(0.05, ge=0, le=1, description="failure budget: share of the images ...")
+    max_bad: int = Field(20, ge=0, description="... that is not spent before this many have failed")
