@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from infra.digest import canonical_json, sha256_bytes
 from infra.errors import CorruptError
@@ -24,6 +25,7 @@ class UnitRecord:
     key: str
     outputs: tuple[Output, ...]
     quarantine: tuple[Quarantined, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -32,6 +34,7 @@ class UnitRecord:
                 "key": self.key,
                 "outputs": [o.model_dump(mode="json") for o in self.outputs],
                 "quarantine": [q.model_dump(mode="json") for q in self.quarantine],
+                "facts": self.facts,
             }
         )
 
@@ -43,6 +46,7 @@ class UnitRecord:
             raw["key"],
             tuple(Output.model_validate(o) for o in raw["outputs"]),
             tuple(Quarantined.model_validate(q) for q in raw["quarantine"]),
+            raw["facts"],
         )
 
 
@@ -125,4 +129,4 @@ class StageCache:
         sha = sha256_bytes(data)
         final = name.replace("{sha8}", sha[:8]).replace("{sha}", sha)
         self.store.put(final, data)
-        return Output(name=final, id=id or sha, bytes=len(data), sha256=sha, **rest)  # type: ignore[arg-type]
+        return Output(name=final, id=id or sha, bytes=len(data), sha256=sha, **rest)

@@ -7,6 +7,7 @@ called poison.
 
 from __future__ import annotations
 
+import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from infra.cluster import Cluster
 from infra.errors import CancelledError, is_transient
+from infra.settings import settings
 
 
 @dataclass(frozen=True)
@@ -50,59 +52,85 @@ def fan_out(
         window: jobs in flight; default slots times `cluster.section.window`.
         attempts: tries of a job after transient errors.
         resources: Dask resources a job needs, such as `{"GPU": 1}`.
-        stop: asked between results; CancelledError when it says yes.
+        stop: asked between results and every `STILLROOM_POLL` seconds; CancelledError when it says yes.
     """
-    from distributed import as_completed
-    from distributed.scheduler import KilledWorker
-
-    client = cluster.client
+    flight = _Flight(cluster, function, resources)
     limit = window or cluster.slots * cluster.section.window
-    todo: Iterator[Job] = iter(jobs)
+    todo = iter(jobs)
     again: deque[tuple[Job, int]] = deque()
     suspects: deque[tuple[Job, int]] = deque()
-    flying: dict[Any, tuple[Job, int]] = {}
-    completed = as_completed(raise_errors=False)
-
-    def launch(job: Job, tries: int) -> None:
-        future = client.submit(function, *job.args, pure=False, retries=0, resources=resources)
-        flying[future] = (job, tries)
-        completed.add(future)
 
     def refill() -> None:
-        while len(flying) < limit:
+        while len(flight) < limit:
             if again:
-                launch(*again.popleft())
-                continue
-            job = next(todo, None)
-            if job is None:
+                flight.launch(*again.popleft())
+            elif (job := next(todo, None)) is not None:
+                flight.launch(job, 1)
+            else:
                 break
-            launch(job, 1)
-        if not flying and suspects:
-            launch(*suspects.popleft())
+        if not len(flight) and suspects:
+            flight.launch(*suspects.popleft())
 
     try:
         refill()
-        while flying:
-            future = next(completed)
+        while len(flight):
+            landed = flight.land(settings().poll)
             if stop is not None and stop():
                 raise CancelledError("stopped on request")
-            job, tries = flying.pop(future)
-            error = future.exception() if future.status != "finished" else None
-            if error is None:
-                outcome = Outcome(job, value=future.result(), attempts=tries)
-            elif isinstance(error, KilledWorker) and tries < 2:
-                suspects.append((job, tries + 1))
-                outcome = None
-            elif is_transient(error) and tries < attempts:
-                again.append((job, tries + 1))
-                outcome = None
+            if landed is None:
+                continue
+            outcome = landed
+            if outcome.error is not None and _killed(outcome.error) and outcome.attempts < 2:
+                suspects.append((outcome.job, outcome.attempts + 1))
+                refill()
+            elif outcome.error is not None and is_transient(outcome.error) and outcome.attempts < attempts:
+                again.append((outcome.job, outcome.attempts + 1))
+                refill()
             else:
-                outcome = Outcome(job, error=error, attempts=tries)
-            future.release()
-            del future
-            refill()
-            if outcome is not None:
+                refill()
                 yield outcome
     finally:
-        for future in flying:
+        flight.cancel()
+
+
+class _Flight:
+    """Futures that are under way, and a queue of those that have ended."""
+
+    def __init__(self, cluster: Cluster, function: Callable[..., Any], resources: dict[str, float] | None) -> None:
+        self.client, self.function, self.resources = cluster.client, function, resources
+        self._futures: dict[str, tuple[Any, Job, int]] = {}
+        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def launch(self, job: Job, tries: int) -> None:
+        future = self.client.submit(self.function, *job.args, pure=False, resources=self.resources)
+        self._futures[future.key] = (future, job, tries)
+        future.add_done_callback(lambda done: self._ended.put(done.key))
+
+    def land(self, timeout: float) -> Outcome | None:
+        """The next outcome, or None when nothing ended in time."""
+        try:
+            key = self._ended.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        future, job, tries = self._futures.pop(key)
+        try:
+            if future.status == "finished":
+                return Outcome(job, value=future.result(), attempts=tries)
+            error = future.exception() if future.status == "error" else ConnectionError(f"task {future.status}")
+            return Outcome(job, error=error, attempts=tries)
+        finally:
+            future.release()
+
+    def cancel(self) -> None:
+        for future, _, _ in self._futures.values():
             future.cancel()
+        self._futures.clear()
+
+
+def _killed(error: BaseException) -> bool:
+    from distributed.scheduler import KilledWorker
+
+    return isinstance(error, KilledWorker)

@@ -29,7 +29,7 @@ def ensure_torchvision() -> tuple[str, ...]:
     on every call after the first. Raises whatever `import torchvision` raises for any other reason.
     """
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except ModuleNotFoundError as error:
         if error.name != "torchvision":
             raise

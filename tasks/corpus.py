@@ -128,5 +128,7 @@ def read_image(store: Store, shard: Shard, row: int) -> bytes:
     """The encoded bytes of one image, crc checked; CorruptError names shard and key."""
     data = store.read(shard.output.name, int(shard.offsets[row]), int(shard.lengths[row]))
     if zlib.crc32(data) != int(shard.crcs[row]):
-        raise CorruptError(f"{shard.output.name}: bytes of {shard.keys[row]} are not those ingested; run repair")
+        raise CorruptError(
+            f"{shard.output.name}: bytes of {shard.keys[row]} are not those ingested; run repair"
+        )
     return data

@@ -75,7 +75,7 @@ class CorpusSection(Section):
     task: Task | None = Field(None, description="default: the adapter's")
     classes: list[str] | None = Field(None, description="class names in order; default: the adapter's")
     table: TableSection | None = None
-    split: SplitSection = SplitSection()  # type: ignore[call-arg]
+    split: SplitSection = SplitSection()
     phantom: PhantomSection | None = None
 
     @property

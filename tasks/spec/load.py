@@ -36,9 +36,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     return parse_spec(text, where=str(path), overrides=overrides, base=path.resolve().parent)
 
 
-def parse_spec(
-    text: str, *, where: str = "spec", overrides: Sequence[str] = (), base: Path | None = None
-) -> Spec:
+def parse_spec(text: str, *, where: str = "spec", overrides: Sequence[str] = (), base: Path | None = None) -> Spec:
     """Like `load_spec`, from text."""
     try:
         raw = yaml.safe_load(text)

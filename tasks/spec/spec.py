@@ -22,7 +22,7 @@ from tasks.spec.learn import (
 class RunSection(Section):
     """`run:` how and where; never hashed, so changing it recomputes nothing."""
 
-    cluster: ClusterSection = ClusterSection()  # type: ignore[call-arg]
+    cluster: ClusterSection = ClusterSection()
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where a worker offers one")
     label_batch: int = Field(32, ge=1, description="images a forward pass of a teacher")
     train_threads: int | None = Field(None, ge=1, description="CPU threads of one training; default: a fair share")
@@ -38,14 +38,14 @@ class Spec(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and the model")
     store: str = Field(description="folder of the store")
     corpus: CorpusSection
-    ingest: IngestSection = IngestSection()  # type: ignore[call-arg]
-    views: ViewsSection = ViewsSection()  # type: ignore[call-arg]
+    ingest: IngestSection = IngestSection()
+    views: ViewsSection = ViewsSection()
     teachers: list[TeacherSection] = Field(min_length=1)
-    select: SelectSection = SelectSection()  # type: ignore[call-arg]
+    select: SelectSection = SelectSection()
     student: StudentSection
-    evaluate: EvaluateSection = EvaluateSection()  # type: ignore[call-arg]
-    register_: RegisterSection = Field(RegisterSection(), alias="register")  # type: ignore[call-arg]
-    run: RunSection = RunSection()  # type: ignore[call-arg]
+    evaluate: EvaluateSection = EvaluateSection()
+    register_: RegisterSection = Field(RegisterSection(), alias="register")
+    run: RunSection = RunSection()
 
     @model_validator(mode="after")
     def _teachers_differ(self) -> Spec:

@@ -1,0 +1,35 @@
+# On a machine with Python >= 3.11, git and make alone: `make demo` or `make test`, nothing before them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check bench up clean
+
+demo: $(READY)
+	$(BIN)/stillroom demo --out demo-out
+
+test: $(READY)
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	@for name in $$(ls tests/bench | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do $(BIN)/python -m tests.bench.$$name --quick || exit 1; done
+
+up: $(READY)
+	STILLROOM_HOME=$${STILLROOM_HOME:-demo-out/home} $(BIN)/stillroom up
+
+clean:
+	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache
+
+# The stamp is touched last: a cut installation is done again.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite,test,dev]'
+	touch $(READY)

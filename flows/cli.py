@@ -1,0 +1,170 @@
+"""The command `stillroom`. Exit codes: 0 done, 1 failed or defects found, 2 wrong usage or spec."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infra.errors import StillroomError, UsageError
+
+DONE, FAILED, WRONG = 0, 1, 2
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+
+
+class _Commands(click.Group):
+    """Commands in the order in which a newcomer meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stillroom")
+def cli() -> None:
+    """Distil medical-image corpora and heavy teachers into small students that a clinic can run."""
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), help="Where to write the spec (default: ./NAME.yaml).")
+@_json
+def init(folder: Path, to: Path | None, as_json: bool) -> None:
+    """Look at FOLDER and write a commented spec for it."""
+    from tasks.first_hour.init import write_spec
+
+    found = write_spec(folder, to)
+    _emit(found, as_json, lambda: click.echo(found["text"]))
+
+
+@cli.command()
+@_json
+def corpora(as_json: bool) -> None:
+    """What each adapter expects on disk."""
+    from tasks.corpora import descriptions
+
+    known = descriptions()
+    _emit(known, as_json, lambda: click.echo("\n\n".join(f"{name}\n{text}" for name, text in known.items())))
+
+
+def _spec_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option("--set", "overrides", multiple=True, metavar="A.B=V", help="Override a key of the spec.")(
+        command
+    )
+    command = _json(command)
+    return click.argument("spec", type=click.Path(path_type=Path))(command)
+
+
+@cli.command()
+@_spec_options
+def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say what a run would do, cost and find; writes nothing."""
+    from tasks.first_hour.plan import plan_run, render_plan
+
+    from tasks.spec import load_spec
+
+    found = plan_run(load_spec(spec, overrides))
+    _emit(found, as_json, lambda: click.echo(render_plan(found)))
+
+
+def _flow_command(name: str, text: str) -> None:
+    @cli.command(name=name, help=text, short_help=text)
+    @_spec_options
+    @click.option("--verify", is_flag=True, help="Re-hash what is cached instead of trusting its size.")
+    @click.option("--retry-quarantined", is_flag=True, help="Try again what an earlier run kept out.")
+    def command(spec: Path, overrides: tuple[str, ...], as_json: bool, verify: bool, retry_quarantined: bool) -> None:
+        extra = [f"run.verify={verify}"] * verify + ["run.retry_quarantined=true"] * retry_quarantined
+        from flows.running import run_flow, show_outcome
+
+        found = run_flow(name, spec, [*overrides, *extra])
+        _emit(found, as_json, lambda: show_outcome(found))
+
+
+_flow_command("retrain", "Run the whole line: ingest, label, distil, evaluate, register; cached.")
+_flow_command("ingest", "Raw files to checked shards and a catalog.")
+_flow_command("label", "Run the line up to the teachers' soft labels.")
+_flow_command("distill", "Run the line up to the trained students.")
+_flow_command("evaluate", "Run the line up to the report.")
+_flow_command("register", "Run the line up to the registry (the same as retrain).")
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True)
+@_json
+def demo(out: Path, as_json: bool) -> None:
+    """The whole line on the built-in phantom corpora."""
+    from flows.demo import run_demo, show_demo
+
+    found = run_demo(out)
+    _emit(found, as_json, lambda: show_demo(found))
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--prefect-port", default=4200, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True)
+def up(host: str, prefect_port: int, mlflow_port: int) -> None:
+    """Serve Prefect's and MLflow's pages until interrupted."""
+    from infra.services import serve
+
+    serve(host, prefect_port, mlflow_port, click.echo)
+
+
+@cli.command()
+def down() -> None:
+    """Stop what `stillroom up` serves."""
+    from infra.services import stop
+
+    click.echo(stop())
+
+
+@cli.command()
+@_json
+def status(as_json: bool) -> None:
+    """Recent runs; those whose process is gone are marked Crashed first."""
+    from flows.running import recent_runs
+
+    found = recent_runs()
+    _emit(
+        found,
+        as_json,
+        lambda: click.echo("\n".join(f"{r['state']:<12} {r['flow']:<10} {r['name']}" for r in found["runs"])),
+    )
+
+
+def _emit(found: Any, as_json: bool, show: Callable[[], Any]) -> None:
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False))
+    else:
+        show()
+
+
+def main() -> None:
+    """Entry point: errors become one line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+        code = DONE
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = WRONG
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; what was made stays in the store", err=True)
+        code = FAILED
+    except UsageError as error:
+        click.echo(f"error: {error}", err=True)
+        code = WRONG
+    except StillroomError as error:
+        click.echo(f"error: {error}", err=True)
+        code = FAILED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Flow `label`: the line up to the teachers' soft labels.
+
+Cache policy: stages that the store holds are `Cached`. Environment: `STILLROOM_*` (see README).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.line import run_line
+
+
+@flow(name="label", flow_run_name="label {spec}", persist_result=False)
+def label(spec: str, overrides: list[str] | None = None) -> Any:
+    """The line up to the teachers' soft labels.
+
+    Args:
+        spec: path of the spec file.
+        overrides: `a.b=value` each.
+    """
+    return run_line(spec, overrides, "label")

@@ -1,0 +1,205 @@
+"""The line: which stage waits for which. Every flow runs it up to its own stage; what is cached is skipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled
+from prefect.utilities.annotations import quote
+
+from infra.cluster import Cluster
+from infra.errors import CancelledError
+from infra.runs import StopWatch
+from infra.store import open_store
+from tasks.spec import Spec, load_spec
+from tasks.stages import (
+    distill_task,
+    evaluate_task,
+    ingest_task,
+    label_task,
+    register_task,
+    select_task,
+    show_report,
+    teach_task,
+)
+from tasks.staging import Line, Listener, Ref
+
+STAGES = ("ingest", "label", "distill", "evaluate", "register")
+TAUGHT, LABELS_ONLY = "taught", "labels_only"
+
+
+@dataclass
+class Outcome:
+    """What a run made; `to_json` is what `--json` prints."""
+
+    spec: Spec
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    flow_run: str | None = None
+    report: str | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether every stage was found."""
+        return all(stage["state"] == "Cached" for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {
+            "name": self.spec.name,
+            "store": self.spec.store,
+            "corpus": self.spec.corpus.title,
+            "cached": self.cached,
+            "stages": self.stages,
+            "results": self.facts,
+            "report": self.report,
+            "flow_run": self.flow_run,
+        }
+
+
+# The command line shows progress; a flow that a schedule starts has nobody to show it to.
+_listener: Listener = Listener()
+_last: Outcome | None = None
+
+
+def listen(listener: Listener) -> None:
+    """Who hears of progress in this process."""
+    global _listener
+    _listener = listener
+
+
+def last_outcome() -> Outcome:
+    """The outcome of the flow that ended last in this process."""
+    if _last is None:
+        raise RuntimeError("no flow has ended in this process")
+    return _last
+
+
+def run_line(spec_path: str, overrides: list[str] | None, upto: str) -> dict[str, Any] | State[Any]:
+    """Run the stages up to `upto` inside a flow; the JSON of the outcome, or Cancelled when asked to stop."""
+    global _last
+    spec = load_spec(spec_path, overrides or [])
+    context = FlowRunContext.get()
+    run_id = context.flow_run.id if context and context.flow_run else None
+    outcome = Outcome(spec, flow_run=str(run_id) if run_id else None)
+    try:
+        with StopWatch(run_id) as watch, Cluster(spec.run.cluster) as cluster:
+            line = Line(spec, open_store(spec.store), cluster, _listener, watch.requested)
+            _stages(line, upto, outcome)
+    except CancelledError:
+        return Cancelled(message="stopped on request; what was made stays in the store")
+    _last = outcome
+    return outcome.to_json()
+
+
+def _stages(line: Line, upto: str, outcome: Outcome) -> None:
+    spec = line.spec
+    until = STAGES.index(upto)
+    runs = _Runs(line, outcome)
+    corpus = runs.start("ingest", ingest_task, title=spec.corpus.title)
+    if until < 1:
+        return runs.finish()
+    trained = {
+        t.name: runs.start(f"teach {t.name}", teach_task, corpus=corpus, teacher=t.name)
+        for t in spec.teachers
+        if t.train
+    }
+    labels = [
+        runs.start(f"label {t.name}", label_task, corpus=corpus, teacher=t.name, trained=trained.get(t.name))
+        for t in spec.teachers
+    ]
+    if until < 2:
+        return runs.finish()
+    select = runs.start("select", select_task, corpus=corpus, labels=labels)
+    arms = [TAUGHT, LABELS_ONLY] if spec.evaluate.compare else [TAUGHT]
+    students = [
+        runs.start(
+            f"distill {arm} seed {seed}",
+            distill_task,
+            corpus=corpus,
+            labels=labels,
+            select=select,
+            arm=arm,
+            seed=seed,
+        )
+        for arm in arms
+        for seed in spec.student.seeds
+    ]
+    if until < 3:
+        return runs.finish()
+    models = [*students, *trained.values()]
+    report = runs.start("evaluate", evaluate_task, corpus=corpus, models=models)
+    if until >= 4:
+        runs.start(
+            "register",
+            register_task,
+            name=spec.register_.name or spec.name,
+            corpus=corpus,
+            report=report,
+            models=models,
+            labels=labels,
+        )
+    runs.finish()
+    made = line.manifest(report.result())
+    page = made.output(kind="report")
+    outcome.report = str(line.store.local_path(page.name))
+    show_report(spec.name, _with_places(line, made.facts, page.name, outcome))
+    return None
+
+
+class _Runs:
+    """Submits stages and gathers how they ended."""
+
+    def __init__(self, line: Line, outcome: Outcome) -> None:
+        self.line, self.outcome = line, outcome
+        self._futures: list[tuple[str, PrefectFuture[Any]]] = []
+
+    def start(self, name: str, stage: Any, /, **arguments: Any) -> PrefectFuture[Ref]:
+        task = stage.with_options(retries=self.line.spec.run.retries)
+        # quote: Prefect must not walk through the line in search of futures.
+        future = task.submit(quote(self.line), **arguments)
+        self._futures.append((name, future))
+        return future
+
+    def finish(self) -> None:
+        """Wait for all; raise the error of the first stage that failed by itself."""
+        for _, future in self._futures:
+            future.wait()
+        for title, future in self._futures:
+            state = future.state
+            if state.is_failed() or state.is_crashed() or state.is_cancelled():
+                error = state.result(raise_on_failure=False)
+                raise error if isinstance(error, BaseException) else RuntimeError(f"{title}: {state}")
+        for title, future in self._futures:
+            ref: Ref = future.result()
+            facts = self.line.manifest(ref).facts
+            self.outcome.facts[title] = facts
+            self.outcome.stages.append(
+                {
+                    "stage": title,
+                    "state": future.state.name,
+                    "message": future.state.message,
+                    "manifest": ref.key,
+                    "digest": ref.digest,
+                }
+            )
+
+
+def _with_places(line: Line, facts: dict[str, Any], page: str, outcome: Outcome) -> str:
+    text = line.store.get(page).decode()
+    place = line.store.local_path(page)
+    lines = [text.rstrip(), "", "## Where to look", "", f"- report and plots: `{Path(place).parent}`"]
+    version = outcome.facts.get("register")
+    if version:
+        from infra.settings import settings
+
+        lines.append(
+            f"- MLflow: model `{version['name']}` version {version['version']}, run `{version['run_id']}`, "
+            f"tracking `{settings().tracking_uri}`"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,60 @@
+"""No process of ours outlives its parent (Linux).
+
+Each process asks the kernel for SIGKILL when its parent dies. Programs of others start through
+`python -m infra.lifeline MODULE ARGS`, from the main thread: the kernel sends the signal when the
+thread that started the child ends, not the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+_PR_SET_PDEATHSIG = 1
+_PARENT = "STILLROOM_LIFELINE_PARENT"
+
+
+def tie_to_parent(parent: int | None = None) -> None:
+    """Die with the process that started this one; nothing happens where the kernel is not Linux.
+
+    Args:
+        parent: pid of the process that started this one, as that process knew it. Without it a parent that
+            died before this call goes unnoticed.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = parent or os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_tied(module: str, args: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start `python -m module args` so that it dies with this process; its output goes nowhere."""
+    command = [sys.executable, "-m", "infra.lifeline", module, *args]
+    return subprocess.Popen(
+        command,
+        env={**(os.environ if env is None else env), _PARENT: str(os.getpid())},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def main() -> None:
+    """Tie this process to its parent, then become `python -m MODULE ARGS`."""
+    tie_to_parent(int(os.environ.pop(_PARENT, "0")) or None)
+    module = sys.argv[1]
+    sys.argv = sys.argv[1:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

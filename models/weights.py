@@ -1,0 +1,90 @@
+"""Reading weight files: nothing in them is ever executed, and only the head may differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a weight file, on the CPU.
+
+    Args:
+        path: `.safetensors`, or `.pth` and `.pt` as torch.save writes them, bare or under `state_dict`; the
+            prefix `module.` of data-parallel training is dropped.
+
+    Raises:
+        ValueError: another suffix, an unreadable file, or one that holds something else than tensors by name.
+        FileNotFoundError: there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file {path}")
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: weights are read from {', '.join(SUFFIXES)} files")
+    try:
+        raw: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    except Exception as error:
+        # Both readers raise their own private kinds; whichever it was, the file is not what it should be.
+        raise ValueError(f"{path}: cannot read the weights: {error}") from error
+    if isinstance(raw, Mapping):
+        raw = next((raw[name] for name in _WRAPPERS if isinstance(raw.get(name), Mapping)), raw)
+    if (
+        not isinstance(raw, Mapping)
+        or not raw
+        or not all(isinstance(value, Tensor) for value in raw.values())
+    ):
+        raise ValueError(f"{path}: holds no state dict (tensors by parameter name)")
+    state = dict(raw)
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], *, head: tuple[str, ...], where: str) -> bool:
+    """Load a state dict into a module; a head of another class count keeps the module's fresh one.
+
+    Args:
+        head: names of the module's classifier layers, such as `("classifier",)`.
+        where: what the weights are called in errors.
+
+    Returns:
+        Whether the head was left fresh.
+
+    Raises:
+        ValueError: any other missing, unexpected or differently shaped parameter; the first ones are named.
+    """
+    own = module.state_dict()
+    ours = {name for name in own if name.startswith(tuple(f"{layer}." for layer in head))}
+    fresh = any(name in state and state[name].shape != own[name].shape for name in ours)
+    taken = {name: tensor for name, tensor in state.items() if not (fresh and name in ours)}
+    missing = [name for name in own if name not in taken and not (fresh and name in ours)]
+    unexpected = [name for name in taken if name not in own]
+    shaped = [
+        f"{name} {list(taken[name].shape)} for {list(own[name].shape)}"
+        for name in own
+        if name in taken and taken[name].shape != own[name].shape
+    ]
+    wrong = [("missing", missing), ("unexpected", unexpected), ("of another shape", shaped)]
+    if missing or unexpected or shaped:
+        parts = [f"{len(names)} {kind} ({', '.join(names[:3])})" for kind, names in wrong if names]
+        raise ValueError(f"{where} does not fit the model: {'; '.join(parts)}")
+    module.load_state_dict(taken, strict=not fresh)
+    return fresh
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    state: dict[str, Tensor] = load_file(path)
+    return state
+
+
+def _read_pickle(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,33 @@
+"""Adapters: one layout on disk each, found by the name that `corpus.adapter` gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.corpora.base import Adapter, Row, Scan
+from tasks.corpora.eyepacs import EyePacs
+from tasks.corpora.hyper_kvasir import HyperKvasir
+from tasks.corpora.phantoms import PhantomEndoscopy, PhantomFundus
+from tasks.corpora.table import TableCorpus
+
+# The order in which `guess` asks: phantoms know their own mark, a table fits almost anything.
+ADAPTERS: dict[str, Adapter] = {
+    adapter.name: adapter for adapter in (PhantomFundus(), PhantomEndoscopy(), EyePacs(), HyperKvasir(), TableCorpus())
+}
+
+
+def adapter_of(name: str) -> Adapter:
+    """The adapter of that name (the spec has checked it)."""
+    return ADAPTERS[name]
+
+
+def guess(folder: Path) -> tuple[str, str] | None:
+    """Name of the first adapter that fits the folder and why; None when none does."""
+    for name, adapter in ADAPTERS.items():
+        why = adapter.fits(folder)
+        if why:
+            return name, why
+    return None
+
+
+__all__ = ["ADAPTERS", "Adapter", "Row", "Scan", "adapter_of", "guess"]

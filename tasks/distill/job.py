@@ -1,0 +1,52 @@
+"""What travels to the worker that trains: names and numbers, never a module or a tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from models.terms import Term
+from models.training import TrainConfig
+from tasks.label.weights import WeightsRef
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One training.
+
+    Attributes:
+        stage: teach or distill.
+        key: key of the unit; names its checkpoints and its model.
+        arm: taught, labels_only or teacher:<name>.
+        labels: manifests of soft labels by key, empty for a training on labels alone.
+        select: key of the select manifest, None for equal weights.
+        weights: where the initial weights are, and their digest.
+        input_size: side of the network's input in pixels.
+        threads: CPU threads of the training.
+    """
+
+    stage: str
+    key: str
+    arm: str
+    seed: int
+    store: str
+    ingest: str
+    labels: tuple[str, ...]
+    select: str | None
+    model: str
+    options: dict[str, Any]
+    input_size: int
+    weights: WeightsRef
+    views: dict[str, Any]
+    terms: tuple[Term, ...]
+    config: TrainConfig
+    batch: int
+    device: str
+    threads: int
+    topic: str = ""
+    stop_event: str = ""
+
+    @property
+    def taught(self) -> bool:
+        """Whether soft labels teach."""
+        return bool(self.labels)

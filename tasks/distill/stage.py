@@ -1,0 +1,322 @@
+"""Teach a teacher or distil a student: key, cache, one job on the worker that has the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+from uuid import uuid4
+
+from infra.cache import StageCache, UnitRecord
+from infra.cluster import Cluster, cores
+from infra.digest import digest_of, unit_key
+from infra.errors import StillroomError, TransientError, UsageError
+from infra.fanout import Job, fan_out
+from infra.manifest import Manifest
+from infra.store import Store
+from models.terms import NEEDS_TEACHER, Term, default_terms
+from tasks.corpus import Corpus
+from tasks.label.weights import WeightsRef, find_weights
+from tasks.result import StageResult
+from tasks.spec import LossTerm, ModelSection, Spec, StudentSection, TeacherSection, TrainSection
+
+TEACH, DISTILL = "teach", "distill"
+VERSION = 1
+TAUGHT, LABELS_ONLY = "taught", "labels_only"
+
+Step = Callable[[int, int], None]
+
+
+def teach(
+    corpus: Corpus,
+    teacher: TeacherSection,
+    spec: Spec,
+    store: Store,
+    cluster: Cluster,
+    *,
+    progress: Step | None = None,
+    stop: Callable[[], bool] | None = None,
+    side_by_side: int = 1,
+) -> StageResult:
+    """Train a teacher on the labels alone (DESIGN: a teacher is a student of nobody)."""
+    if teacher.train is None:
+        raise UsageError(f"teacher {teacher.name} has no `train:`; nothing to train")
+    rows = sum(int(s.labelled.sum()) for s in corpus.of_split("train"))
+    request = _Request(
+        stage=TEACH,
+        arm=f"teacher:{teacher.name}",
+        seed=0,
+        model=teacher,
+        train=teacher.train,
+        steps=_steps(teacher.train, rows),
+        terms=_terms(corpus, None, teacher.train, taught=False),
+        section=teacher.identity(),
+        labels=[],
+        select=None,
+    )
+    return _run(request, corpus, spec, store, cluster, progress, stop, side_by_side)
+
+
+def distill(
+    corpus: Corpus,
+    labels: list[Manifest],
+    select: Manifest | None,
+    spec: Spec,
+    store: Store,
+    cluster: Cluster,
+    *,
+    arm: str = TAUGHT,
+    seed: int = 0,
+    progress: Step | None = None,
+    stop: Callable[[], bool] | None = None,
+    side_by_side: int = 1,
+) -> StageResult:
+    """Train one student.
+
+    Args:
+        labels: manifests of the teachers' soft labels; the arm labels_only ignores them.
+        arm: taught (labels and soft labels, unlabelled pool included), or labels_only (the same student,
+            the same number of steps, labelled images alone).
+        seed: of the initial weights and of the order.
+        side_by_side: trainings that share this host's cores.
+    """
+    student = spec.student
+    taught = arm == TAUGHT
+    shards = corpus.of_split("train")
+    # Both arms take as many steps: a longer training is not mistaken for a better teacher.
+    steps = _steps(student.train, sum(len(s) for s in shards))
+    request = _Request(
+        stage=DISTILL,
+        arm=arm,
+        seed=seed,
+        model=student,
+        train=student.train,
+        steps=steps,
+        terms=_terms(corpus, student.loss, student.train, taught=taught),
+        section=_student_section(student, taught=taught),
+        labels=labels if taught else [],
+        select=select if taught else None,
+    )
+    return _run(request, corpus, spec, store, cluster, progress, stop, side_by_side)
+
+
+class _Request:
+    """What `teach` and `distill` ask of `_run`."""
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        arm: str,
+        seed: int,
+        model: ModelSection,
+        train: TrainSection,
+        steps: int,
+        terms: list[dict[str, Any]],
+        section: dict[str, Any],
+        labels: list[Manifest],
+        select: Manifest | None,
+    ) -> None:
+        self.stage, self.arm, self.seed = stage, arm, seed
+        self.model, self.train, self.steps = model, train, steps
+        self.terms, self.section = terms, section
+        self.labels, self.select = labels, select
+
+    def key(self, corpus: Corpus, views: dict[str, Any], weights: str) -> str:
+        """Key of the training; the labels of train count, those of val and test do not."""
+        return unit_key(
+            self.stage,
+            VERSION,
+            inputs=[
+                *(shard.id for shard in corpus.of_split("train")),
+                label_digest(corpus),
+                *(manifest.key for manifest in self.labels),
+                self.select.output(kind="weights").id if self.select else "",
+            ],
+            section={
+                **self.section,
+                "arm": self.arm if self.stage == DISTILL else TEACH,
+                "seed": self.seed,
+                "steps": self.steps,
+                "terms": self.terms,
+                "views": views,
+                "classes": corpus.classes,
+            },
+            weights=[weights],
+        )
+
+
+def _run(
+    request: _Request,
+    corpus: Corpus,
+    spec: Spec,
+    store: Store,
+    cluster: Cluster,
+    progress: Step | None,
+    stop: Callable[[], bool] | None,
+    side_by_side: int,
+) -> StageResult:
+    cache = StageCache(store)
+    views = spec.views.identity()
+    weights = find_weights(request.model.weights, request.model.model, store)
+    key = request.key(corpus, views, weights.id)
+    hit = cache.lookup(request.stage, key, verify=spec.run.verify)
+    if hit is not None and hit.whole:
+        return StageResult(hit.manifest, made=0, total=len(hit.manifest.outputs))
+    record = cache.recorded(request.stage, [key]).get(key)
+    made = 0 if record else 2
+    if record is None:
+        record = _train(request, key, weights, corpus, spec, store, cluster, progress, stop, side_by_side)
+    manifest = Manifest(
+        stage=request.stage,
+        version=VERSION,
+        key=key,
+        inputs=[corpus.manifest.digest, *(m.key for m in request.labels)],
+        section={**request.section, "arm": request.arm, "seed": request.seed},
+        outputs=list(record.outputs),
+        facts=record.facts,
+    )
+    return StageResult(cache.commit(manifest), made=made, total=len(record.outputs))
+
+
+def _train(
+    request: _Request,
+    key: str,
+    weights: WeightsRef,
+    corpus: Corpus,
+    spec: Spec,
+    store: Store,
+    cluster: Cluster,
+    progress: Step | None,
+    stop: Callable[[], bool] | None,
+    side_by_side: int,
+) -> UnitRecord:
+    from models.training import TrainConfig
+    from tasks.distill.job import TrainJob
+    from tasks.distill.work import LOG_POINTS, train
+
+    device, resources = place(spec, cluster)
+    # The topic carries a random part: a later run of the same training must not hear an old one's events.
+    topic = f"stillroom-{key[:16]}-{uuid4().hex[:8]}"
+    config = {
+        k: v
+        for k, v in request.train.model_dump().items()
+        if k not in ("steps", "epochs", "batch", "label_smoothing", "precision")
+    }
+    job = TrainJob(
+        stage=request.stage,
+        key=key,
+        arm=request.arm,
+        seed=request.seed,
+        store=store.url,
+        ingest=corpus.manifest.key,
+        labels=tuple(m.key for m in request.labels),
+        select=request.select.key if request.select else None,
+        model=request.model.model,
+        options=request.model.options,
+        input_size=request.model.size or spec.views.size,
+        weights=weights,
+        views=spec.views.identity(),
+        terms=tuple(Term(**term) for term in request.terms),
+        config=TrainConfig(
+            steps=request.steps,
+            precision=_precision(request.train, device),
+            log_every=max(1, math.ceil(request.steps / LOG_POINTS)),
+            **config,
+        ),
+        batch=request.train.batch,
+        device=device,
+        threads=spec.run.train_threads or max(1, cores() // max(1, min(side_by_side, cluster.slots))),
+        topic=topic,
+        stop_event=topic,
+    )
+    if progress is not None:
+        report = progress
+        cluster.client.subscribe_topic(topic, lambda event: report(int(event[1]["step"]), request.steps))
+    try:
+        outcome = next(
+            fan_out(cluster, train, [Job(key, (job,))], attempts=spec.run.attempts, resources=resources, stop=stop)
+        )
+    except StillroomError:
+        _ask_to_stop(cluster, topic)
+        raise
+    finally:
+        if progress is not None:
+            cluster.client.unsubscribe_topic(topic)
+    if outcome.error is not None:
+        if isinstance(outcome.error, StillroomError):
+            raise outcome.error
+        raise TransientError(f"{request.stage} {request.arm} seed {request.seed}: {outcome.error!r}") from outcome.error
+    return UnitRecord.from_bytes(outcome.value.to_bytes())
+
+
+def _ask_to_stop(cluster: Cluster, topic: str) -> None:
+    from distributed import Event
+
+    Event(topic, client=cluster.client).set()
+
+
+def place(spec: Spec, cluster: Cluster) -> tuple[str, dict[str, float] | None]:
+    """Device and Dask resources of GPU work, by `run.device`.
+
+    Raises:
+        UsageError: `run.device: cuda` and no worker offers the resource GPU.
+    """
+    if spec.run.device == "cpu":
+        return "cpu", None
+    if cluster.offers("GPU"):
+        return "cuda", {"GPU": 1}
+    if spec.run.device == "cuda":
+        raise UsageError(
+            "run.device is cuda, but no Dask worker offers the resource GPU; start workers with "
+            "--resources GPU=1, or set run.device: auto"
+        )
+    return "cpu", None
+
+
+def label_digest(corpus: Corpus) -> str:
+    """Digest of the labels that a training sees: keys and labels of the train split, in shard order."""
+    return digest_of(
+        [
+            [s.keys.tolist(), s.label.tolist(), s.labels.tolist() if s.labels is not None else None]
+            for s in corpus.of_split("train")
+        ]
+    )
+
+
+def _steps(train: TrainSection, rows: int) -> int:
+    if train.steps is not None:
+        return train.steps
+    assert train.epochs is not None
+    return max(1, math.ceil(train.epochs * rows / train.batch))
+
+
+def _precision(train: TrainSection, device: str) -> str:
+    if train.precision != "auto":
+        return train.precision
+    return "bfloat16" if device == "cuda" else "float32"
+
+
+def _terms(corpus: Corpus, losses: list[LossTerm] | None, train: TrainSection, *, taught: bool) -> list[dict[str, Any]]:
+    if losses is None:
+        terms = [asdict(term) for term in default_terms(corpus.task, taught=taught)]
+    else:
+        terms = [loss.model_dump() for loss in losses if taught or not NEEDS_TEACHER[loss.loss]]
+        if not terms:
+            terms = [asdict(term) for term in default_terms(corpus.task, taught=False)]
+    for term in terms:
+        if term["loss"] in ("binary", "soft_binary") and corpus.task != "multilabel":
+            raise UsageError(f"student.loss: {term['loss']} is for multilabel corpora; this one is {corpus.task}")
+        if term["loss"] in ("cross_entropy", "kl") and corpus.task == "multilabel":
+            raise UsageError(f"student.loss: {term['loss']} is not for multilabel corpora; use binary, soft_binary")
+        if not NEEDS_TEACHER[term["loss"]]:
+            term["smoothing"] = train.label_smoothing
+    return terms
+
+
+def _student_section(student: StudentSection, *, taught: bool) -> dict[str, Any]:
+    section = student.identity()
+    if not taught:
+        section.pop("loss")
+    return section

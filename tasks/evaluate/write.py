@@ -1,0 +1,212 @@
+"""From predictions to the stored outputs: numbers, plots, the table of predictions, the report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.cache import StageCache
+from infra.digest import canonical_json
+from infra.manifest import Manifest, Output
+from models.metrics import assess, probabilities
+from tasks.catalog import MISSING, QUARANTINED
+from tasks.corpus import Corpus
+from tasks.evaluate import stage
+from tasks.evaluate.baselines import linear, majority
+from tasks.evaluate.plots import confusion_png, reliability_png
+from tasks.evaluate.report import Context, markdown, title_of
+from tasks.evaluate.results import LABELS_ONLY, Arm, Truth, better, shown_arm, summarise
+from tasks.spec import Spec
+
+PREDICTIONS = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("seed", pa.int32()),
+        ("split", pa.string()),
+        ("key", pa.string()),
+        ("label", pa.int32()),
+        ("labels", pa.list_(pa.int8())),
+        ("prob", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Stored outputs and the facts of the manifest."""
+
+    outputs: list[Output]
+    facts: dict[str, Any]
+
+
+def write_outputs(
+    corpus: Corpus,
+    models: Sequence[Manifest],
+    spec: Spec,
+    cache: StageCache,
+    key: str,
+    metric: str,
+    logits: Mapping[tuple[int, int], np.ndarray],
+    features: Mapping[int, Mapping[str, np.ndarray]],
+) -> Written:
+    """Store everything under reports/<corpus>/<first 12 of the key>/."""
+    val, test = (Truth.of(corpus.of_split(split)) for split in ("val", "test"))
+    arms = _arms(corpus, models, logits)
+    if spec.evaluate.baselines:
+        arms += _baselines(corpus, val, test, features, metric, spec.evaluate.bins)
+    section = spec.evaluate
+    facts = summarise(
+        corpus.task,
+        corpus.classes,
+        arms,
+        val,
+        test,
+        metric=metric,
+        resamples=section.bootstrap,
+        bins=section.bins,
+    )
+    facts["corpus"] = corpus.title
+    facts["phantom"] = stage.is_phantom(spec)
+    shown, prob = shown_arm(arms, facts["best"])
+    curves = [(title_of(a.name), a.test[0]) for a in arms if a.name == LABELS_ONLY or a.name.startswith("teach")]
+    pictures = {
+        "confusion": confusion_png(
+            corpus.task,
+            corpus.classes,
+            prob,
+            test.label,
+            test.labels,
+            f"Confusion matrix of the {shown}: {len(test)} test images of {corpus.title}",
+        ),
+        "reliability": reliability_png(
+            corpus.task,
+            [(shown, prob), *curves][:4],
+            test.label,
+            test.labels,
+            section.bins,
+            f"Reliability on {len(test)} test images of {corpus.title}",
+        ),
+    }
+    folder = f"reports/{corpus.title}/{key[:12]}"
+
+    def put(kind: str, ending: str, data: bytes, samples: int = 0) -> Output:
+        name = f"{folder}/{kind}-{{sha8}}.{ending}"
+        return cache.put_object(name, data, id=f"{key}-{kind}", unit=key, samples=samples, meta={"kind": kind})
+
+    plots = {kind: put(kind, "png", data) for kind, data in pictures.items()}
+    kept = stage.kept_out(corpus)
+    context = Context(
+        corpus=corpus.title,
+        phantom=stage.is_phantom(spec),
+        counts=_counts(corpus),
+        kept_out=kept[QUARANTINED],
+        without_image=kept[MISSING],
+        plots={kind: output.name.rpartition("/")[2] for kind, output in plots.items()},
+        students=str(models[0].facts["model"]),
+        shown=shown,
+    )
+    table, rows = _predictions(arms, val, test)
+    outputs = [
+        put("report", "md", markdown(facts, context).encode()),
+        put("metrics", "json", canonical_json(facts) + b"\n"),
+        *plots.values(),
+        put("predictions", "parquet", table, rows),
+    ]
+    return Written(outputs, facts)
+
+
+def _arms(corpus: Corpus, models: Sequence[Manifest], logits: Mapping[tuple[int, int], np.ndarray]) -> list[Arm]:
+    def prob(model: int, split: str) -> np.ndarray:
+        parts = [
+            logits[model, i][shard.labelled]
+            for i, shard in enumerate(corpus.shards)
+            if shard.split == split and shard.labelled.any()
+        ]
+        rows = np.concatenate(parts) if parts else np.zeros((0, len(corpus.classes)))
+        return probabilities(corpus.task, rows)
+
+    arms = []
+    for name in dict.fromkeys(str(model.facts["arm"]) for model in models):
+        own = [i for i, model in enumerate(models) if model.facts["arm"] == name]
+        arms.append(
+            Arm(
+                name=name,
+                seeds=tuple(int(models[i].facts["seed"]) for i in own),
+                val=tuple(prob(i, "val") for i in own),
+                test=tuple(prob(i, "test") for i in own),
+                parameters=int(models[own[0]].facts["parameters"]),
+                keys=tuple(models[i].key for i in own),
+            )
+        )
+    return arms
+
+
+def _baselines(
+    corpus: Corpus,
+    val: Truth,
+    test: Truth,
+    features: Mapping[int, Mapping[str, np.ndarray]],
+    metric: str,
+    bins: int,
+) -> list[Arm]:
+    train = Truth.of(corpus.of_split("train"))
+    task, classes = corpus.task, len(corpus.classes)
+
+    def rows(split: str, kind: str, width: int) -> np.ndarray:
+        parts = [features[i][kind] for i, s in enumerate(corpus.shards) if s.split == split and i in features]
+        return np.concatenate(parts) if parts else np.zeros((0, width), dtype=np.float32)
+
+    def score(prob: np.ndarray) -> float | None:
+        value = assess(task, prob, val.label, val.labels, bins=bins).values[metric]
+        return None if value is None else better(metric, value)
+
+    def arm(name: str, on_val: np.ndarray, on_test: np.ndarray) -> Arm:
+        return Arm(name, seeds=(0,), val=(on_val,), test=(on_test,))
+
+    prior = [majority(task, train.label, train.labels, classes, len(truth)) for truth in (val, test)]
+    arms = [arm("majority", *prior)]
+    for name, kind, width in (("thumbnails", "thumbnail", 768), ("borders", "border", 180)):
+        seen, *others = (rows(split, kind, width) for split in ("train", "val", "test"))
+        found = linear(task, seen, train.label, train.labels, others, classes, score)
+        arms.append(arm(name, *found))
+    return arms
+
+
+def _counts(corpus: Corpus) -> dict[str, dict[str, int]]:
+    counts = {}
+    for split in ("train", "val", "test"):
+        shards = corpus.of_split(split)
+        counts[split] = {
+            "images": sum(len(s) for s in shards),
+            "labelled": sum(int(s.labelled.sum()) for s in shards),
+            "patients": len({p for s in shards for p in s.patient.tolist()}),
+        }
+    return counts
+
+
+def _predictions(arms: Sequence[Arm], val: Truth, test: Truth) -> tuple[bytes, int]:
+    tables = []
+    for arm in arms:
+        for i, seed in enumerate(arm.seeds):
+            for split, truth, prob in (("val", val, arm.val[i]), ("test", test, arm.test[i])):
+                n = len(truth)
+                columns = {
+                    "arm": [arm.name] * n,
+                    "seed": [seed] * n,
+                    "split": [split] * n,
+                    "key": truth.keys.tolist(),
+                    "label": truth.label.tolist(),
+                    "labels": truth.labels.tolist() if truth.labels is not None else [None] * n,
+                    "prob": prob.astype(np.float32).tolist(),
+                }
+                tables.append(pa.Table.from_pydict(columns, schema=PREDICTIONS))
+    table = pa.concat_tables(tables)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue(), table.num_rows

@@ -1,0 +1,117 @@
+"""Stored teaching as training reads it: every teacher's logits of one view of one shard."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from infra.digest import sha256_bytes
+from infra.errors import CorruptError, UsageError
+from infra.manifest import Manifest
+from tasks.corpus import Corpus
+from tasks.label.soft_labels import SoftLabels, read_soft_labels
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What K teachers say of one view of one shard, rows in shard order."""
+
+    logits: np.ndarray  # [K, N, C] float32, teachers in manifest order
+    valid: np.ndarray  # [N] bool: rows that every teacher has valid logits for
+
+
+class Teaching:
+    """Looks soft labels up by shard number and view; every file is checked once against its manifest.
+
+    Args:
+        corpus: gives the shards and their order.
+        manifests: one label manifest a teacher.
+        keep: (shard, view) pairs kept in memory; the least recently used go first.
+    """
+
+    def __init__(self, corpus: Corpus, manifests: Sequence[Manifest], *, keep: int = 4096) -> None:
+        if not manifests:
+            raise UsageError("teaching needs the label manifest of at least one teacher")
+        self.corpus = corpus
+        self.manifests = list(manifests)
+        self.keep = keep
+        self._files = [
+            {(o.meta["shard"], o.meta["view"]): o for o in m.outputs if o.meta.get("kind") == "soft"}
+            for m in self.manifests
+        ]
+        self._kept: OrderedDict[tuple[int, int], Taught] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of the teachers, in the order of K."""
+        return [str(manifest.section["teacher"]) for manifest in self.manifests]
+
+    def rows(self, shard: int, view: int) -> Taught:
+        """All teachers' logits of one view of one shard.
+
+        Raises:
+            UsageError: a teacher was not asked about this view of this shard.
+            CorruptError: a stored file is not what its manifest promises.
+        """
+        with self._lock:
+            found = self._kept.get((shard, view))
+            if found is not None:
+                self._kept.move_to_end((shard, view))
+                return found
+        parts = [self._read(number, shard, view) for number in range(len(self.manifests))]
+        taught = Taught(np.stack([part.logits for part in parts]), np.all([part.valid for part in parts], axis=0))
+        with self._lock:
+            self._kept[(shard, view)] = taught
+            while len(self._kept) > self.keep:
+                self._kept.popitem(last=False)
+        return taught
+
+    def logits(self, shard: int, view: int) -> np.ndarray:
+        """float32 [K, N, C]; zeros in rows that are not valid. Errors as `rows`."""
+        return self.rows(shard, view).logits
+
+    def probabilities(self, shard: int, view: int, temperatures: Mapping[str, float] | None = None) -> np.ndarray:
+        """The teachers' mean probabilities, float32 [N, C]: softmax, or sigmoid for multilabel corpora.
+
+        Args:
+            temperatures: by teacher, as `select` fits them; 1 where there is none.
+        """
+        logits = self.logits(shard, view).astype(np.float64)
+        scale = np.array([(temperatures or {}).get(teacher, 1.0) for teacher in self.teachers])
+        scaled = logits / scale[:, None, None]
+        each = sigmoid(scaled) if self.corpus.task == "multilabel" else softmax(scaled)
+        return np.asarray(each.mean(axis=0), dtype=np.float32)
+
+    def _read(self, teacher: int, shard: int, view: int) -> SoftLabels:
+        output = self._files[teacher].get((shard, view))
+        if output is None:
+            raise UsageError(
+                f"teacher {self.teachers[teacher]} has no soft labels of view {view} of shard {shard}: "
+                "run label with the views of this spec"
+            )
+        data = self.corpus.store.get(output.name)
+        if len(data) != output.bytes or sha256_bytes(data) != output.sha256:
+            raise CorruptError(f"{output.name}: bytes are not those of its manifest; run repair")
+        soft = read_soft_labels(data, output.name)
+        if len(soft.valid) != len(self.corpus.shards[shard]):
+            raise CorruptError(
+                f"{output.name}: {len(soft.valid)} rows for the {len(self.corpus.shards[shard])} images of "
+                f"shard {shard}; run repair"
+            )
+        return soft
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis, in the precision given."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Elementwise, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))

@@ -1,0 +1,180 @@
+"""The Prefect task of every stage: thin wrappers, no computing, Prefect's own cache off.
+
+Our cache decides: a state named `Cached` says that every output of the stage was found in the store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.tasks import exponential_backoff
+
+from infra.manifest import Quarantined
+from tasks.corpus import Corpus
+from tasks.staging import Line, Ref, may_retry, staged
+
+_OPTIONS: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retry_condition_fn": may_retry,
+    "retry_delay_seconds": exponential_backoff(2),
+}
+SHOWN_QUARANTINE = 500
+
+
+@task(name="ingest", task_run_name="ingest {title}", **_OPTIONS)
+def ingest_task(line: Line, title: str) -> State[Ref]:
+    """Raw files to shards and catalog; what cannot be read is listed in a table artifact."""
+    from tasks.ingest.stage import ingest
+
+    state = staged(
+        line,
+        f"ingest {title}",
+        lambda progress, stop: ingest(line.spec, line.store, line.cluster, progress=progress, stop=stop),
+    )
+    _show_quarantine(title, line.manifest(state.data).quarantine)
+    return state
+
+
+@task(name="teach", task_run_name="fine-tune teacher {teacher}", **_OPTIONS)
+def teach_task(line: Line, corpus: Ref, teacher: str) -> State[Ref]:
+    """Fine-tune one teacher on the labels."""
+    from tasks.distill.stage import teach
+
+    spec = line.spec
+    section = next(t for t in spec.teachers if t.name == teacher)
+    count = sum(t.train is not None for t in spec.teachers)
+    return staged(
+        line,
+        f"fine-tune teacher {teacher}",
+        lambda progress, stop: teach(
+            Corpus(line.store, line.manifest(corpus)),
+            section,
+            spec,
+            line.store,
+            line.cluster,
+            progress=progress,
+            stop=stop,
+            side_by_side=count,
+        ),
+    )
+
+
+@task(name="label", task_run_name="label with {teacher}", **_OPTIONS)
+def label_task(line: Line, corpus: Ref, teacher: str, trained: Ref | None) -> State[Ref]:
+    """Run one teacher over shards and views; write soft labels."""
+    from tasks.label.stage import label, teacher_handle
+
+    section = next(t for t in line.spec.teachers if t.name == teacher)
+    read = Corpus(line.store, line.manifest(corpus))
+    handle = teacher_handle(section, line.manifest(trained) if trained else None, read, line.store)
+    return staged(
+        line,
+        f"label with {teacher}",
+        lambda progress, stop: label(read, handle, line.spec, line.store, line.cluster, progress=progress, stop=stop),
+    )
+
+
+@task(name="select", task_run_name="select and calibrate", **_OPTIONS)
+def select_task(line: Line, corpus: Ref, labels: list[Ref]) -> State[Ref]:
+    """Turn soft labels into sample weights."""
+    from tasks.select import select
+
+    return staged(
+        line,
+        "select and calibrate",
+        lambda progress, stop: select(
+            Corpus(line.store, line.manifest(corpus)),
+            [line.manifest(ref) for ref in labels],
+            line.spec.select,
+            line.store,
+        ),
+    )
+
+
+@task(name="distill", task_run_name="student {arm} seed {seed}", **_OPTIONS)
+def distill_task(line: Line, corpus: Ref, labels: list[Ref], select: Ref, arm: str, seed: int) -> State[Ref]:
+    """Train one student."""
+    from tasks.distill.stage import distill
+
+    spec = line.spec
+    count = len(spec.student.seeds) * (2 if spec.evaluate.compare else 1)
+    return staged(
+        line,
+        f"student {arm} seed {seed}",
+        lambda progress, stop: distill(
+            Corpus(line.store, line.manifest(corpus)),
+            [line.manifest(ref) for ref in labels],
+            line.manifest(select),
+            spec,
+            line.store,
+            line.cluster,
+            arm=arm,
+            seed=seed,
+            progress=progress,
+            stop=stop,
+            side_by_side=count,
+        ),
+    )
+
+
+@task(name="evaluate", task_run_name="evaluate and compare", **_OPTIONS)
+def evaluate_task(line: Line, corpus: Ref, models: list[Ref]) -> State[Ref]:
+    """Students beside teachers and baselines; figures with intervals, plots, report."""
+    from tasks.evaluate.stage import evaluate
+
+    return staged(
+        line,
+        "evaluate and compare",
+        lambda progress, stop: evaluate(
+            Corpus(line.store, line.manifest(corpus)),
+            [line.manifest(ref) for ref in models],
+            line.spec,
+            line.store,
+            line.cluster,
+            progress=progress,
+            stop=stop,
+        ),
+    )
+
+
+@task(name="register", task_run_name="register {name}", **_OPTIONS)
+def register_task(line: Line, name: str, corpus: Ref, report: Ref, models: list[Ref], labels: list[Ref]) -> State[Ref]:
+    """Register the best student in MLflow and move its alias."""
+    from tasks.register.stage import register
+
+    return staged(
+        line,
+        f"register {name}",
+        lambda progress, stop: register(
+            line.manifest(report),
+            [line.manifest(ref) for ref in models],
+            Corpus(line.store, line.manifest(corpus)),
+            [line.manifest(ref) for ref in labels],
+            line.spec,
+            line.store,
+        ),
+    )
+
+
+def show_report(title: str, markdown: str) -> None:
+    """The report as an artifact of the flow run."""
+    create_markdown_artifact(key=f"report-{_slug(title)}", markdown=markdown, description=f"Report of {title}")
+
+
+def _show_quarantine(title: str, rows: list[Quarantined]) -> None:
+    table = [{"source": row.source, "reason": row.reason} for row in rows[:SHOWN_QUARANTINE]]
+    create_table_artifact(
+        key=f"quarantine-{_slug(title)}",
+        table=table or [{"source": "none", "reason": "every image could be read"}],
+        description=f"{len(rows)} of {title}'s files are kept out"
+        + (f"; the first {SHOWN_QUARANTINE} are shown" if len(rows) > SHOWN_QUARANTINE else ""),
+    )
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")

@@ -1,0 +1,123 @@
+"""From a plain stage function to a Prefect state: cached or made, with progress that people can see."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import Task
+
+from infra.cache import StageCache
+from infra.cluster import Cluster
+from infra.errors import CorruptError, is_transient
+from infra.manifest import Manifest
+from infra.store import LocalStore
+from tasks.result import StageResult
+from tasks.spec import Spec
+
+SECONDS_BETWEEN_UPDATES = 2.0
+
+
+class Listener:
+    """Hears of progress and ends; the command line shows them on the terminal."""
+
+    def progress(self, title: str, done: int, total: int) -> None:
+        """`done` of `total` units of a stage."""
+
+    def ended(self, title: str, state: str, message: str) -> None:
+        """A stage ended."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A small reference to a committed manifest; all that travels between Prefect tasks."""
+
+    stage: str
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """What every stage of a run shares."""
+
+    spec: Spec
+    store: LocalStore
+    cluster: Cluster
+    listener: Listener = field(default_factory=Listener)
+    stop: Callable[[], bool] = lambda: False
+
+    def manifest(self, ref: Ref) -> Manifest:
+        """The manifest that a reference names."""
+        hit = StageCache(self.store).lookup(ref.stage, ref.key)
+        if hit is None or hit.manifest.digest != ref.digest:
+            raise CorruptError(f"the {ref.stage} manifest {ref.key[:12]} changed or vanished during the run")
+        return hit.manifest
+
+
+class _Progress:
+    """Keeps Prefect's progress artifact and the listener up to date, a few times a minute at most."""
+
+    def __init__(self, title: str, listener: Listener) -> None:
+        self.title, self.listener = title, listener
+        self.done, self.total = 0, 1
+        self._id: Any = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._update, name=f"progress-{title}", daemon=True)
+
+    def __call__(self, done: int, total: int) -> None:
+        self.done, self.total = done, max(1, total)
+        self.listener.progress(self.title, done, total)
+
+    @property
+    def percent(self) -> float:
+        return min(100.0, 100.0 * self.done / self.total)
+
+    def _update(self) -> None:
+        shown = 0.0
+        while not self._over.wait(SECONDS_BETWEEN_UPDATES):
+            if self.percent != shown:
+                shown = self.percent
+                update_progress_artifact(artifact_id=self._id, progress=shown)
+
+    def __enter__(self) -> _Progress:
+        self._id = create_progress_artifact(progress=0.0, description=f"{self.title}: share of the units done")
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self._over.set()
+        self._thread.join(30)
+        update_progress_artifact(artifact_id=self._id, progress=100.0 if kind is None else self.percent)
+
+
+def staged(
+    line: Line, title: str, call: Callable[[Callable[[int, int], None], Callable[[], bool]], StageResult]
+) -> State[Ref]:
+    """Run a stage inside a Prefect task and describe how it ended (DESIGN: In Prefect).
+
+    Args:
+        title: what people read.
+        call: gets a progress callback and a stop question; returns the stage's result.
+    """
+    with _Progress(title, line.listener) as progress:
+        result = call(progress, line.stop)
+    ref = Ref(result.manifest.stage, result.manifest.key, result.manifest.digest)
+    if result.cached:
+        message = f"{result.total} of {result.total} outputs found"
+        line.listener.ended(title, "Cached", message)
+        return Completed(name="Cached", message=message, data=ref)
+    message = f"made {result.made} of {result.total}"
+    line.listener.ended(title, "Completed", message)
+    return Completed(message=message, data=ref)
+
+
+def may_retry(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's question after a failure: only transient errors are worth another try."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and is_transient(error)

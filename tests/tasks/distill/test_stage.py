@@ -1,0 +1,120 @@
+"""Teaching and distilling on a tiny corpus, on a real Dask cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from safetensors.torch import load
+
+from infra.cluster import Cluster
+from infra.errors import UsageError
+from infra.store import LocalStore
+from tasks.corpus import Corpus
+from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, place, teach
+from tasks.label.stage import label, teacher_handle
+from tasks.spec import Spec, parse_spec
+from tests.tiny import tiny_corpus
+
+
+def spec_of(store: LocalStore, **student: Any) -> Spec:
+    return parse_spec(
+        f"""
+name: tiny
+store: {store.url}
+corpus: {{adapter: eyepacs, root: .}}
+views: {{size: 32, count: 2}}
+teachers: [{{name: t, model: micro_xs, train: {{steps: 12, batch: 8, lr: 0.01}}}}]
+student: {{model: micro_xs, train: {{steps: 12, batch: 8, lr: 0.01, checkpoint_every: 5}}, seeds: [0]}}
+run: {{device: cpu, train_threads: 1}}
+""",
+        overrides=[f"student.{k}={v}" for k, v in student.items()],
+    )
+
+
+@pytest.fixture
+def corpus(store: LocalStore) -> Corpus:
+    return tiny_corpus(store)
+
+
+def test_a_teacher_is_trained_once(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    spec = spec_of(store)
+    first = teach(corpus, spec.teachers[0], spec, store, cluster)
+    again = teach(corpus, spec.teachers[0], spec, store, cluster)
+    assert (first.cached, again.cached) == (False, True)
+    assert first.manifest.digest == again.manifest.digest
+
+
+def test_a_model_says_what_it_is(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    spec = spec_of(store)
+    manifest = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
+    state = load(store.get(manifest.output(kind="model").name))
+    assert manifest.facts["arm"] == "teacher:t"
+    assert manifest.facts["parameters"] <= sum(v.numel() for v in state.values())
+    assert manifest.facts["best"]["step"] == 12
+    assert "val_macro_f1" in manifest.facts["best"]
+
+
+def test_a_student_learns_from_stored_labels(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    spec = spec_of(store)
+    taught = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
+    labels = label(corpus, teacher_handle(spec.teachers[0], taught, corpus, store), spec, store, cluster).manifest
+    student = distill(corpus, [labels], None, spec, store, cluster, arm=TAUGHT, seed=0).manifest
+    alone = distill(corpus, [labels], None, spec, store, cluster, arm=LABELS_ONLY, seed=0).manifest
+    assert "kl" in student.facts["best"]
+    assert "kl" not in alone.facts["best"]
+    assert student.facts["steps"] == alone.facts["steps"]
+
+
+def test_checkpoints_are_gone_when_a_training_is_done(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY)
+    assert store.sizes("checkpoints/") == {}
+
+
+def test_seeds_and_steps_make_other_students(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    keys = {
+        distill(corpus, [], None, spec_of(store, **change), store, cluster, arm=LABELS_ONLY, seed=seed).manifest.key
+        for seed, change in ((0, {}), (1, {}), (0, {"train.steps": 13}))
+    }
+    assert len(keys) == 3
+
+
+def test_how_often_checkpoints_are_written_changes_no_key(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    one = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY)
+    two = distill(corpus, [], None, spec_of(store, **{"train.checkpoint_every": 3}), store, cluster, arm=LABELS_ONLY)
+    assert two.cached
+    assert one.manifest.key == two.manifest.key
+
+
+def test_a_lost_model_is_trained_again_under_the_same_key(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    first = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest
+    store.delete(first.output(kind="model").name)
+    second = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY)
+    assert not second.cached
+    assert second.manifest.output(kind="model").sha256 == first.output(kind="model").sha256
+
+
+def test_an_unknown_model_name_names_its_neighbours(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    with pytest.raises(UsageError, match="did you mean resnet18"):
+        distill(corpus, [], None, spec_of(store, model="resnet_18"), store, cluster, arm=LABELS_ONLY)
+
+
+def test_a_loss_of_another_task_is_refused(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    with pytest.raises(UsageError, match="for multilabel"):
+        distill(corpus, [], None, spec_of(store, loss="[{loss: binary}]"), store, cluster, arm=LABELS_ONLY)
+
+
+def test_a_multilabel_student_has_a_binary_loss(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, task="multilabel", title="many")
+    manifest = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest
+    assert "binary" in manifest.facts["best"]
+    assert "val_auc" in manifest.facts["best"]
+
+
+def test_a_gpu_that_nobody_offers_is_missed(store: LocalStore, cluster: Cluster) -> None:
+    spec = spec_of(store)
+    wants = spec.model_copy(update={"run": spec.run.model_copy(update={"device": "cuda"})})
+    if cluster.offers("GPU"):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UsageError, match="--resources GPU=1"):
+        place(wants, cluster)
