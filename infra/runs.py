@@ -16,6 +16,9 @@ import psutil
 
 from infra.settings import settings
 
+PAGE = 200
+"""Runs that one question to the API may answer with."""
+
 
 def process_tag(pid: int | None = None) -> str:
     """The tag of a process: host, pid and start time (a pid alone is used again)."""
@@ -47,13 +50,16 @@ def reap() -> list[str]:
         TaskRunFilterStateType,
     )
     from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
     from prefect.states import Crashed
 
     live = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     reaped = []
     with get_client(sync_client=True) as client:
         running = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=live)))
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=live))),
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=PAGE,
         )
         for run in running:
             tag = next((t for t in run.tags if t.startswith("proc:")), None)
@@ -62,6 +68,8 @@ def reap() -> list[str]:
             tasks = client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
                 task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=live))),
+                sort=TaskRunSort.EXPECTED_START_TIME_DESC,
+                limit=PAGE,
             )
             gone = "the process that ran it is gone"
             for task in tasks:

@@ -87,8 +87,7 @@ def versions(client: Any, name: str) -> list[Any]:
 
 def alias_of(client: Any, name: str, alias: str) -> Any | None:
     """The version that holds an alias, or None."""
-    held = next((v for v in versions(client, name) if alias in _aliases(client, name, v.version)), None)
-    return held
+    return next((v for v in versions(client, name) if alias in _aliases(client, name, v.version)), None)
 
 
 def _aliases(client: Any, name: str, version: str) -> list[str]:

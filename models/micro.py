@@ -56,16 +56,16 @@ class InvertedResidual(nn.Module):
 class Micro(nn.Module):
     """Stem, one stage per entry of `depth`, pooling, linear head.
 
-    `width` has two entries more than `depth`: the channels of the stem's two convolutions, then each stage's. Either
-    stem convolution and the first block of each stage halve the image. The stem is dense and early because depthwise
-    layers at full resolution cost a CPU far more time than their few operations suggest. Raises ValueError when the
-    lengths disagree or a width is no multiple of 8.
+    `width` has three entries more than `depth`: the channels of the stem's two convolutions, each stage's, then those
+    of the 1x1 convolution before pooling. Either stem convolution and the first block of each stage halve the image.
+    The stem is dense and early because depthwise layers at full resolution cost a CPU far more time than their few
+    operations suggest. Raises ValueError when the lengths disagree or a width is no multiple of 8.
     """
 
     def __init__(self, num_classes: int, *, width: tuple[int, ...], depth: tuple[int, ...], in_chans: int = 3):
         super().__init__()
-        if len(width) != len(depth) + 2:
-            raise ValueError(f"width {width} must have two entries more than depth {depth}: the stem's")
+        if len(width) != len(depth) + 3:
+            raise ValueError(f"width {width} must have three entries more than depth {depth}")
         if any(channels % 8 for channels in width):
             raise ValueError(f"every width in {width} must be a multiple of 8")
         self.stem = nn.Sequential(
@@ -73,10 +73,10 @@ class Micro(nn.Module):
             ConvNorm(width[0], width[1], 3, stride=2),
         )
         blocks: list[nn.Module] = []
-        for c_in, c_out, repeats in zip(width[1:], width[2:], depth, strict=False):
+        for c_in, c_out, repeats in zip(width[1:-2], width[2:-1], depth, strict=True):
             blocks.append(InvertedResidual(c_in, c_out, stride=2))
             blocks.extend(InvertedResidual(c_out, c_out, stride=1) for _ in range(repeats - 1))
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(*blocks, ConvNorm(width[-2], width[-1], 1))
         self.num_features = width[-1]
         self.num_classes = num_classes
         self.classifier = nn.Linear(self.num_features, num_classes)
@@ -113,27 +113,21 @@ class Micro(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out" if module.groups == 1 else "fan_in")
         nn.init.zeros_(self.classifier.bias)
-        # A block that starts as the identity lets the first steps take a high learning rate.
-        for module in self.modules():
-            if isinstance(module, InvertedResidual) and module.residual:
-                last = module.layers[-1]
-                assert isinstance(last, ConvNorm) and isinstance(last[1], nn.BatchNorm2d)
-                nn.init.zeros_(last[1].weight)
 
 
 def micro_xs(num_classes: int, *, in_chans: int = 3) -> Micro:
     """The smallest student: a quarter of `micro`, for smoke runs."""
-    return Micro(num_classes, width=(8, 16, 24, 40), depth=(2, 1), in_chans=in_chans)
+    return Micro(num_classes, width=(8, 16, 24, 40, 64), depth=(2, 1), in_chans=in_chans)
 
 
 def micro(num_classes: int, *, in_chans: int = 3) -> Micro:
     """The default student: 51.8k trainable parameters with 8 classes, within 1 %."""
-    return Micro(num_classes, width=(8, 24, 40, 56), depth=(4, 2), in_chans=in_chans)
+    return Micro(num_classes, width=(8, 24, 40, 56, 120), depth=(3, 2), in_chans=in_chans)
 
 
 def micro_m(num_classes: int, *, in_chans: int = 3) -> Micro:
     """A larger student, about four times `micro`."""
-    return Micro(num_classes, width=(16, 32, 64, 112), depth=(4, 3), in_chans=in_chans)
+    return Micro(num_classes, width=(16, 32, 64, 112, 192), depth=(4, 3), in_chans=in_chans)
 
 
 def count_trainable(model: nn.Module) -> int:

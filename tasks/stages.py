@@ -31,13 +31,12 @@ def ingest_task(line: Line, title: str) -> State[Ref]:
     """Raw files to shards and catalog; what cannot be read is listed in a table artifact."""
     from tasks.ingest.stage import ingest
 
-    state = staged(
+    return staged(
         line,
         f"ingest {title}",
         lambda progress, stop: ingest(line.spec, line.store, line.cluster, progress=progress, stop=stop),
+        then=lambda result: _show_quarantine(title, result.manifest.quarantine),
     )
-    _show_quarantine(title, line.manifest(state.data).quarantine)
-    return state
 
 
 @task(name="teach", task_run_name="fine-tune teacher {teacher}", **_OPTIONS)

@@ -97,16 +97,23 @@ class _Progress:
 
 
 def staged(
-    line: Line, title: str, call: Callable[[Callable[[int, int], None], Callable[[], bool]], StageResult]
+    line: Line,
+    title: str,
+    call: Callable[[Callable[[int, int], None], Callable[[], bool]], StageResult],
+    *,
+    then: Callable[[StageResult], None] | None = None,
 ) -> State[Ref]:
     """Run a stage inside a Prefect task and describe how it ended (DESIGN: In Prefect).
 
     Args:
         title: what people read.
         call: gets a progress callback and a stop question; returns the stage's result.
+        then: what else to show of the result, such as an artifact.
     """
     with _Progress(title, line.listener) as progress:
         result = call(progress, line.stop)
+    if then is not None:
+        then(result)
     ref = Ref(result.manifest.stage, result.manifest.key, result.manifest.digest)
     if result.cached:
         message = f"{result.total} of {result.total} outputs found"

@@ -81,9 +81,18 @@ class Rows:
         self.repeated = self.coded = 0
         self.outside: list[str] = []
 
-    def image(self, path: str, name: str, claims: Sequence[Claim] = (), **rest: str) -> Row:
-        """Add an image; `rest` are fields of Row, the first claim's patient and split come by themselves."""
-        row = Row(path, name, labels=self.coding.unknown, **rest)
+    def image(
+        self,
+        path: str,
+        name: str,
+        claims: Sequence[Claim] = (),
+        *,
+        patient: str = "",
+        eye: str = "",
+        split: str = "",
+    ) -> Row:
+        """Add an image; a patient or split given here goes before that of the claims."""
+        row = Row(path, name, labels=self.coding.unknown, patient=patient, eye=eye, split=split)
         self.rows.append(row)
         if claims:
             self._settle(row, claims)
@@ -95,9 +104,9 @@ class Rows:
             self.refuse(row, "file name is not UTF-8; rename the file")
         return row
 
-    def missing(self, name: str, claims: Sequence[Claim], **rest: str) -> Row:
+    def missing(self, name: str, claims: Sequence[Claim], *, patient: str = "") -> Row:
         """Add a label row that has no image."""
-        row = Row(None, name, labels=self.coding.unknown, **rest)
+        row = Row(None, name, labels=self.coding.unknown, patient=patient)
         self.rows.append(row)
         self._settle(row, claims)
         row.status = MISSING

@@ -37,7 +37,7 @@ class _Phantom:
         return f"{MARK} of {self.name}" if mark and mark.get("adapter") == self.name else None
 
     def scan(self, section: CorpusSection) -> Scan:
-        phantom = section.phantom or PhantomSection()  # type: ignore[call-arg]
+        phantom = section.phantom or PhantomSection()
         self._draw_once(section.root, phantom)
         return replace(self.layout.scan(section), size=phantom.size)
 

@@ -40,7 +40,7 @@ class TableCorpus:
 
     def fits(self, folder: Path) -> str | None:
         tables = sorted(p.name for p in folder.glob("*.csv")) if folder.is_dir() else []
-        if tables and next(iter(images_below(folder, folder)), None):
+        if tables and images_below(folder, folder):
             return f"{tables[0]} beside images"
         return None
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load as load_arrays
 from infra.cache import StageCache, UnitRecord
 from infra.cluster import Cluster, cores
 from infra.digest import digest_of, unit_key
-from infra.errors import CorpusError, SpecError, StillroomError, TransientError, UsageError
+from infra.errors import CorpusError, PermanentError, SpecError, StillroomError, TransientError, UsageError
 from infra.fanout import Job, fan_out
 from infra.manifest import Manifest
 from infra.store import Store
@@ -248,5 +248,6 @@ def _run(
             if isinstance(outcome.error, StillroomError):
                 raise outcome.error
             if outcome.error is not None:
-                raise TransientError(f"evaluate, unit {outcome.job.key[:12]}: {outcome.error!r}") from outcome.error
+                kind = PermanentError if isinstance(outcome.error, ValueError | TypeError) else TransientError
+                raise kind(f"evaluate, unit {outcome.job.key[:12]}: {outcome.error!r}") from outcome.error
             yield UnitRecord.from_bytes(outcome.value.to_bytes())

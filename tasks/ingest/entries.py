@@ -44,6 +44,12 @@ class Entry:
         return self.row.status == OK
 
     @property
+    def told(self) -> list[object]:
+        """What the corpus says of it; the source digest covers this."""
+        r = self.row
+        return [self.key, self.sha, r.label, r.labels, self.patient, r.exam, r.eye, r.split, r.status, r.reason]
+
+    @property
     def shown(self) -> str:
         """How messages and quarantine name it."""
         return self.source or self.key

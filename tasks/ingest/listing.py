@@ -17,9 +17,7 @@ from infra.cluster import cores
 from infra.digest import sha256_file
 from infra.store import MissingObjectError, Store
 
-SCHEMA = pa.schema(
-    [("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("sha256", pa.string())]
-)
+SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("sha256", pa.string())])
 SAVE_EVERY = 5000  # files hashed between saves, so that a killed run loses little
 THREADS_A_CORE = 4  # hashing waits for the disk more than for the processor
 

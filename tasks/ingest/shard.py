@@ -21,7 +21,14 @@ STAGE, VERSION = "ingest", 1
 
 
 class SourceChangedError(TransientError):
-    """A source file is not what the listing says; args[1] holds the keys of such images."""
+    """A source file is not what the listing says; `key` is the image's."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message, key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)

@@ -72,18 +72,14 @@ def assign_splits(
         elif entry.person in held_out and entry.row.labelled:
             entry.refuse(f"its patient is in the official {held_out[entry.person]} split, it is in none")
         else:
-            entry.split = (
-                held_out.get(entry.person) or carved.get(entry.person) or people.get(entry.person) or "train"
-            )
+            entry.split = held_out.get(entry.person) or carved.get(entry.person) or people.get(entry.person) or "train"
 
 
 def _same(entry: Entry, split: str, official: frozenset[str]) -> bool:
     return entry.row.split == split or (entry.row.split == "train" and split not in official)
 
 
-def _carve(
-    pool: Sequence[Entry], shares: Mapping[str, float], seed: int, people: Mapping[str, str]
-) -> dict[str, str]:
+def _carve(pool: Sequence[Entry], shares: Mapping[str, float], seed: int, people: Mapping[str, str]) -> dict[str, str]:
     """Person to split: within each stratum, persons in hash order fill test, then val, then train."""
     strata = _strata(pool)
     lots = {e.person: digest_of(["split", seed, e.lot]) for e in pool}
@@ -117,9 +113,7 @@ def _strata(pool: Sequence[Entry]) -> dict[str, int]:
         labels = {row.label} if row.labels is None else {i for i, v in enumerate(row.labels) if v > 0}
         has.setdefault(entry.person, set()).update(labels)
     common = Counter(label for labels in has.values() for label in labels)
-    return {
-        person: min(labels, key=lambda x: (common[x], x)) if labels else -1 for person, labels in has.items()
-    }
+    return {person: min(labels, key=lambda x: (common[x], x)) if labels else -1 for person, labels in has.items()}
 
 
 def check_splits(entries: Iterable[Entry], classes: Sequence[str], section: SplitSection) -> list[str]:

@@ -18,7 +18,7 @@ class ShardWriter:
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
+        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
 
     def add(self, key: str, ext: str, image: bytes, label: int, labels: Sequence[int] | None) -> tuple[int, int, int]:
         """Append an image and its json; returns (offset, size, crc32) of the image's bytes."""

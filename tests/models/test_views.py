@@ -145,7 +145,8 @@ def test_shrunk_crop_agrees_with_an_area_resize() -> None:
     image = cv2.GaussianBlur(photograph(400, 400), (0, 0), 4)
     view = render(image, STILL, Draw(plain=False, area=0.25, x=0.5, y=0.5))
     ideal = cv2.resize(image[100:300, 100:300], (32, 32), interpolation=cv2.INTER_AREA)
-    assert np.abs(view.astype(int) - ideal).max() <= 3
+    # Half a pixel of the view (3 of the image) off would make it 2.6.
+    assert np.abs(view.astype(int) - ideal).mean() < 1
 
 
 def test_grey_stays_grey_under_saturation_and_hue() -> None:

@@ -36,9 +36,13 @@ BLOOD = (0.50, 0.22, 0.30)
 EXUDATE = (1.35, 1.75, 1.35)
 COTTON = (1.30, 1.60, 1.70)
 VESSEL = (0.72, 0.45, 0.50)
+NEW_VESSEL = (0.62, 0.34, 0.38)
 
-DARK_MARKS = 15
-"""Haemorrhages and edgeless dark patches together, on average, in every image."""
+DARK_MARKS = 20
+"""Dark lesions, weighed in haemorrhages, and edgeless dark patches together, on average, in every image."""
+
+ANEURYSMS_PER_MARK, MARKS_PER_TANGLE = 4, 3
+"""How many microaneurysms weigh as much as one haemorrhage, and how many haemorrhages weigh as much as one tangle."""
 
 BRIGHT_MARKS = 7
 """Exudate clusters, cotton-wool spots and edgeless bright patches together, on average, in every image."""
@@ -147,7 +151,8 @@ def _somewhere(rng: np.random.Generator, disc: tuple[float, float]) -> tuple[flo
 
 
 def _paint_lesions(canvas: Canvas, lesions: Lesions, disc: tuple[float, float], rng: np.random.Generator) -> None:
-    dark = max(0, round(rng.normal(DARK_MARKS, 3)) - lesions.haemorrhages)
+    weight = lesions.haemorrhages + lesions.microaneurysms // ANEURYSMS_PER_MARK + lesions.new_vessels * MARKS_PER_TANGLE
+    dark = max(0, round(rng.normal(DARK_MARKS, 3)) - weight)
     bright = max(0, round(rng.normal(BRIGHT_MARKS, 2)) - lesions.exudates - lesions.cotton_wool)
     for _ in range(dark):
         haze(canvas, _somewhere(rng, disc), rng.uniform(0.03, 0.055), BLOOD, strength=rng.uniform(0.15, 0.35))
@@ -186,7 +191,7 @@ def _paint_lesions(canvas: Canvas, lesions: Lesions, disc: tuple[float, float], 
         blob(canvas, _somewhere(rng, disc), rng.uniform(0.014, 0.019), BLOOD, strength=rng.uniform(0.7, 1), edge=0.4)
     tangles = [curve for _ in range(lesions.new_vessels) for curve in _tangle(_somewhere(rng, disc), rng)]
     if tangles:
-        tint(canvas, strokes(canvas.shape[0], tangles), BLOOD)
+        tint(canvas, strokes(canvas.shape[0], tangles), NEW_VESSEL)
 
 
 def _tangle(at: tuple[float, float], rng: np.random.Generator) -> list[tuple[NDArray[np.float64], float]]:

@@ -1,0 +1,206 @@
+"""The whole stage on a tiny corpus with real workers."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from infra.cluster import Cluster
+from infra.errors import CorpusError, SpecError, UsageError
+from infra.manifest import Manifest
+from infra.store import LocalStore
+from tasks.corpus import Corpus
+from tasks.evaluate.stage import evaluate, stage_key
+from tests.tasks.trained import tiny_spec, trained
+from tests.tiny import tiny_corpus
+
+ARMS = [("taught", 0), ("taught", 1), ("labels_only", 0), ("labels_only", 1), ("teacher:big", 0)]
+
+
+def _models(corpus: Corpus) -> list[Manifest]:
+    return [trained(corpus, arm, seed) for arm, seed in ARMS]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster):  # type: ignore[no-untyped-def]
+    """One evaluation that the tests below look at: corpus, models, spec and result."""
+    store = LocalStore(tmp_path_factory.mktemp("evaluate") / "store")
+    corpus = tiny_corpus(store, train=30, val=12, test=24, task="ordinal")
+    models = _models(corpus)
+    spec = tiny_spec(store)
+    steps: list[tuple[int, int]] = []
+    result = evaluate(corpus, models, spec, store, cluster, progress=lambda n, of: steps.append((n, of)))
+    return corpus, models, spec, result, steps
+
+
+def _table(manifest: Manifest, store: LocalStore) -> dict[str, np.ndarray]:
+    table = pq.read_table(io.BytesIO(store.get(manifest.output(kind="predictions").name)))
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.schema.names}
+
+
+def test_every_arm_has_its_row(done) -> None:  # type: ignore[no-untyped-def]
+    facts = done[3].manifest.facts
+    assert list(facts["arms"]) == ["taught", "labels_only", "teacher:big", "majority", "thumbnails", "borders"]
+    assert facts["metric"] == "qwk"
+    assert facts["images"] == {"val": 12, "test": 24}
+    assert facts["difference"]["seeds"] == 2
+
+
+def test_outputs_lie_together_with_their_digest_in_the_name(done) -> None:  # type: ignore[no-untyped-def]
+    manifest = done[3].manifest
+    assert [o.meta["kind"] for o in manifest.outputs] == [
+        "report",
+        "metrics",
+        "confusion",
+        "reliability",
+        "predictions",
+    ]
+    folder = f"reports/tiny/{manifest.key[:12]}/"
+    assert all(o.name.startswith(folder) and o.sha256[:8] in o.name for o in manifest.outputs)
+
+
+def test_facts_are_those_of_metrics_json(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, _, _, result, _ = done
+    assert json.loads(corpus.store.get(result.manifest.output(kind="metrics").name)) == result.manifest.facts
+
+
+def test_best_seed_is_a_taught_model(done) -> None:  # type: ignore[no-untyped-def]
+    _, models, _, result, _ = done
+    best = result.manifest.facts["best"]
+    chosen = next(m for m in models if m.key == best["key"])
+    assert (chosen.facts["arm"], chosen.facts["seed"]) == ("taught", best["seed"])
+
+
+def test_report_says_what_a_reader_needs(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, _, _, result, _ = done
+    text = corpus.store.get(result.manifest.output(kind="report").name).decode()
+    assert "phantoms, drawn by code" in text
+    assert "| student, taught (2 seeds) |" in text
+    assert "| teacher big |" in text
+    assert "95 % t interval over 2 seeds" in text
+    assert result.manifest.output(kind="confusion").name.rpartition("/")[2] in text
+    assert "class-2" in text
+
+
+def test_plots_are_png(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, _, _, result, _ = done
+    for kind in ("confusion", "reliability"):
+        assert corpus.store.get(result.manifest.output(kind=kind).name)[:4] == b"\x89PNG"
+
+
+def test_predictions_cover_val_and_test_of_every_seed(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, _, _, result, _ = done
+    table = _table(result.manifest, corpus.store)
+    assert len(table["key"]) == (5 + 3) * (12 + 24)
+    prob = np.stack(table["prob"].tolist())
+    assert prob.sum(axis=1) == pytest.approx(np.ones(len(prob)), abs=1e-5)
+    test = [s for s in corpus.of_split("test")]
+    first = (table["arm"] == "taught") & (table["seed"] == 0) & (table["split"] == "test")
+    assert table["key"][first].tolist() == [k for s in test for k in s.keys.tolist()]
+    assert table["label"][first].tolist() == [k for s in test for k in s.label.tolist()]
+
+
+def test_progress_ends_whole(done) -> None:  # type: ignore[no-untyped-def]
+    steps = done[4]
+    assert steps[0][0] == 0
+    assert steps[-1][0] == steps[-1][1] == 5 * (1 + 2) + 2 + (1 + 2)
+
+
+def test_second_call_is_cached_whatever_the_order_of_models(done, cluster: Cluster) -> None:  # type: ignore[no-untyped-def]
+    corpus, models, spec, result, _ = done
+    again = evaluate(corpus, models[::-1], spec, corpus.store, cluster)
+    assert again.cached
+    assert again.manifest.digest == result.manifest.digest
+
+
+def test_a_cached_call_imports_no_torch_and_starts_no_worker(done, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    corpus, models, spec, result, _ = done
+    (tmp_path / "spec.json").write_text(spec.model_dump_json(by_alias=True))
+    code = f"""
+import sys
+from infra.cluster import Cluster
+from infra.manifest import Manifest
+from infra.store import open_store
+from tasks.corpus import Corpus
+from tasks.evaluate.stage import evaluate
+from tasks.spec import load_spec
+store = open_store({corpus.store.url!r})
+read = lambda name: Manifest.from_bytes(store.get(name))
+corpus = Corpus(store, read({corpus.manifest.name!r}))
+spec = load_spec({str(tmp_path / "spec.json")!r})
+handle = Cluster(spec.run.cluster)
+result = evaluate(corpus, [read(n) for n in {[m.name for m in models]!r}], spec, store, handle)
+assert result.cached
+assert handle._client is None
+assert "torch" not in sys.modules and "distributed" not in sys.modules
+"""
+    done_process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done_process.returncode == 0, done_process.stderr
+
+
+def test_a_lost_report_is_made_again_from_stored_predictions(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, models, spec, result, _ = done
+    page = result.manifest.output(kind="report")
+    before = {o.name: o.sha256 for o in result.manifest.outputs}
+    corpus.store.delete(page.name)
+    # No cluster: every prediction is found, so none is asked for.
+    again = evaluate(corpus, models, spec, corpus.store, None)  # type: ignore[arg-type]
+    assert not again.cached
+    assert {o.name: o.sha256 for o in again.manifest.outputs} == before
+
+
+def test_the_key_follows_models_and_section_and_nothing_under_run(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, models, spec, result, _ = done
+    assert stage_key(corpus, models[1:], spec) != result.manifest.key
+    assert stage_key(corpus, models, tiny_spec(corpus.store, "evaluate.bins=5")) != result.manifest.key
+    assert stage_key(corpus, models, tiny_spec(corpus.store, "run.label_batch=3")) == result.manifest.key
+
+
+def test_batch_size_changes_no_prediction_beyond_rounding(store: LocalStore, cluster: Cluster, done) -> None:  # type: ignore[no-untyped-def]
+    corpus = tiny_corpus(store, train=30, val=12, test=24, task="ordinal")
+    models = _models(corpus)
+    again = evaluate(corpus, models, tiny_spec(store, "run.label_batch=5"), store, cluster)
+    first = _table(done[3].manifest, done[0].store)
+    second = _table(again.manifest, store)
+    assert np.stack(second["prob"].tolist()) == pytest.approx(np.stack(first["prob"].tolist()), abs=1e-5)
+
+
+def test_multilabel_with_unknown_labels(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, task="multilabel", test=20, val=10)
+    models = [trained(corpus, "taught"), trained(corpus, "labels_only")]
+    facts = evaluate(corpus, models, tiny_spec(store), store, cluster).manifest.facts
+    assert facts["metric"] == "auc"
+    assert 0 <= facts["arms"]["thumbnails"]["values"]["auc"] <= 1
+    assert facts["arms"]["majority"]["values"]["auc"] == 0.5
+
+
+def test_a_test_split_without_labels_says_so(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, test=0)
+    with pytest.raises(CorpusError, match="no test image is labelled"):
+        evaluate(corpus, [trained(corpus, "taught")], tiny_spec(store), store, cluster)
+
+
+def test_no_validation_images_leave_the_first_seed(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, val=0)
+    models = [trained(corpus, "taught", seed) for seed in (2, 1)]
+    result = evaluate(corpus, models, tiny_spec(store, "evaluate.bootstrap=0"), store, cluster)
+    assert result.manifest.facts["best"]["seed"] == 1
+    assert "no intervals were asked for" in store.get(result.manifest.output(kind="report").name).decode()
+
+
+def test_a_metric_of_another_task_names_the_nearest(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, task="single")
+    with pytest.raises(SpecError, match=r"evaluate\.metric: 'macro-f1' .* did you mean macro_f1\?"):
+        evaluate(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.metric=macro-f1"), store, cluster)
+
+
+def test_a_model_of_other_classes_is_refused(store: LocalStore, cluster: Cluster) -> None:
+    corpus, other = tiny_corpus(store), tiny_corpus(store, classes=4, title="four")
+    with pytest.raises(UsageError, match="taught seed 0 knows the classes"):
+        evaluate(corpus, [trained(other, "taught")], tiny_spec(store), store, cluster)

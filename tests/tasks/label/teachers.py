@@ -1,0 +1,43 @@
+"""A teacher and a spec small enough for tests: random micro_xs weights in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from infra.store import LocalStore
+from models.build import build
+from tasks.corpus import Corpus
+from tasks.label import TeacherHandle, teacher_handle
+from tasks.spec import Spec
+
+
+def spec_of(store: LocalStore, weights: Path, **changes: Any) -> Spec:
+    """Views of 32 px, two random ones; `changes` replace whole sections."""
+    return Spec.model_validate(
+        {
+            "name": "tiny",
+            "store": store.url,
+            "corpus": {"adapter": "eyepacs", "root": "."},
+            "views": {"size": 32, "count": 2},
+            "teachers": [{"name": "small", "model": "micro_xs", "weights": str(weights)}],
+            "student": {"model": "micro_xs"},
+            "run": {"device": "cpu", "label_batch": 5},
+            **changes,
+        }
+    )
+
+
+def save_weights(folder: Path, *, classes: int = 3, seed: int = 0) -> Path:
+    """Random weights of micro_xs as a file."""
+    path = folder / f"teacher-{classes}-{seed}.safetensors"
+    module = build("micro_xs", num_classes=classes, seed=seed).module
+    save_file(module.state_dict(), path)
+    return path
+
+
+def handle_of(spec: Spec, corpus: Corpus) -> TeacherHandle:
+    """The first teacher of the spec."""
+    return teacher_handle(spec.teachers[0], None, corpus, corpus.store)  # type: ignore[arg-type]

@@ -1,0 +1,210 @@
+"""The label stage on a real cluster of two worker processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from infra.cache import StageCache
+from infra.cluster import Cluster
+from infra.errors import CancelledError, CorruptError, UsageError
+from infra.manifest import Manifest
+from infra.store import LocalStore
+from models.build import build
+from models.views import Recipe, decode, draw, render, to_input
+from tasks.catalog import CATALOG, to_parquet
+from tasks.corpus import Corpus, read_image
+from tasks.label import label
+from tasks.label.lookup import Teaching
+from tests.tasks.label.teachers import handle_of, save_weights, spec_of
+from tests.tiny import tiny_corpus
+
+VIEWS = {"size": 32, "count": 2}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return save_weights(tmp_path)
+
+
+def names(manifest: Manifest) -> set[str]:
+    return {output.name for output in manifest.outputs}
+
+
+def test_every_view_that_is_owed_is_labelled_once(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    seen: list[tuple[int, int]] = []
+    result = label(corpus, handle_of(spec, corpus), spec, store, cluster, progress=lambda *at: seen.append(at))
+    views = {(o.meta["split"], o.meta["shard"], o.meta["view"]) for o in result.manifest.outputs}
+    train = {("train", shard, view) for shard in (0, 1) for view in (0, 1, 2)}
+    assert views == train | {("val", 2, 0), ("test", 3, 0)}
+    assert (result.made, result.total) == (8, 8)
+    assert seen[0] == (0, 8)
+    assert seen[-1] == (8, 8)
+    assert result.manifest.facts["rows"] == 3 * 32 + 16
+    assert result.manifest.facts["invalid"] == 0
+
+
+def test_stored_logits_are_the_teachers_own(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    result = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    recipe = Recipe.from_values(spec.views.model_dump())
+    built = build("micro_xs", num_classes=3, weights=weights)
+    shard = corpus.shards[1]
+    images = [decode(read_image(store, shard, row)) for row in range(len(shard))]
+    for view in (0, 2):
+        views = np.stack(
+            [render(i, recipe, draw(recipe, view, str(k))) for i, k in zip(images, shard.keys, strict=True)]
+        )
+        with torch.inference_mode():
+            expected = built.module(torch.from_numpy(to_input(views, 32, built.mean, built.std)))
+        found = Teaching(corpus, [result.manifest]).logits(1, view)
+        assert np.allclose(found[0], expected.numpy(), atol=5e-3)
+
+
+def test_cached_line_needs_neither_torch_nor_a_cluster(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    first = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    script = f"""
+import sys
+from pathlib import Path
+from infra.cluster import Cluster
+from infra.manifest import Manifest
+from infra.store import LocalStore
+from tasks.corpus import Corpus
+from tasks.label import label, teacher_handle
+from tasks.spec import Spec
+store = LocalStore(Path({store.url!r}))
+corpus = Corpus(store, Manifest.from_bytes(store.get({corpus.manifest.name!r})))
+spec = Spec.model_validate_json({spec.model_dump_json(by_alias=True)!r})
+handle = teacher_handle(spec.teachers[0], None, corpus, store)
+result = label(corpus, handle, spec, store, Cluster(spec.run.cluster))
+print(result.made, result.manifest.digest, sorted({{"torch", "distributed", "timm"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split(maxsplit=2) == ["0", first.manifest.digest, "[]\n"], done.stderr
+
+
+def test_deleted_file_is_made_again_alone(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    handle = handle_of(spec, corpus)
+    first = label(corpus, handle, spec, store, cluster)
+    lost = first.manifest.output(shard=1, view=2)
+    store.delete(lost.name)
+    again = label(corpus, handle, spec, store, cluster)
+    assert again.made == 1
+    assert store.exists(lost.name)
+    assert names(again.manifest) == names(first.manifest)
+
+
+def test_verify_makes_a_damaged_file_again(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    first = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    broken = first.manifest.output(shard=2, view=0)
+    good = store.get(broken.name)
+    store.put(broken.name, good[:-1] + bytes([good[-1] ^ 1]))
+    assert label(corpus, handle_of(spec, corpus), spec, store, cluster).made == 0
+    strict = spec_of(store, weights, run={"device": "cpu", "label_batch": 5, "verify": True})
+    assert label(corpus, handle_of(strict, corpus), strict, store, cluster).made == 1
+    assert store.get(broken.name) == good
+
+
+def test_interrupted_stage_keeps_what_was_recorded(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    first = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    store.delete(first.manifest.name)
+    store.delete(f"units/label/{first.manifest.output(shard=0, view=1).unit}.json")
+    again = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    assert again.made == 1
+    assert again.manifest.digest == first.manifest.digest
+
+
+def test_new_shard_leaves_the_others_alone(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    spec = spec_of(store, weights)
+    few = tiny_corpus(store, train=32, unlabelled=0)
+    more = tiny_corpus(store, train=48, unlabelled=0)
+    before = label(few, handle_of(spec, few), spec, store, cluster)
+    after = label(more, handle_of(spec, more), spec, store, cluster)
+    assert after.made == 3
+    assert names(before.manifest) < names(after.manifest)
+
+
+def test_more_views_cost_only_those_views(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    two, three = (spec_of(store, weights, views={"size": 32, "count": count}) for count in (2, 3))
+    label(corpus, handle_of(two, corpus), two, store, cluster)
+    assert label(corpus, handle_of(three, corpus), three, store, cluster).made == 2
+
+
+def test_other_augmentation_keeps_the_plain_views(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec, turned = spec_of(store, weights), spec_of(store, weights, views={**VIEWS, "rotate": 90})
+    label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    assert label(corpus, handle_of(turned, corpus), turned, store, cluster).made == 4
+
+
+def test_corrected_label_costs_no_teacher_time(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    rows = corpus.catalog.to_pylist()
+    rows[0]["label"] = 2
+    data = to_parquet(pa.Table.from_pylist(rows, schema=CATALOG), CATALOG)
+    catalog = StageCache(store).put_object("catalogs/tiny/{sha}.parquet", data, meta={"kind": "catalog"})
+    outputs = [catalog if o.meta["kind"] == "catalog" else o for o in corpus.manifest.outputs]
+    corrected = Corpus(store, corpus.manifest.model_copy(update={"outputs": outputs, "key": "1" * 64}))
+    assert label(corrected, handle_of(spec, corrected), spec, store, cluster).cached
+
+
+def test_damaged_image_names_shard_and_key(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    shard = corpus.shards[3]
+    data = bytearray(store.get(shard.output.name))
+    data[shard.offsets[4] + 100] ^= 0xFF
+    store.put(shard.output.name, bytes(data))
+    with pytest.raises(CorruptError, match=rf"{shard.output.name}.*{shard.keys[4]}"):
+        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+
+
+def test_head_of_other_classes_asks_for_training(store: LocalStore, cluster: Cluster, tmp_path: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, save_weights(tmp_path, classes=5))
+    with pytest.raises(UsageError, match="teacher small: the head of its weights .* add `train:`"):
+        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+
+
+def test_unknown_model_names_the_nearest(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    teachers = [{"name": "small", "model": "micro_sx", "weights": str(weights)}]
+    spec = spec_of(store, weights, teachers=teachers)
+    with pytest.raises(UsageError, match="teacher small: there is no model 'micro_sx'; did you mean micro_xs"):
+        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+
+
+def test_gpu_that_no_worker_offers(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    if cluster.offers("GPU"):
+        pytest.skip("this machine has a GPU")
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights, run={"device": "cuda"})
+    with pytest.raises(UsageError, match="no Dask worker offers the resource GPU"):
+        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+
+
+def test_stop_is_heard(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, weights)
+    with pytest.raises(CancelledError):
+        label(corpus, handle_of(spec, corpus), spec, store, cluster, stop=lambda: True)
