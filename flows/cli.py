@@ -65,7 +65,6 @@ def _spec_options(command: Callable[..., None]) -> Callable[..., None]:
 def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what a run would do, cost and find; writes nothing."""
     from tasks.first_hour.plan import plan_run, render_plan
-
     from tasks.spec import load_spec
 
     found = plan_run(load_spec(spec, overrides))

@@ -31,6 +31,7 @@ from tasks.staging import Line, Listener, Ref
 
 STAGES = ("ingest", "label", "distill", "evaluate", "register")
 TAUGHT, LABELS_ONLY = "taught", "labels_only"
+SETTLE_SECONDS = 30.0
 
 
 @dataclass
@@ -89,18 +90,23 @@ def run_line(spec_path: str, overrides: list[str] | None, upto: str) -> dict[str
     outcome = Outcome(spec, flow_run=str(run_id) if run_id else None)
     try:
         with StopWatch(run_id) as watch, Cluster(spec.run.cluster) as cluster:
-            line = Line(spec, open_store(spec.store), cluster, _listener, watch.requested)
-            _stages(line, upto, outcome)
+            runs = _Runs(Line(spec, open_store(spec.store), cluster, _listener, watch.requested), outcome)
+            try:
+                _stages(runs, upto)
+            except BaseException:
+                # Stages work in threads that an interrupt does not reach: ask them to stop, or they run on.
+                watch.ask()
+                runs.settle()
+                raise
     except CancelledError:
         return Cancelled(message="stopped on request; what was made stays in the store")
     _last = outcome
     return outcome.to_json()
 
 
-def _stages(line: Line, upto: str, outcome: Outcome) -> None:
-    spec = line.spec
+def _stages(runs: _Runs, upto: str) -> None:
+    line, outcome, spec = runs.line, runs.outcome, runs.line.spec
     until = STAGES.index(upto)
-    runs = _Runs(line, outcome)
     corpus = runs.start("ingest", ingest_task, title=spec.corpus.title)
     if until < 1:
         return runs.finish()
@@ -142,7 +148,7 @@ def _stages(line: Line, upto: str, outcome: Outcome) -> None:
             corpus=corpus,
             report=report,
             models=models,
-            labels=labels,
+            upstream=[*labels, select],
         )
     runs.finish()
     made = line.manifest(report.result())
@@ -165,6 +171,11 @@ class _Runs:
         future = task.submit(quote(self.line), **arguments)
         self._futures.append((name, future))
         return future
+
+    def settle(self) -> None:
+        """Give stages that were asked to stop the time to do so."""
+        for _, future in self._futures:
+            future.wait(SETTLE_SECONDS)
 
     def finish(self) -> None:
         """Wait for all; raise the error of the first stage that failed by itself."""

@@ -53,7 +53,7 @@ class Cluster:
             {
                 "distributed.scheduler.no-workers-timeout": f"{settings().worker_timeout}s",
                 "distributed.admin.tick.limit": "60s",
-                "distributed.comm.timeouts.connect": "30s",
+                "distributed.comm.timeouts.connect": "120s",
             }
         )
         section = self.section

@@ -88,6 +88,10 @@ class StopWatch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
 
+    def ask(self) -> None:
+        """Ask from within: the process itself is being stopped."""
+        self._asked.set()
+
     def requested(self) -> bool:
         """Whether the run shall stop."""
         return self._asked.is_set()

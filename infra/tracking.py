@@ -17,11 +17,14 @@ from typing import Any
 from infra.errors import UsageError
 from infra.settings import settings
 
-# Read by mlflow when it is imported: nothing of a run leaves this machine unasked, and git is not asked.
+# Read by mlflow: nothing of a run leaves this machine unasked, git is not asked, and our progress is the only one
+# that shows.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -59,8 +62,7 @@ def connect() -> Any:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with quiet():
         from mlflow import MlflowClient
 
@@ -86,9 +88,23 @@ def versions(client: Any, name: str) -> list[Any]:
 
 
 def alias_of(client: Any, name: str, alias: str) -> Any | None:
-    """The version that holds an alias, or None."""
-    return next((v for v in versions(client, name) if alias in _aliases(client, name, v.version)), None)
+    """The version of a registered model that holds an alias, or None."""
+    with quiet():
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            # An alias that nobody holds is an invalid parameter to one backend, a missing resource to another.
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
 
 
-def _aliases(client: Any, name: str, version: str) -> list[str]:
-    return list(client.get_model_version(name, version).aliases)
+def model_source(client: Any, logged: Any) -> str:
+    """What a registered version names as its source.
+
+    Over SQLite the place of the artifacts: resolving `models:/` there would ask the process-wide tracking URI.
+    """
+    own = client.tracking_uri.startswith("sqlite:")
+    return str(logged.artifact_location) if own else f"models:/{logged.model_id}"

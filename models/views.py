@@ -78,14 +78,19 @@ def to_input(views: np.ndarray, size: int, mean: Sequence[float], std: Sequence[
     """
     if views.ndim != 4 or views.dtype != np.uint8 or views.shape[3] != 3:
         raise ValueError(f"to_input needs uint8 [B, S, S, 3], got {views.dtype} {list(views.shape)}")
-    resized = np.empty((len(views), size, size, 3), dtype=np.float32)
-    for row, view in enumerate(views):
-        resized[row] = _resize(view, size)
-    scale = (1.0 / (255.0 * np.asarray(std, dtype=np.float64))).astype(np.float32)
-    shift = (np.asarray(mean, dtype=np.float64) / np.asarray(std, dtype=np.float64)).astype(np.float32)
-    resized *= scale
-    resized -= shift
-    return resized.transpose(0, 3, 1, 2)
+    if views.shape[1] == size:
+        x = views.astype(np.float32)
+    else:
+        x = np.empty((len(views), size, size, 3), dtype=np.float32)
+        for row, view in enumerate(views):
+            x[row] = _resize(view, size)
+    scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float64))
+    shift = np.asarray(mean, dtype=np.float64) / np.asarray(std, dtype=np.float64)
+    # A whole line at a time: numpy is ten times slower on an innermost axis of three.
+    lines = x.reshape(-1, size * 3)
+    lines *= np.tile(scale, size).astype(np.float32)
+    lines -= np.tile(shift, size).astype(np.float32)
+    return x.transpose(0, 3, 1, 2)
 
 
 def _resize(image: np.ndarray, side: int) -> np.ndarray:

@@ -35,11 +35,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: cannot read the weights: {error}") from error
     if isinstance(raw, Mapping):
         raw = next((raw[name] for name in _WRAPPERS if isinstance(raw.get(name), Mapping)), raw)
-    if (
-        not isinstance(raw, Mapping)
-        or not raw
-        or not all(isinstance(value, Tensor) for value in raw.values())
-    ):
+    if not isinstance(raw, Mapping) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
         raise ValueError(f"{path}: holds no state dict (tensors by parameter name)")
     state = dict(raw)
     if all(name.startswith("module.") for name in state):

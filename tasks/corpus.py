@@ -44,7 +44,7 @@ class Shard:
     @property
     def labelled(self) -> np.ndarray:
         """[N] bool: rows with at least one known label."""
-        return self.label >= 0 if self.labels is None else (self.labels >= 0).any(axis=1)
+        return np.asarray(self.label >= 0 if self.labels is None else (self.labels >= 0).any(axis=1))
 
 
 class Corpus:
@@ -128,7 +128,5 @@ def read_image(store: Store, shard: Shard, row: int) -> bytes:
     """The encoded bytes of one image, crc checked; CorruptError names shard and key."""
     data = store.read(shard.output.name, int(shard.offsets[row]), int(shard.lengths[row]))
     if zlib.crc32(data) != int(shard.crcs[row]):
-        raise CorruptError(
-            f"{shard.output.name}: bytes of {shard.keys[row]} are not those ingested; run repair"
-        )
+        raise CorruptError(f"{shard.output.name}: bytes of {shard.keys[row]} are not those ingested; run repair")
     return data

@@ -142,7 +142,9 @@ def evaluate_task(line: Line, corpus: Ref, models: list[Ref]) -> State[Ref]:
 
 
 @task(name="register", task_run_name="register {name}", **_OPTIONS)
-def register_task(line: Line, name: str, corpus: Ref, report: Ref, models: list[Ref], labels: list[Ref]) -> State[Ref]:
+def register_task(
+    line: Line, name: str, corpus: Ref, report: Ref, models: list[Ref], upstream: list[Ref]
+) -> State[Ref]:
     """Register the best student in MLflow and move its alias."""
     from tasks.register.stage import register
 
@@ -153,7 +155,7 @@ def register_task(line: Line, name: str, corpus: Ref, report: Ref, models: list[
             line.manifest(report),
             [line.manifest(ref) for ref in models],
             Corpus(line.store, line.manifest(corpus)),
-            [line.manifest(ref) for ref in labels],
+            [line.manifest(ref) for ref in upstream],
             line.spec,
             line.store,
         ),

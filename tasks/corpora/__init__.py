@@ -7,13 +7,12 @@ from pathlib import Path
 from tasks.corpora.base import Adapter, Row, Scan
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.hyper_kvasir import HyperKvasir
-from tasks.corpora.phantoms import PhantomEndoscopy, PhantomFundus
+from tasks.corpora.phantoms import PHANTOMS
 from tasks.corpora.table import TableCorpus
 
 # The order in which `guess` asks: phantoms know their own mark, a table fits almost anything.
-ADAPTERS: dict[str, Adapter] = {
-    adapter.name: adapter for adapter in (PhantomFundus(), PhantomEndoscopy(), EyePacs(), HyperKvasir(), TableCorpus())
-}
+_ALL: tuple[Adapter, ...] = (*PHANTOMS, EyePacs(), HyperKvasir(), TableCorpus())
+ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}
 
 
 def adapter_of(name: str) -> Adapter:

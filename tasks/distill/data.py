@@ -20,8 +20,8 @@ from models.training import Batch
 from models.view_draws import Recipe, draw, epoch_view
 from models.views import render, to_input
 from tasks.corpus import Corpus, Shard
+from tasks.images import load_image
 from tasks.label.lookup import Teaching
-from tasks.label.work import load_image
 
 
 class DecodedImages:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.terms import Term
 from models.training import TrainConfig
-from tasks.label.weights import WeightsRef
+from tasks.weights import WeightsRef
 
 
 @dataclass(frozen=True)

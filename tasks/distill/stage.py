@@ -17,9 +17,10 @@ from infra.manifest import Manifest
 from infra.store import Store
 from models.terms import NEEDS_TEACHER, Term, default_terms
 from tasks.corpus import Corpus
-from tasks.label.weights import WeightsRef, find_weights
+from tasks.placement import place
 from tasks.result import StageResult
 from tasks.spec import LossTerm, ModelSection, Spec, StudentSection, TeacherSection, TrainSection
+from tasks.weights import WeightsRef, find_weights
 
 TEACH, DISTILL = "teach", "distill"
 VERSION = 1
@@ -255,24 +256,6 @@ def _ask_to_stop(cluster: Cluster, topic: str) -> None:
     from distributed import Event
 
     Event(topic, client=cluster.client).set()
-
-
-def place(spec: Spec, cluster: Cluster) -> tuple[str, dict[str, float] | None]:
-    """Device and Dask resources of GPU work, by `run.device`.
-
-    Raises:
-        UsageError: `run.device: cuda` and no worker offers the resource GPU.
-    """
-    if spec.run.device == "cpu":
-        return "cpu", None
-    if cluster.offers("GPU"):
-        return "cuda", {"GPU": 1}
-    if spec.run.device == "cuda":
-        raise UsageError(
-            "run.device is cuda, but no Dask worker offers the resource GPU; start workers with "
-            "--resources GPU=1, or set run.device: auto"
-        )
-    return "cpu", None
 
 
 def label_digest(corpus: Corpus) -> str:

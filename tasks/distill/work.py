@@ -27,8 +27,8 @@ from tasks.corpus import Corpus
 from tasks.distill.data import IMAGES, TrainData
 from tasks.distill.job import TrainJob
 from tasks.label.lookup import Teaching
-from tasks.label.weights import PYPI, weights_file
 from tasks.select import read_weights
+from tasks.weights import PYPI, weights_file
 
 LOG_POINTS = 10
 VAL_POINTS = 5

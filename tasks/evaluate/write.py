@@ -74,7 +74,11 @@ def write_outputs(
     facts["corpus"] = corpus.title
     facts["phantom"] = stage.is_phantom(spec)
     shown, prob = shown_arm(arms, facts["best"])
-    curves = [(title_of(a.name), a.test[0]) for a in arms if a.name == LABELS_ONLY or a.name.startswith("teach")]
+    curves = [
+        (f"{title_of(a.name)}, seed {a.seeds[0]}", a.test[0])
+        for a in arms
+        if a.name == LABELS_ONLY or a.name.startswith("teacher:")
+    ]
     pictures = {
         "confusion": confusion_png(
             corpus.task,

@@ -78,10 +78,13 @@ def draft(spec: Spec, store: Store, found: Survey, parent: Parent, *, retry: boo
 def _keep_stored(entry: Entry, before: dict[str, object]) -> bool:
     """What a shard holds stays usable; only its label may go. True when its file changed since."""
     row = entry.row
-    if row.status != OK:
+    if row.reason.startswith(NOT_READABLE):
+        # The shard has its own copy.
+        row.status, row.reason = OK, ""
+    elif row.status != OK:
         row.status, row.reason = OK, f"label withdrawn: {row.reason}"
         row.label, row.labels = -1, (-1,) * len(row.labels) if row.labels is not None else None
-    changed = entry.sha != before["source_sha256"]
+    changed = entry.sha not in ("", before["source_sha256"])
     entry.sha = str(before["source_sha256"])
     entry.width, entry.height = int(before["width"]), int(before["height"])  # type: ignore[call-overload]
     return changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 
 from infra.cache import UnitRecord
 from infra.cluster import Cluster
@@ -39,17 +40,17 @@ def carry_out(
     progress(len(jobs) - len(todo), len(jobs))
     if not todo:
         return records
-    outcomes = fan_out(
-        cluster, make_shard, [Job(key, (job,)) for key, job in todo.items()], attempts=attempts, stop=stop
-    )
-    for outcome in outcomes:
-        job = todo[outcome.job.key]
-        if outcome.error is not None:
-            raise _explained(outcome.error, job, found) from outcome.error
-        records[job.key] = outcome.value
-        bad += [_told(q.source, q.reason) for q in outcome.value.quarantine]
-        check(bad)
-        progress(len(jobs) - len(todo) + sum(key in records for key in todo), len(jobs))
+    calls = [Job(key, (job,)) for key, job in todo.items()]
+    # Closed at once on any error, so that nothing is left running on the cluster.
+    with closing(fan_out(cluster, make_shard, calls, attempts=attempts, stop=stop)) as outcomes:
+        for outcome in outcomes:
+            job = todo[outcome.job.key]
+            if outcome.error is not None:
+                raise _explained(outcome.error, job, found) from outcome.error
+            records[job.key] = outcome.value
+            bad += [_told(q.source, q.reason) for q in outcome.value.quarantine]
+            check(bad)
+            progress(len(jobs) - len(todo) + sum(key in records for key in todo), len(jobs))
     return records
 
 

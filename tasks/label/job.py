@@ -8,7 +8,7 @@ from typing import Any
 from infra.digest import digest_of, unit_key
 from models.view_draws import Recipe
 from tasks.corpus import Shard
-from tasks.label.weights import WeightsRef
+from tasks.weights import WeightsRef
 
 STAGE = "label"
 VERSION = 1

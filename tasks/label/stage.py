@@ -13,7 +13,7 @@ from typing import Any
 from infra.cache import StageCache
 from infra.cluster import Cluster
 from infra.digest import unit_key
-from infra.errors import PermanentError, StillroomError, UsageError, is_transient
+from infra.errors import PermanentError, StillroomError, is_transient
 from infra.fanout import Job, Outcome, fan_out
 from infra.manifest import Manifest, Output
 from infra.store import Store
@@ -21,6 +21,7 @@ from models.view_draws import Recipe
 from tasks.corpus import Corpus, Shard
 from tasks.label.job import STAGE, VERSION, LabelJob, TeacherModel, label_key
 from tasks.label.teacher import TeacherHandle, teacher_handle, teacher_model
+from tasks.placement import place
 from tasks.result import StageResult
 from tasks.spec import Spec
 
@@ -132,7 +133,7 @@ def _make(
     """Outputs of one job after the other, as they come."""
     from tasks.label.work import label_shard
 
-    device, resources = _place(spec, cluster)
+    device, resources = place(spec, cluster)
     share = _share(cluster)
     by_shard: dict[int, list[_Unit]] = {}
     for unit in owed:
@@ -185,16 +186,6 @@ def _described(output: Output, unit: _Unit, teacher: str) -> Output:
         "invalid": output.meta["invalid"],
     }
     return output.model_copy(update={"meta": meta})
-
-
-def _place(spec: Spec, cluster: Cluster) -> tuple[str, dict[str, float] | None]:
-    if spec.run.device == "cpu":
-        return "cpu", None
-    if cluster.offers("GPU"):
-        return "cuda", {"GPU": 1}
-    if spec.run.device == "cuda":
-        raise UsageError("run.device is cuda, but no Dask worker offers the resource GPU; set run.device: auto")
-    return "cpu", None
 
 
 def _share(cluster: Cluster) -> int:

@@ -9,8 +9,8 @@ from infra.manifest import Manifest
 from infra.store import Store
 from tasks.corpus import Corpus
 from tasks.label.job import TeacherModel
-from tasks.label.weights import IN_STORE, PYPI, PYPI_CLASSES, WeightsRef, find_weights
 from tasks.spec import Spec, TeacherSection
+from tasks.weights import IN_STORE, PYPI, PYPI_CLASSES, WeightsRef, find_weights
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ by at most one grey level.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 BATCH = 32
 
 
-def resize_matrix(before, after):
+def resize_matrix(before: int, after: int) -> np.ndarray:
     """[after, before] float32 weights of one axis: area-averaged when it shrinks, bilinear when it grows."""
     if after <= before:
         edges = np.arange(after + 1) * (before / after)
@@ -26,7 +27,7 @@ def resize_matrix(before, after):
     return np.clip(1 - np.abs(centre[:, None] - np.arange(before)), 0, None).astype(np.float32)
 
 
-def resize(image, side):
+def resize(image: np.ndarray, side: int) -> np.ndarray:
     """uint8 square [n, n, 3] to [side, side, 3]."""
     if image.shape[0] == side:
         return image
@@ -36,7 +37,7 @@ def resize(image, side):
     return np.clip(np.rint(both), 0, 255).astype(np.uint8)
 
 
-def plain_view(image, view_size, input_size):
+def plain_view(image: np.ndarray, view_size: int, input_size: int) -> np.ndarray:
     """uint8 [H, W, 3] RGB of any size to uint8 [input_size, input_size, 3], as the student was evaluated."""
     height, width = image.shape[:2]
     side = min(height, width)
@@ -45,11 +46,13 @@ def plain_view(image, view_size, input_size):
     return resize(resize(square, view_size), input_size)
 
 
-def images_of(data):
+def images_of(data: Any) -> list[np.ndarray]:
     """One image, a batch or a list of images of several sizes -> list of uint8 [H, W, 3]."""
     if not isinstance(data, np.ndarray):
         data = data.to_numpy() if hasattr(data, "to_numpy") else data
-    if isinstance(data, np.ndarray) and data.dtype != object:
+    if isinstance(data, np.ndarray) and data.dtype is np.dtype(object) and data.ndim > 1:
+        data = np.array(data.tolist())  # equal sizes: what a JSON request becomes
+    if isinstance(data, np.ndarray) and data.dtype is not np.dtype(object):
         items = [data] if data.ndim == 3 else list(data)
     else:
         items = list(data)
@@ -59,7 +62,7 @@ def images_of(data):
             items = list(items[0])
     images = []
     for row, item in enumerate(items):
-        image = np.asarray(item.tolist() if getattr(item, "dtype", None) == object else item)
+        image = np.asarray(item.tolist() if getattr(item, "dtype", None) is np.dtype(object) else item)
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image {row} has shape {image.shape}; expected height x width x 3, RGB")
         if image.dtype != np.uint8:
@@ -73,14 +76,14 @@ def images_of(data):
 class Student(mlflow.pyfunc.PythonModel):
     """Probabilities float32 [N, C]; the order of the classes stands in the model's metadata."""
 
-    def load_context(self, context):
+    def load_context(self, context: Any) -> None:
         """Read the network and what it needs to know of its input."""
         self.about = json.loads(Path(context.artifacts["about"]).read_text(encoding="utf-8"))
         self.network = torch.export.load(context.artifacts["network"]).module()
         self.mean = np.asarray(self.about["mean"], dtype=np.float32)
         self.std = np.asarray(self.about["std"], dtype=np.float32)
 
-    def predict(self, context, model_input: np.ndarray, params=None) -> np.ndarray:
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """uint8 RGB [H, W, 3], [N, H, W, 3] or a list of images -> float32 [N, C]."""
         images = images_of(model_input)
         logits = [self._logits(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
@@ -88,14 +91,14 @@ class Student(mlflow.pyfunc.PythonModel):
             return np.zeros((0, len(self.about["classes"])), dtype=np.float32)
         return self._probabilities(np.concatenate(logits).astype(np.float64)).astype(np.float32)
 
-    def _logits(self, images):
+    def _logits(self, images: list[np.ndarray]) -> np.ndarray:
         about = self.about
         views = np.stack([plain_view(image, about["view_size"], about["input_size"]) for image in images])
         x = (views.astype(np.float32) / 255 - self.mean) / self.std
         with torch.no_grad():
             return self.network(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
 
-    def _probabilities(self, logits):
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         if self.about["task"] == "multilabel":
             return 1 / (1 + np.exp(-logits))
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))

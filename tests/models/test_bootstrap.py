@@ -20,9 +20,7 @@ def _arms(gain: float = 0.5) -> tuple[dict[str, list[np.ndarray]], np.ndarray]:
 
 def _run(patient: np.ndarray, resamples: int = 400, seed: int = 0, gain: float = 0.5):  # type: ignore[no-untyped-def]
     arms, label = _arms(gain)
-    return bootstrap(
-        "single", arms, label, None, patient, resamples=resamples, metrics=("accuracy", "auc"), seed=seed
-    )
+    return bootstrap("single", arms, label, None, patient, resamples=resamples, metrics=("accuracy", "auc"), seed=seed)
 
 
 def test_interval_holds_the_point_value() -> None:
@@ -36,9 +34,7 @@ def test_interval_holds_the_point_value() -> None:
 def test_width_is_that_of_the_binomial() -> None:
     label = np.zeros(400, int)
     prob = np.where(np.arange(400)[:, None] % 2 == 0, [0.9, 0.1], [0.1, 0.9])
-    drawn = bootstrap(
-        "single", {"a": [prob]}, label, None, np.arange(400), resamples=2000, metrics=("accuracy",)
-    )
+    drawn = bootstrap("single", {"a": [prob]}, label, None, np.arange(400), resamples=2000, metrics=("accuracy",))
     found = drawn.interval("a", "accuracy")
     assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.1)
 

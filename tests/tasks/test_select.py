@@ -81,7 +81,7 @@ def test_sample_that_no_teacher_could_judge_is_dropped(store: LocalStore) -> Non
         logits[[2, 12]] = np.nan
         return logits
 
-    corpus = tiny_corpus(store, train=8, unlabelled=8)
+    corpus = tiny_corpus(store, train=8, val=16, test=16, unlabelled=8)
     weights = read_weights(store, select(corpus, [tiny_labels(corpus, "a", broken)], section(), store).manifest)
     assert [key for key, weight in weights.items() if weight == 0] == ["train-0012"]
 

@@ -30,20 +30,26 @@ def tiny_spec(store: LocalStore, *overrides: str, adapter: str = "phantom-fundus
     return parse_spec(SPEC.format(store=store.url, adapter=adapter), overrides=overrides)
 
 
-def trained(corpus: Corpus, arm: str, seed: int = 0, *, view_size: int = 36, input_size: int = 32) -> Manifest:
-    """A committed manifest of stage distill (or teach) with a micro_xs of random weights."""
+def trained(
+    corpus: Corpus, arm: str, seed: int = 0, *, lean: float = 0.0, view_size: int = 36, input_size: int = 32
+) -> Manifest:
+    """A committed manifest of stage distill (or teach) with a micro_xs of random weights.
+
+    `lean` is added to its logit of the first class.
+    """
     store = corpus.store
     built = build("micro_xs", num_classes=len(corpus.classes), seed=seed + 100 * len(arm))
+    state = built.module.state_dict()
+    bias = next(t for n, t in reversed(state.items()) if n.endswith("bias") and len(t) == len(corpus.classes))
+    bias[0] += lean
     stage = "teach" if arm.startswith("teacher:") else "distill"
-    key = digest_of([corpus.manifest.key, arm, seed, view_size, input_size])
+    key = digest_of([corpus.manifest.key, arm, seed, lean, view_size, input_size])
     cache = StageCache(store)
     history = [
         {"epoch": e, "step": 10 * (e + 1), "loss": 1.0 / (e + 1), "val_macro_f1": 0.3 + 0.1 * e} for e in range(3)
     ]
     outputs = [
-        cache.put_object(
-            "models/tiny/{sha8}.safetensors", save(built.module.state_dict()), id=key, meta={"kind": "model"}
-        ),
+        cache.put_object("models/tiny/{sha8}.safetensors", save(state), id=key, meta={"kind": "model"}),
         cache.put_object("models/tiny/h-{sha8}.json", json.dumps(history).encode(), meta={"kind": "history"}),
     ]
     facts = {

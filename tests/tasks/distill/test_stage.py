@@ -11,8 +11,9 @@ from infra.cluster import Cluster
 from infra.errors import UsageError
 from infra.store import LocalStore
 from tasks.corpus import Corpus
-from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, place, teach
+from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, teach
 from tasks.label.stage import label, teacher_handle
+from tasks.placement import place
 from tasks.spec import Spec, parse_spec
 from tests.tiny import tiny_corpus
 

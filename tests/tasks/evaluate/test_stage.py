@@ -120,7 +120,7 @@ def test_second_call_is_cached_whatever_the_order_of_models(done, cluster: Clust
 
 
 def test_a_cached_call_imports_no_torch_and_starts_no_worker(done, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    corpus, models, spec, result, _ = done
+    corpus, models, spec, _, _ = done
     (tmp_path / "spec.json").write_text(spec.model_dump_json(by_alias=True))
     code = f"""
 import sys

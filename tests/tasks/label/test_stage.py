@@ -182,7 +182,7 @@ def test_damaged_image_names_shard_and_key(store: LocalStore, cluster: Cluster, 
 def test_head_of_other_classes_asks_for_training(store: LocalStore, cluster: Cluster, tmp_path: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, save_weights(tmp_path, classes=5))
-    with pytest.raises(UsageError, match="teacher small: the head of its weights .* add `train:`"):
+    with pytest.raises(UsageError, match=r"teacher small: the head of its weights .* add `train:`"):
         label(corpus, handle_of(spec, corpus), spec, store, cluster)
 
 

@@ -1,0 +1,271 @@
+"""Bytes and minutes of each stage, from counts and a few seconds of measuring on this machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infra.cluster import cores
+from infra.errors import UsageError
+from infra.manifest import Manifest
+from infra.store import Store
+from models.build import Built, build
+from models.terms import NEEDS_TEACHER, Term
+from models.view_draws import Recipe
+from tasks.corpus import Corpus
+from tasks.distill.stage import DISTILL, TEACH, _steps, _terms
+from tasks.distill.work import VAL_POINTS
+from tasks.evaluate.stage import _check as check_evaluation
+from tasks.first_hour.measure import forward_seconds, step_seconds, view_seconds
+from tasks.first_hour.numbers import Numbers
+from tasks.first_hour.rehearse import CACHED, PARTLY, State
+from tasks.label import teacher_handle
+from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
+from tasks.weights import PYPI, find_weights
+
+HASH_BYTES = 300e6  # a second and core, sha256 of source files
+START = 25.0  # seconds: Prefect's API, workers, their imports
+PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
+REGISTER = 25.0  # seconds: packing the student and MLflow
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Who would do the work."""
+
+    cores: int
+    slots: int  # tasks at once
+    device: str  # cpu or cuda
+    elsewhere: str | None  # a scheduler's address: the measuring is still done here
+
+    @classmethod
+    def of(cls, spec: Spec) -> Machine:
+        """The machine that a run of the spec on this host would use."""
+        section = spec.run.cluster
+        device = "cuda" if spec.run.device != "cpu" and torch.cuda.is_available() else "cpu"
+        slots = (section.workers or cores()) * section.threads
+        return cls(cores(), slots, device, section.address)
+
+    @property
+    def at_once(self) -> int:
+        """Networks that run side by side."""
+        return torch.cuda.device_count() if self.device == "cuda" else self.slots
+
+
+@dataclass
+class Costs:
+    """Seconds by stage, and rates worth telling."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+
+def stand_in(numbers: Numbers, store: Store) -> Corpus:
+    """The corpus as far as its classes and task: what the stages ask before they ask for images."""
+    if numbers.manifest is not None:
+        return Corpus(store, numbers.manifest)
+    manifest = Manifest(stage="ingest", version=0, key="", inputs=[], section={}, outputs=[], facts=numbers.facts)
+    return Corpus(store, manifest)
+
+
+def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
+    """Every network of the spec, built once with its weights.
+
+    Raises:
+        UsageError: as the run would: no such model, weights that are not there or do not fit, no metric of that
+            name, a teacher that can neither be trained nor used.
+    """
+    classes = len(corpus.classes)
+    model = Manifest(
+        stage=DISTILL,
+        version=0,
+        key="",
+        inputs=[],
+        section={},
+        outputs=[],
+        facts={"classes": corpus.classes, "arm": "taught", "seed": 0},
+    )
+    check_evaluation(corpus, [model], spec)
+    built = {}
+    for teacher in spec.teachers:
+        if teacher.train is None:
+            teacher_handle(teacher, None, corpus, store)
+        arm = f"teacher:{teacher.name}" if teacher.train else f"teacher {teacher.name}"
+        built[teacher.name] = _build(teacher, arm, spec, classes, store)
+        if teacher.train is None and built[teacher.name].head_reset:
+            raise UsageError(
+                f"teacher {teacher.name}: the head of its weights has other classes than the corpus's {classes}; "
+                "add `train:` to fine-tune it"
+            )
+    built[""] = _build(spec.student, "taught", spec, classes, store)
+    return built
+
+
+def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store) -> Built:
+    ref = find_weights(section.weights, section.model, store)
+    path = None
+    if ref.where.startswith("store:"):
+        path = store.local_path(ref.where.removeprefix("store:"))
+    elif ref.where and ref.where != PYPI:
+        path = Path(ref.where)
+    try:
+        return build(
+            section.model,
+            num_classes=classes,
+            options=section.options,
+            weights=path,
+            pypi=ref.where == PYPI,
+            size=_side(section, spec),
+        )
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(f"{arm}: {error}") from error
+
+
+def _side(section: ModelSection, spec: Spec) -> int:
+    return section.size or spec.views.size
+
+
+def costs_of(
+    spec: Spec,
+    numbers: Numbers,
+    states: Mapping[str, State],
+    built: Mapping[str, Built],
+    corpus: Corpus,
+    machine: Machine,
+) -> Costs:
+    """Seconds of every stage that is not cached; measures only what some of them needs."""
+    return _Estimate(spec, numbers, states, built, corpus, machine).run()
+
+
+class _Estimate:
+    def __init__(
+        self,
+        spec: Spec,
+        numbers: Numbers,
+        states: Mapping[str, State],
+        built: Mapping[str, Built],
+        corpus: Corpus,
+        machine: Machine,
+    ) -> None:
+        self.spec, self.numbers, self.states, self.built = spec, numbers, states, built
+        self.corpus, self.machine = corpus, machine
+        self.costs = Costs()
+        self.open = [title for title, state in states.items() if state.state != CACHED]
+        recipe = Recipe.from_values(spec.views.model_dump())
+        self.view = view_seconds(numbers.sample.images, recipe) if self.open else 0.0
+
+    def run(self) -> Costs:
+        seconds, rates = self.costs.seconds, self.costs.rates
+        sample = self.numbers.sample
+        rates["ingest_images_per_second"] = self.machine.slots / max(1e-9, sample.image_seconds)
+        if "ingest" in self.open:
+            seconds["ingest"] = START + self.numbers.images / rates["ingest_images_per_second"]
+        elif self.open:
+            seconds["start"] = START
+        in_split = self.numbers.in_split
+        judged = in_split["val"] + in_split["test"]
+        views = in_split["train"] * (1 + self.spec.views.count) + judged
+        passes = 0.0
+        for teacher in self.spec.teachers:
+            if self._wanted(f"teach {teacher.name}", f"label {teacher.name}"):
+                each = self._forward(teacher, teacher.name)
+                passes += judged * each
+                rates[f"{teacher.name}_forward_images_per_second"] = 1 / each
+                state = self.states[f"label {teacher.name}"]
+                left = 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
+                if f"label {teacher.name}" in self.open:
+                    seconds[f"label {teacher.name}"] = left * views * each
+            if f"teach {teacher.name}" in self.open and teacher.train:
+                seconds[f"teach {teacher.name}"] = self._teach(teacher, teacher.train)
+        passes += self._students()
+        if "select" in self.open:
+            seconds["select"] = 2.0
+        if "evaluate" in self.open:
+            seconds["evaluate"] = PLOTS + passes
+        if "register" in self.open:
+            seconds["register"] = REGISTER
+        return self.costs
+
+    def _wanted(self, *titles: str) -> bool:
+        return any(title in self.open for title in titles)
+
+    def _forward(self, section: ModelSection, name: str) -> float:
+        """Seconds an image of rendering and asking, all workers together."""
+        machine = self.machine
+        threads = max(1, machine.cores // machine.slots)
+        batch = self.spec.run.label_batch
+        each = forward_seconds(
+            self.built[name], _side(section, self.spec), batch, threads=threads, device=machine.device
+        )
+        # Views are rendered by threads beside the network on a GPU, and in its time on a CPU.
+        if machine.device == "cuda":
+            return max(each / machine.at_once, self.view / machine.cores)
+        return (each + self.view) / machine.slots
+
+    def _teach(self, teacher: TeacherSection, train: TrainSection) -> float:
+        beside = sum(t.train is not None for t in self.spec.teachers)
+        steps = _steps(train, self.numbers.labelled_train)
+        return self._training(teacher, teacher.name, TEACH, train, steps, beside) / min(beside, self.machine.at_once)
+
+    def _students(self) -> float:
+        """Fills in the students' seconds; returns those of judging them."""
+        titles = [title for title in self.states if title.startswith("distill ")]
+        left = [title for title in titles if title in self.open]
+        student, judged = self.spec.student, self.numbers.in_split["val"] + self.numbers.in_split["test"]
+        if not left:
+            return 0.0
+        steps = _steps(student.train, self.numbers.in_split["train"])
+        one = self._training(student, "", DISTILL, student.train, steps, len(titles))
+        at_once = max(1, min(len(titles), self.machine.at_once))
+        for title in left:
+            self.costs.seconds[title] = one * math.ceil(len(left) / at_once) / len(left)
+        return judged * len(titles) * self._forward(student, "")
+
+    def _training(
+        self, section: ModelSection, name: str, stage: str, train: TrainSection, steps: int, beside: int
+    ) -> float:
+        machine, spec = self.machine, self.spec
+        threads = spec.run.train_threads or max(1, machine.cores // max(1, min(beside, machine.slots)))
+        losses = spec.student.loss if stage == DISTILL else None
+        terms = [Term(**t) for t in _terms(self.corpus, losses, train, taught=stage == DISTILL)]
+        step = step_seconds(
+            self.built[name],
+            terms,
+            train,
+            _side(section, spec),
+            classes=len(self.corpus.classes),
+            teachers=len(spec.teachers) if any(NEEDS_TEACHER[t.loss] for t in terms) else 0,
+            threads=threads,
+            device=machine.device,
+        )
+        self.costs.rates[f"{name or 'student'}_step_seconds"] = step
+        loading = train.batch * self.view
+        # Batches are made by a thread of their own, which needs a core of its own to be beside the steps.
+        free = machine.cores > min(beside, machine.slots) or machine.device == "cuda"
+        each = max(step, loading) if free else step + loading
+        judging = VAL_POINTS * self.numbers.in_split["val"] * (self.view + step / train.batch / 3)
+        return steps * each + judging
+
+
+def soft_label_bytes(spec: Spec, numbers: Numbers) -> int:
+    """Bytes of all soft labels: float16 logits and one byte a row, training images once a view."""
+    own = numbers.in_split
+    rows = own["train"] * (1 + spec.views.count) + own["val"] + own["test"]
+    return len(spec.teachers) * rows * (2 * len(numbers.facts["classes"]) + 1)
+
+
+def total(seconds: Iterable[float]) -> float:
+    """Sum in minutes."""
+    return sum(seconds) / 60
+
+
+def shares(counts: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+    """Class prior over the labelled training images."""
+    own: dict[str, Any] = dict(counts["train"])
+    whole = sum(own.values())
+    return {name: n / whole if whole else 0.0 for name, n in own.items()}

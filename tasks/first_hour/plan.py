@@ -1,0 +1,107 @@
+"""`stillroom plan SPEC`: what a run would find, make, cost and reuse. Writes nothing, starts nothing."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+from infra.store import open_store
+from tasks.first_hour.costs import Machine, costs_of, networks, shares, soft_label_bytes, stand_in, total
+from tasks.first_hour.numbers import Numbers, numbers_of
+from tasks.first_hour.rehearse import CACHED, TO_DO, State, rehearse
+from tasks.first_hour.render import render_plan
+from tasks.spec import Spec
+
+__all__ = ["plan_run", "render_plan"]
+
+
+def plan_run(spec: Spec) -> dict[str, Any]:
+    """Look, sample, measure and look up.
+
+    Returns:
+        JSON-safe values: name, store, corpus, adapter, root, drawn, task, classes, images, counts, prior, patients,
+        official, unlabelled, missing, quarantined, leaks, sample, bytes, stages (stage, state, done, total,
+        minutes or null), minutes, rates, machine, notes, wrote (nothing).
+
+    Raises:
+        UsageError, BudgetError: as a run of the spec would, as far as that can be seen before it.
+    """
+    store = open_store(spec.store)
+    numbers = numbers_of(spec, store)
+    corpus = stand_in(numbers, store)
+    built = networks(spec, corpus, store)
+    states = {"ingest": State(CACHED if numbers.manifest is not None else TO_DO)}
+    states |= rehearse(spec, store, numbers.manifest)
+    machine = Machine.of(spec)
+    costs = costs_of(spec, numbers, states, built, corpus, machine)
+    facts = numbers.facts
+    minutes = {title: seconds / 60 for title, seconds in costs.seconds.items()}
+    return {
+        "name": spec.name,
+        "store": spec.store,
+        "corpus": spec.corpus.title,
+        "adapter": spec.corpus.adapter,
+        "root": str(spec.corpus.root),
+        "drawn": numbers.drawn,
+        "task": facts["task"],
+        "classes": facts["classes"],
+        "images": numbers.in_split,
+        "counts": facts["counts"],
+        "prior": {name: round(share, 4) for name, share in shares(facts["counts"]).items()},
+        "patients": numbers.patients,
+        "official": facts["official"],
+        "unlabelled": facts["unlabelled"],
+        "missing": facts["missing"],
+        "quarantined": facts["quarantined"],
+        "leaks": facts["leaks"],
+        "sample": _sample(numbers),
+        "bytes": {
+            "shards": round(numbers.sample.image_bytes * numbers.images),
+            "image": round(numbers.sample.image_bytes),
+            "soft_labels": soft_label_bytes(spec, numbers),
+        },
+        "shards": numbers.shards,
+        "stages": [
+            {
+                "stage": title,
+                "state": state.state,
+                "done": state.done,
+                "total": state.total,
+                "minutes": round(minutes[title], 2) if title in minutes else None,
+            }
+            for title, state in states.items()
+        ],
+        "minutes": round(total(costs.seconds.values()), 2),
+        "rates": {name: float(f"{rate:.3g}") for name, rate in costs.rates.items()},
+        "machine": {"cores": machine.cores, "workers": machine.slots, "device": machine.device},
+        "notes": _notes(numbers, machine, states),
+        "wrote": [],
+    }
+
+
+def _sample(numbers: Numbers) -> dict[str, Any]:
+    """What reading some files says of all."""
+    sample = numbers.sample
+    bad = len(sample.reasons)
+    expected = round(numbers.readable * bad / sample.tried) if sample.tried else 0
+    return {
+        "tried": sample.tried,
+        "unreadable": bad,
+        "empty_files": numbers.empty,
+        "expected_unreadable": numbers.empty + max(expected, bad),
+        "reasons": dict(Counter(sample.reasons).most_common(3)),
+    }
+
+
+def _notes(numbers: Numbers, machine: Machine, states: dict[str, State]) -> list[str]:
+    notes = list(numbers.facts.get("notes", []))
+    if machine.elsewhere:
+        notes.append(f"times are of this machine, the work would be done at {machine.elsewhere}")
+    if os.getloadavg()[0] > 1.5 * machine.cores and machine.device == "cpu":
+        notes.append(f"the machine is busy (load {os.getloadavg()[0]:.0f} on {machine.cores} cores): times are of now")
+    if numbers.unhashed and numbers.drawn:
+        notes.append(f"{numbers.unhashed} files were never hashed: leaks by equal bytes show only after the ingest")
+    if states["ingest"].state != CACHED and numbers.images < sum(numbers.in_split.values()):
+        notes.append("the ingest adds to an earlier one; later stages will find what they made of its shards")
+    return notes

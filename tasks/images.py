@@ -1,0 +1,19 @@
+"""Stored images as pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from infra.errors import CorruptError
+from infra.store import Store
+from models.views import decode
+from tasks.corpus import Shard, read_image
+
+
+def load_image(store: Store, shard: Shard, row: int) -> np.ndarray:
+    """One stored image, RGB uint8 [H, W, 3]; CorruptError names shard and key."""
+    data = read_image(store, shard, row)
+    try:
+        return decode(data)
+    except ValueError as error:
+        raise CorruptError(f"{shard.output.name}: {shard.keys[row]}: {error}; run repair") from error

@@ -1,0 +1,88 @@
+"""The whole line as a command: made, found again, mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.line import Place, digests, states
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("line"))
+
+
+@pytest.fixture(scope="module")
+def first(place: Place) -> dict[str, Any]:
+    """The first run of the whole line."""
+    return place.json("retrain", str(place.spec))
+
+
+def test_every_stage_is_made(first: dict[str, Any]) -> None:
+    assert list(states(first)) == [
+        "ingest",
+        "teach big",
+        "label big",
+        "select",
+        "distill taught seed 0",
+        "distill labels_only seed 0",
+        "evaluate",
+        "register",
+    ]
+    assert set(states(first).values()) == {"Completed"}
+
+
+def test_the_student_is_registered_as_challenger_and_first_champion(first: dict[str, Any]) -> None:
+    assert sorted(first["results"]["register"]["aliases"]) == ["challenger", "champion"]
+
+
+def test_the_report_stands_in_the_store(first: dict[str, Any]) -> None:
+    text = Path(first["report"]).read_text()
+    assert "not medicine" in text
+    assert "thumbnail" in text
+
+
+def test_a_second_run_finds_everything(place: Place, first: dict[str, Any]) -> None:
+    again = place.json("retrain", str(place.spec))
+    assert again["cached"] is True
+    assert set(states(again).values()) == {"Cached"}
+    assert digests(again) == digests(first)
+
+
+def test_a_deleted_shard_is_made_again_alone(place: Place, first: dict[str, Any]) -> None:
+    before = place.files("")
+    shard = next(name for name in before if name.startswith("shards/") and name.endswith(".tar"))
+    (place.store / shard).unlink()
+    again = place.json("retrain", str(place.spec))
+    changed = [stage for stage in again["stages"] if stage["state"] != "Cached"]
+    assert [(stage["stage"], stage["message"].split(" of ")[0]) for stage in changed] == [("ingest", "made 1")]
+    assert digests(again) == digests(first)
+    assert place.files("") == before
+
+
+def test_run_settings_recompute_nothing(place: Place, first: dict[str, Any]) -> None:
+    again = place.json("retrain", str(place.spec), "--set", "run.label_batch=7", "--set", "run.cluster.workers=1")
+    assert again["cached"] is True
+
+
+def test_a_stage_alone_stops_there(place: Place, first: dict[str, Any]) -> None:
+    assert list(states(place.json("label", str(place.spec)))) == ["ingest", "teach big", "label big"]
+
+
+def test_an_unknown_key_is_wrong_usage(place: Place, first: dict[str, Any]) -> None:
+    done = place.run("retrain", str(place.spec), "--set", "student.trian=1")
+    assert done.returncode == 2
+    assert "unknown key student.trian; did you mean train" in done.stderr
+
+
+def test_an_unknown_model_is_wrong_usage(place: Place, first: dict[str, Any]) -> None:
+    done = place.run("distill", str(place.spec), "--set", "student.model=resnet_18")
+    assert done.returncode == 2
+    assert "did you mean resnet18" in done.stderr
+
+
+def test_nothing_is_left_running(place: Place, first: dict[str, Any]) -> None:
+    assert place.processes() == []

@@ -1,0 +1,47 @@
+"""Draws and pixels of views, kept per version of the views."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from infra.digest import sha256_bytes
+from models.view_draws import VERSION, Recipe, draw
+from models.views import render
+from tests.golden.guard import check
+
+RECIPES = {"default": Recipe(48), "everything": Recipe(48, vflip=True, rotate=180.0, hue=0.5)}
+KEYS = ("a", "patient-17_left", "0f3b")
+
+
+def formula_image(height: int, width: int) -> np.ndarray:
+    """An image that integer arithmetic alone decides."""
+    y, x = np.indices((height, width))
+    return np.stack([(x * 3 + y) % 256, (x * x // 50 + y * 2) % 256, (x + y * y // 30) % 256], -1).astype(np.uint8)
+
+
+def test_draws_are_those_of_this_version() -> None:
+    value = {
+        name: {
+            "recipe": recipe.recipe_id,
+            "plain": recipe.view_id(0),
+            "draws": {f"{key}/{view}": asdict(draw(recipe, view, key)) for key in KEYS for view in (0, 1, 4)},
+        }
+        for name, recipe in RECIPES.items()
+    }
+    check("views", VERSION, value)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="pixels are kept for x86-64 alone")
+def test_pixels_are_those_of_this_version() -> None:
+    images = {"same": formula_image(48, 48), "large": formula_image(300, 410), "small": formula_image(30, 40)}
+    value = {
+        f"{name}/{kind}/{view}": sha256_bytes(render(image, recipe, draw(recipe, view, "a")).tobytes())
+        for name, recipe in RECIPES.items()
+        for kind, image in images.items()
+        for view in (0, 1, 4)
+    }
+    check("views-pixels", VERSION, value)

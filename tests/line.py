@@ -1,0 +1,112 @@
+"""Running the command `stillroom` as a person does, on a small phantom corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SPEC = """
+name: small
+store: store
+corpus:
+  adapter: phantom-fundus
+  root: corpus
+  phantom: {size: 64, labelled: 48, unlabelled: 32, val: 24, test: 24, seed: 5}
+ingest: {shard_size: 16}
+views: {size: 48, count: 2}
+teachers:
+  - {name: big, model: micro_m, train: {steps: 24, batch: 16, lr: 0.005, checkpoint_every: 4}}
+student:
+  model: micro_xs
+  train: {steps: 60, batch: 16, lr: 0.005, checkpoint_every: 4}
+  seeds: [0]
+evaluate: {bootstrap: 50}
+run: {device: cpu, cluster: {workers: 2}}
+"""
+
+
+@dataclass
+class Place:
+    """A folder with a spec, its store and a home of its own, and a mark on every process started here."""
+
+    root: Path
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    text: str = SPEC
+
+    def __post_init__(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.spec.write_text(self.text)
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "small.yaml"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "STILLROOM_"))}
+        return {
+            **clean,
+            "STILLROOM_HOME": str(self.root / "home"),
+            "STILLROOM_TEST_MARK": self.mark,
+            "PYTHONWARNINGS": "default",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`stillroom ...` in the background, output to a file."""
+        log = (self.root / "log").open("ab")
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        return subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`stillroom ...` to its end."""
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        return subprocess.run(
+            command, env=self.environment, cwd=self.root, capture_output=True, text=True, timeout=600, check=False
+        )
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """`stillroom ... --json`, which must succeed."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr[-4000:]
+        return dict(json.loads(done.stdout))
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that carries this place's mark."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("STILLROOM_TEST_MARK") == self.mark:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def files(self, folder: str) -> dict[str, bytes]:
+        """Name to bytes of everything below a folder of the store."""
+        return {
+            path.relative_to(self.store).as_posix(): path.read_bytes()
+            for path in sorted((self.store / folder).rglob("*"))
+            if path.is_file()
+        }
+
+
+def states(outcome: dict[str, Any]) -> dict[str, str]:
+    """Stage to the name of its Prefect state."""
+    return {stage["stage"]: stage["state"] for stage in outcome["stages"]}
+
+
+def digests(outcome: dict[str, Any]) -> dict[str, str]:
+    """Stage to the digest of its manifest."""
+    return {stage["stage"]: stage["digest"] for stage in outcome["stages"]}

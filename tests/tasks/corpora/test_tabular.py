@@ -1,0 +1,75 @@
+"""CSV files as text."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from infra.errors import CorpusError
+from tasks.corpora.tabular import read_lines, read_table
+from tests.tasks.corpora.layouts import csv
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_is_found_by_looking(tmp_path: Path, separator: str) -> None:
+    path = csv(tmp_path / "a.csv", separator.join(("name", "x, y" if separator != "," else "x", "z")), [])
+    assert len(read_table(path).header) == 3
+
+
+def test_cells_stay_text(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "name,label", ["a,0", "b,0.0", "c,00", "d,NA", "e,1e3", "f"])
+    values = [cells[1] for _, cells in read_table(path).cells(0, 1)]
+    assert values == ["0", "0.0", "00", "NA", "1e3", ""]
+
+
+def test_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "name,label", ["a,0", "", '"b\nc",1', "d,2"])
+    assert [where for where, _ in read_table(path).cells(0)] == ["a.csv line 2", "a.csv line 5", "a.csv line 6"]
+
+
+def test_an_absent_column_is_told_with_the_nearest(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path / "a.csv", "image,level", []))
+    with pytest.raises(CorpusError, match=r"a\.csv: no column 'levels'; it has image, level; did you mean 'level'"):
+        table.column("levels")
+
+
+def test_a_column_is_found_in_any_case(tmp_path: Path) -> None:
+    assert read_table(csv(tmp_path / "a.csv", " Image ,LEVEL", [])).column("level") == 1
+
+
+def test_a_table_is_read_out_of_its_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("__MACOSX/._a.csv", "no")
+        archive.writestr("a.csv", "image,level\n1_left,0\n")
+    assert read_table(tmp_path / "a.csv").rows == [(2, ["1_left", "0"])]
+
+
+def test_a_broken_zip_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.zip").write_bytes(b"PK nothing")
+    with pytest.raises(CorpusError, match=r"a\.csv\.zip: not a zip archive"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_an_absent_file_is_told_with_the_nearest(tmp_path: Path) -> None:
+    csv(tmp_path / "labels.csv", "a,b", [])
+    with pytest.raises(CorpusError, match=r"label\.csv: no such file; did you mean labels\.csv"):
+        read_table(tmp_path / "label.csv")
+
+
+def test_a_quote_that_never_closes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"a\.csv line \d+: not CSV"):
+        read_table(csv(tmp_path / "a.csv", "name,label", ['"a,0', "b,1"]))
+
+
+def test_a_blank_first_line_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="first line is blank"):
+        read_table(csv(tmp_path / "a.csv", "", ["a,1"]))
+
+
+def test_old_encodings_and_byte_order_marks_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("name,label\nM\xfcller,1\n".encode("cp1252"))
+    (tmp_path / "b.txt").write_bytes("﻿x.png\r\n\r\ny.png".encode())
+    assert read_table(tmp_path / "a.csv").rows[0][1][0] == "M\xfcller"
+    assert read_lines(tmp_path / "b.txt") == ["x.png", "y.png"]

@@ -1,0 +1,67 @@
+"""Keys of images."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.store import LocalStore
+from tasks.ingest.keys import Veil, assign_keys, safe_key, secret_of
+
+NAMES = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=120)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b/c"]), NAMES), unique=True, max_size=12))
+def test_keys_are_unique_plain_and_short(images: list[tuple[str, str]]) -> None:
+    keys = assign_keys([(f"{folder}/{name}.png", name) for folder, name in images], {})
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,89}", key) for key in keys)
+
+
+@given(st.permutations(["x/a", "y/a", "y/b", "z/é", "z/e.1"]))
+def test_keys_do_not_depend_on_the_order(paths: list[str]) -> None:
+    straight = ["x/a", "y/a", "y/b", "z/é", "z/e.1"]
+    expected = dict(zip(straight, assign_keys([(p, p[2:]) for p in straight], {}), strict=True))
+    assert dict(zip(paths, assign_keys([(p, p[2:]) for p in paths], {}), strict=True)) == expected
+
+
+def test_a_plain_name_is_its_own_key() -> None:
+    assert safe_key("10_left") == "10_left"
+
+
+def test_odd_names_get_a_readable_key_of_their_own() -> None:
+    keys = {safe_key(name) for name in ("Zoë 1.2", "Zoe 1.2", "Zoe-1-2")}
+    assert len(keys) == 3
+    assert all(key.startswith("Zoe-1-2") for key in keys)
+
+
+def test_a_key_once_given_is_kept() -> None:
+    known = {"y/a.png": "a"}
+    keys = assign_keys([("x/a.png", "a"), ("y/a.png", "a")], known)
+    assert keys[1] == "a"
+    assert keys[0].startswith("a-")
+
+
+def test_a_veil_hides_alike_only_with_one_secret() -> None:
+    one, other = Veil(b"1" * 32), Veil(b"2" * 32)
+    assert one.hide("patient", "7") == one.hide("patient", "7")
+    assert len({one.hide("patient", "7"), other.hide("patient", "7"), one.hide("path", "7")}) == 3
+    assert one.hide("patient", "") == ""
+
+
+def test_the_secret_is_made_once_for_the_owner_alone(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    first = secret_of(store, "mine")
+    assert len(first) == 32
+    assert secret_of(store, "mine") == first
+    assert stat.S_IMODE(store.local_path("secrets/mine.key").stat().st_mode) == 0o600
+
+
+def test_a_dry_look_makes_no_secret(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    secret_of(store, "mine", create=False)
+    assert store.sizes("") == {}

@@ -1,0 +1,63 @@
+"""The real subsets, as a user has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import Cluster
+from infra.store import LocalStore
+from tasks.corpus import Corpus, read_image
+from tests.tasks.ingest.specs import run, spec
+
+pytestmark = pytest.mark.real
+
+
+def test_hyper_kvasir_with_its_official_split(real_data: Path, store: LocalStore, cluster: Cluster) -> None:
+    corpus = {"adapter": "hyper-kvasir", "split": {"official": "2_fold_split.csv"}}
+    manifest = run(spec(real_data / "hyper-kvasir", store, corpus, ingest={"size": 64}), cluster).manifest
+    facts = manifest.facts
+    assert sum(facts["counts"]["test"].values()) == 399
+    assert sum(n for split in facts["counts"].values() for n in split.values()) == 800
+    assert (facts["unlabelled"], facts["quarantined"], facts["missing"]) == (298, 0, 0)
+    assert facts["notes"] == ["9862 of 10662 rows of 2_fold_split.csv have no image here"]
+
+
+def test_imo_fundus_through_a_table(real_data: Path, store: LocalStore, cluster: Cluster) -> None:
+    table = {
+        "csv": "labels.csv",
+        "images": "images",
+        "image": "Name",
+        "label": "DR",
+        "unlabelled": ["-"],
+        "patient_pattern": r"(\d+)_",
+    }
+    corpus = {"adapter": "table", "task": "ordinal", "table": table}
+    manifest = run(spec(real_data / "imo-fundus", store, corpus, ingest={"size": 64}), cluster).manifest
+    counts = manifest.facts["counts"]
+    assert {c: sum(counts[s][c] for s in counts) for c in manifest.facts["classes"]} == {"0": 78, "NPDR": 22, "PDR": 6}
+    assert manifest.facts["unlabelled"] == 274
+    assert manifest.facts["leaks"] == 0
+    loaded = Corpus(store, manifest)
+    patients = [set(p for s in loaded.of_split(split) for p in s.patient) for split in ("train", "val", "test")]
+    assert sum(len(p) for p in patients) == len(set.union(*patients)) == 301
+
+
+def test_chest_x_rays_with_their_lists(real_data: Path, store: LocalStore, cluster: Cluster) -> None:
+    table = {
+        "csv": "Data_Entry_2017.csv",
+        "image": "Image Index",
+        "label": "Finding Labels",
+        "patient": "Patient ID",
+        "split_lists": {"train": "train_val_list.txt", "test": "test_list.txt"},
+    }
+    corpus = {"adapter": "table", "table": table}
+    manifest = run(spec(real_data / "chestx-ray14", store, corpus, ingest={"size": 64}), cluster).manifest
+    facts = manifest.facts
+    assert facts["classes"] == ["No Finding", "Pneumonia"]
+    assert facts["images"]["test"] == 187
+    assert facts["images"]["train"] + facts["images"]["val"] == 536
+    assert facts["leaks"] == 0
+    shard = Corpus(store, manifest).of_split("val")[0]
+    assert read_image(store, shard, 0)[:2] == b"\xff\xd8"

@@ -1,0 +1,32 @@
+"""What leaves the machine for MLflow, and what does not."""
+
+from __future__ import annotations
+
+from infra.store import LocalStore
+from tasks.register.record import curve, parameters
+from tests.tasks.trained import tiny_spec
+
+
+def test_parameters_are_flat_and_hold_no_place(store: LocalStore) -> None:
+    found = parameters(tiny_spec(store, "teachers.0.weights=/secret/place/w.pth", "student.weights=pypi"))
+    assert found["views.size"] == "224"
+    assert found["teachers.0.model"] == "micro"
+    assert (found["teachers.0.weights"], found["student.weights"]) == ("file", "pypi")
+    assert not [k for k in found if k == "store" or k.startswith("run") or k == "corpus.root"]
+    assert not [v for v in found.values() if "secret" in v or store.url in v]
+
+
+def test_a_private_corpus_keeps_its_files_to_itself(store: LocalStore) -> None:
+    spec = tiny_spec(
+        store,
+        "corpus.private=true",
+        "corpus.table={csv: clinic-of-smith.csv, image: file, label: grade}",
+        "corpus.classes=[a, b]",
+        adapter="table",
+    )
+    assert not [v for v in parameters(spec).values() if "smith" in v]
+
+
+def test_a_curve_is_numbers_by_epoch() -> None:
+    rows = [{"epoch": 0, "step": 5, "loss": 1.5}, {"epoch": 1, "step": 9, "loss": float("nan"), "note": "x"}]
+    assert curve(rows) == [("loss", 1.5, 0), ("step", 5.0, 0), ("step", 9.0, 1)]

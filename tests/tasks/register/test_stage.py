@@ -1,0 +1,234 @@
+"""Registration in a real MLflow on SQLite, and a consumer that has nothing of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infra.cluster import Cluster
+from infra.errors import PermanentError, UsageError
+from infra.manifest import Manifest
+from infra.settings import reload_settings
+from infra.store import LocalStore
+from infra.tracking import alias_of, connect, experiment, tracking_uri, versions
+from models.views import decode
+from tasks.corpus import Corpus, read_image
+from tasks.evaluate.stage import evaluate
+from tasks.register.stage import KEY_TAG, register
+from tests.tasks.trained import tiny_spec, trained
+from tests.tiny import tiny_corpus
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A machine with its own MLflow database."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_HOME", str(folder))
+        patch.delenv("STILLROOM_MLFLOW_URI", raising=False)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        reload_settings()
+        yield folder
+    reload_settings()
+
+
+@pytest.fixture(scope="module")
+def line(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster
+) -> tuple[Corpus, list[Manifest], Manifest]:
+    """A corpus, two students and their report."""
+    store = LocalStore(tmp_path_factory.mktemp("register") / "store")
+    corpus = tiny_corpus(store, val=8, test=16, size=70)
+    models = [trained(corpus, "taught", 0), trained(corpus, "taught", 1), trained(corpus, "labels_only", 0)]
+    return corpus, models, evaluate(corpus, models, tiny_spec(store), store, cluster).manifest
+
+
+@pytest.fixture(scope="module")
+def first(line: tuple[Corpus, list[Manifest], Manifest]) -> Manifest:
+    """The first registration, as tiny-student."""
+    corpus, models, report = line
+    return register(report, models, corpus, [models[2]], tiny_spec(corpus.store), corpus.store).manifest
+
+
+def _again(line: Any, *overrides: str, models: list[Manifest] | None = None, report: Manifest | None = None) -> Any:
+    corpus, own, made = line
+    spec = tiny_spec(corpus.store, *overrides)
+    return register(report or made, models or own, corpus, [], spec, corpus.store)
+
+
+def test_the_best_student_becomes_challenger_and_first_champion(line: Any, first: Manifest) -> None:
+    assert first.facts["aliases"] == ["challenger", "champion"]
+    assert (first.facts["verdict"], first.facts["reason"]) == ("champion", "there was no champion")
+    held = alias_of(connect(), "tiny-student", "challenger")
+    assert held.tags["stillroom.student"] == line[2].facts["best"]["key"]
+
+
+def test_tags_lead_back_to_every_manifest(line: Any, first: Manifest) -> None:
+    corpus, models, report = line
+    tags = alias_of(connect(), "tiny-student", "champion").tags
+    assert tags["stillroom.manifest.ingest"] == corpus.manifest.digest
+    assert tags["stillroom.manifest.evaluate"] == report.digest
+    assert tags["stillroom.manifest.distill"] in {m.digest for m in models[:2]}
+    assert tags["stillroom.version.evaluate"] == "1"
+    assert float(tags["stillroom.parity"]) <= 0.02
+
+
+def test_the_run_holds_params_curve_figures_files_and_data(line: Any, first: Manifest) -> None:
+    client = connect()
+    run = client.get_run(first.facts["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["student.model"] == "micro_xs"
+    assert [m.step for m in client.get_metric_history(first.facts["run_id"], "loss")] == [0, 1, 2]
+    facts, seed = line[2].facts, line[2].facts["best"]["seed"]
+    assert run.data.metrics["test_accuracy"] == facts["arms"]["taught"]["per_seed"][seed]["accuracy"]
+    names = {Path(f.path).suffix for f in client.list_artifacts(first.facts["run_id"], "report")}
+    assert names == {".md", ".json", ".png"}
+    data = run.inputs.dataset_inputs[0].dataset
+    assert (data.name, data.digest) == ("tiny", line[0].manifest.digest[:32])
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_no_path_of_this_machine_reaches_the_run(line: Any, first: Manifest) -> None:
+    run = connect().get_run(first.facts["run_id"])
+    values = [*run.data.params.values(), *run.data.tags.values()]
+    assert not [v for v in values if line[0].store.url in v or "/nowhere" in v or str(ROOT) in v]
+
+
+def test_a_second_call_is_cached(line: Any, first: Manifest) -> None:
+    again = _again(line)
+    assert again.cached
+    assert again.manifest == first
+    assert len(versions(connect(), "tiny-student")) == 1
+
+
+CONSUMER = """
+import sys
+import numpy as np
+root = {root!r}
+sys.meta_path[:] = [f for f in sys.meta_path if "__editable__" not in getattr(f, "__module__", repr(f))]
+sys.path[:] = [p for p in sys.path if p and not p.startswith("__editable__") and p != root]
+for name in ("tasks", "models", "infra", "flows"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    raise SystemExit(name + " can be imported")
+import mlflow
+mlflow.set_tracking_uri({uri!r})
+model = mlflow.pyfunc.load_model("models:/tiny-student@challenger")
+image = np.load({image!r})
+one, two = model.predict(image), model.predict(np.stack([image, image[:, ::-1]]))
+assert one.shape == (1, 3) and two.shape == (2, 3), (one.shape, two.shape)
+assert np.allclose(one[0], two[0], atol=1e-5)
+assert model.metadata.metadata["classes"] == ["class-0", "class-1", "class-2"]
+np.save({out!r}, two)
+"""
+
+
+def test_a_process_without_this_repository_predicts_on_a_raw_image(line: Any, first: Manifest, tmp_path: Path) -> None:
+    corpus, _, _ = line
+    shard = corpus.of_split("test")[0]
+    np.save(tmp_path / "image.npy", decode(read_image(corpus.store, shard, 0)))
+    code = CONSUMER.format(
+        root=str(ROOT), uri=tracking_uri(), image=str(tmp_path / "image.npy"), out=str(tmp_path / "out.npy")
+    )
+    env = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    prob = np.load(tmp_path / "out.npy")
+    assert prob.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
+    assert prob.dtype == np.float32
+
+
+def test_a_crash_before_the_alias_is_repaired_without_a_new_version(line: Any) -> None:
+    made = _again(line, "register.name=crashed").manifest
+    client = connect()
+    # What a crash between version and alias leaves: no alias, no manifest.
+    for alias in ("challenger", "champion"):
+        client.delete_registered_model_alias("crashed", alias)
+    line[0].store.delete(made.name)
+    again = _again(line, "register.name=crashed")
+    assert not again.cached
+    assert again.manifest == made
+    assert [v.version for v in versions(client, "crashed")] == [1]
+    assert alias_of(client, "crashed", "challenger").version == 1
+
+
+def test_a_version_that_is_gone_is_registered_again(line: Any) -> None:
+    made = _again(line, "register.name=gone").manifest
+    client = connect()
+    client.delete_registered_model("gone")
+    again = _again(line, "register.name=gone")
+    assert not again.cached
+    assert again.manifest.facts["run_id"] != made.facts["run_id"]
+    assert alias_of(client, "gone", "challenger") is not None
+
+
+def test_if_none_leaves_the_champion(line: Any) -> None:
+    corpus, models, report = line
+    spec = tiny_spec(corpus.store, "register.name=two")
+    seeds = [register(report, m, corpus, [], spec, corpus.store).manifest.facts for m in models[:2]]
+    assert [f["verdict"] for f in seeds] == ["champion", "challenger"]
+    assert seeds[1]["reason"] == "version 1 is champion and register.champion is if_none"
+    assert alias_of(connect(), "two", "challenger").version == 2
+
+
+def test_if_better_crowns_only_the_better(line: Any) -> None:
+    corpus, models, report = line
+    spec = tiny_spec(corpus.store, "register.name=race", "register.champion=if_better")
+    score = [each["macro_f1"] for each in report.facts["arms"]["taught"]["per_seed"]]
+    worse, better = sorted((0, 1), key=lambda i: score[i])
+    assert score[worse] < score[better]
+    verdicts = []
+    for i in (worse, better, worse):
+        verdicts.append(register(report, models[i], corpus, [], spec, corpus.store).manifest.facts["verdict"])
+    # The third call finds the first version again.
+    assert verdicts == ["champion", "champion", "champion"]
+    assert alias_of(connect(), "race", "champion").version == 2
+
+
+def test_a_student_that_answers_otherwise_is_refused(line: Any, cluster: Cluster, store: LocalStore) -> None:
+    corpus = tiny_corpus(store, val=4, test=6)
+    student = trained(corpus, "taught")
+    report = evaluate(corpus, [student], tiny_spec(store), store, cluster).manifest
+    other = trained(corpus, "taught", lean=3.0)
+    false = student.model_copy(update={"outputs": [other.output(kind="model"), student.output(kind="history")]})
+    spec = tiny_spec(store, "register.name=liar", "name=liar-line")
+    with pytest.raises(PermanentError, match=r"differs by .* on test image test-"):
+        register(report, false, corpus, [], spec, store)
+    client = connect()
+    runs = client.search_runs([experiment(client, "liar-line")])
+    assert [run.info.status for run in runs] == ["FAILED"]
+    assert versions(client, "liar") == []
+
+
+def test_registering_prints_nothing(line: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    _again(line, "register.name=silent")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_taught_student_says_so(line: Any) -> None:
+    with pytest.raises(UsageError, match="names no best student among the 1 models"):
+        _again(line, models=[line[1][2]])
+
+
+def test_a_run_that_a_dead_process_left_is_closed(line: Any) -> None:
+    corpus, models, report = line
+    spec = tiny_spec(corpus.store, "register.name=dead", "name=dead-line")
+    from tasks.register.stage import stage_key
+
+    student = next(m for m in models if m.key == report.facts["best"]["key"])
+    client = connect()
+    left = client.create_run(experiment(client, "dead-line"), tags={KEY_TAG: stage_key(report, student, spec)})
+    register(report, models, corpus, [], spec, corpus.store)
+    assert client.get_run(left.info.run_id).info.status == "KILLED"
