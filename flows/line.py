@@ -207,10 +207,10 @@ def _with_places(line: Line, facts: dict[str, Any], page: str, outcome: Outcome)
     lines = [text.rstrip(), "", "## Where to look", "", f"- report and plots: `{Path(place).parent}`"]
     version = outcome.facts.get("register")
     if version:
-        from infra.settings import settings
+        from infra.tracking import tracking_uri
 
         lines.append(
             f"- MLflow: model `{version['name']}` version {version['version']}, run `{version['run_id']}`, "
-            f"tracking `{settings().tracking_uri}`"
+            f"tracking `{tracking_uri()}`"
         )
     return "\n".join(lines) + "\n"

@@ -73,7 +73,7 @@ class Cluster:
             threads_per_worker=section.threads,
             processes=True,
             memory_limit=section.memory_limit,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             resources={"GPU": 1} if gpus else None,
             preload="infra.lifeline_preload",
             silence_logs=30,

@@ -87,7 +87,7 @@ def bootstrap(
 
 def t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
     """95 % Student t interval of the mean of paired differences, one per seed; None below two seeds."""
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:

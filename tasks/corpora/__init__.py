@@ -29,4 +29,9 @@ def guess(folder: Path) -> tuple[str, str] | None:
     return None
 
 
-__all__ = ["ADAPTERS", "Adapter", "Row", "Scan", "adapter_of", "guess"]
+def descriptions() -> dict[str, str]:
+    """What each adapter expects on disk, by adapter name."""
+    return {name: adapter.describe() for name, adapter in ADAPTERS.items()}
+
+
+__all__ = ["ADAPTERS", "Adapter", "Row", "Scan", "adapter_of", "descriptions", "guess"]

@@ -21,6 +21,10 @@ WORDS = {
 }
 
 
+# Shorter side in the shards: lesions of the retina are small, so fundus images train at 512 from 1024.
+FUNDUS_SIZE, OTHER_SIZE = 1024, 512
+
+
 class TableCorpus:
     """Adapter `table`."""
 
@@ -77,7 +81,9 @@ class TableCorpus:
         if (table.patient or table.patient_pattern) and nobody:
             heard.append(f"{nobody} images have no patient; each counts as a patient of its own")
         official = frozenset(table.split_lists) | {r.split for r in found if r.split}
-        return Scan(task, coding.classes, "other", 512, official, found, notes + heard)
+        modality = section.modality or "other"
+        size = FUNDUS_SIZE if modality == "fundus" else OTHER_SIZE
+        return Scan(task, coding.classes, modality, size, official, found, notes + heard)
 
 
 def _claims(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
@@ -236,9 +237,9 @@ def _train(
         report = progress
         cluster.client.subscribe_topic(topic, lambda event: report(int(event[1]["step"]), request.steps))
     try:
-        outcome = next(
-            fan_out(cluster, train, [Job(key, (job,))], attempts=spec.run.attempts, resources=resources, stop=stop)
-        )
+        window = fan_out(cluster, train, [Job(key, (job,))], attempts=spec.run.attempts, resources=resources, stop=stop)
+        with closing(window) as outcomes:
+            outcome = next(outcomes)
     except StillroomError:
         _ask_to_stop(cluster, topic)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -244,10 +245,12 @@ def _run(
         (feature_shard, feats, None),
         (predict_shard, nets, {"GPU": 1.0} if device == "cuda" else None),
     ):
-        for outcome in fan_out(cluster, function, jobs, attempts=spec.run.attempts, resources=resources, stop=stop):
-            if isinstance(outcome.error, StillroomError):
-                raise outcome.error
-            if outcome.error is not None:
-                kind = PermanentError if isinstance(outcome.error, ValueError | TypeError) else TransientError
-                raise kind(f"evaluate, unit {outcome.job.key[:12]}: {outcome.error!r}") from outcome.error
-            yield UnitRecord.from_bytes(outcome.value.to_bytes())
+        window = fan_out(cluster, function, jobs, attempts=spec.run.attempts, resources=resources, stop=stop)
+        with closing(window) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome.error, StillroomError):
+                    raise outcome.error
+                if outcome.error is not None:
+                    kind = PermanentError if isinstance(outcome.error, ValueError | TypeError) else TransientError
+                    raise kind(f"evaluate, unit {outcome.job.key[:12]}: {outcome.error!r}") from outcome.error
+                yield UnitRecord.from_bytes(outcome.value.to_bytes())

@@ -94,7 +94,7 @@ def look(folder: Path) -> Found:
         split_lists={} if split else lists,
         images=len(images) if within == "." else sum(p.startswith(f"{within}/") for p in images),
         rows=len(table.rows),
-        modality=words.modality_of(folder.name, name, *table.header, *label.counts),
+        modality=words.modality_of(folder.name, name, *table.header, *label.counts, label.negative or ""),
         text=text,
         notes=notes + _strangers([p for p in images if within == "." or p.startswith(f"{within}/")], paths),
     )

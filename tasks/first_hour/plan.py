@@ -68,11 +68,11 @@ def plan_run(spec: Spec) -> dict[str, Any]:
                 "state": state.state,
                 "done": state.done,
                 "total": state.total,
-                "minutes": round(minutes[title], 2) if title in minutes else None,
+                "minutes": round(minutes[title], 4) if title in minutes else None,
             }
             for title, state in states.items()
         ],
-        "minutes": round(total(costs.seconds.values()), 2),
+        "minutes": round(total(costs.seconds.values()), 4),
         "rates": {name: float(f"{rate:.3g}") for name, rate in costs.rates.items()},
         "machine": {"cores": machine.cores, "workers": machine.slots, "device": machine.device},
         "notes": _notes(numbers, machine, states),

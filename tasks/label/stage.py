@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,10 +159,12 @@ def _make(
                 )
                 yield Job(group[0].key, (job,))
 
-    for outcome in fan_out(cluster, label_shard, jobs(), attempts=spec.run.attempts, resources=resources, stop=stop):
-        if outcome.error is not None:
-            raise _explained(outcome, model.name)
-        yield tuple(output for record in outcome.value for output in record.outputs)
+    window = fan_out(cluster, label_shard, jobs(), attempts=spec.run.attempts, resources=resources, stop=stop)
+    with closing(window) as outcomes:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise _explained(outcome, model.name)
+            yield tuple(output for record in outcome.value for output in record.outputs)
 
 
 def _explained(outcome: Outcome, teacher: str) -> BaseException:

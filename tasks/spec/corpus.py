@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from tasks.spec.base import Section
 
 Task = Literal["single", "ordinal", "multilabel"]
+Modality = Literal["fundus", "endoscopy", "xray", "other"]
 Adapter = Literal["eyepacs", "hyper-kvasir", "table", "phantom-fundus", "phantom-endoscopy"]
 
 
@@ -73,6 +74,7 @@ class CorpusSection(Section):
     name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]*$", description="default: the adapter's name")
     private: bool = Field(False, description="keys and patients become keyed hashes, no file name is kept")
     task: Task | None = Field(None, description="default: the adapter's")
+    modality: Modality | None = Field(None, description="kind of image; decides default sizes; adapters know theirs")
     classes: list[str] | None = Field(None, description="class names in order; default: the adapter's")
     table: TableSection | None = None
     split: SplitSection = SplitSection()

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import models.torchvision_guard  # noqa: F401  (before timm)
-import timm  # isort: skip
-
 from models.lite import LITE_INPUT, LITE_MEAN, LITE_STD, lite_state_dict, lite_weights_path, timm_name
+
+import timm  # isort: skip
 
 # Logits 0, 1 and 2, and the class and value of the largest, on `pattern`, by efficientnet-lite-pytorch 0.1.0.
 ORIGINAL = {
@@ -49,7 +49,8 @@ def test_logits_equal_the_original_implementations(variant: int) -> None:
 
 
 def test_mean_and_std_mean_x_minus_127_over_128() -> None:
-    assert (255 - 127) / 128 == pytest.approx((1 - LITE_MEAN[0]) / LITE_STD[0])
+    white = (1 - LITE_MEAN[0]) / LITE_STD[0]
+    assert white == pytest.approx((255 - 127) / 128)
 
 
 def test_an_unknown_variant_is_refused_by_name() -> None:

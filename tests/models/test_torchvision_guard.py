@@ -13,7 +13,8 @@ def in_a_fresh_interpreter(code: str) -> str:
 
 
 def test_timm_imports_after_the_guard_in_a_fresh_interpreter() -> None:
-    said = in_a_fresh_interpreter("import models.torchvision_guard, timm; print(timm.is_model('tf_efficientnet_lite0'))")
+    code = "import models.torchvision_guard, timm; print(timm.is_model('tf_efficientnet_lite0'))"
+    said = in_a_fresh_interpreter(code)
     assert said == "True"
 
 

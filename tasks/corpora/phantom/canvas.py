@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Canvas = NDArray[np.float32]
 Tint = tuple[float, float, float]
+Curve = tuple[NDArray[np.float64], float]
 
 SUPERSAMPLED_SIDE = 192
 """Strokes are drawn at no fewer pixels than this a side, then averaged down: hairlines stay thin on small images."""
@@ -102,7 +103,7 @@ def haze(canvas: Canvas, at: tuple[float, float], sigma: float, colour: Tint, *,
     tint(canvas[rows, columns], (np.float32(strength) * fall_x * fall_y).astype(np.float32), colour)
 
 
-def strokes(size: int, curves: list[tuple[NDArray[np.float64], float]]) -> Canvas:
+def strokes(size: int, curves: list[Curve]) -> Canvas:
     """Coverage [size, size] float32 in 0..1 of curves, each (points [n, 2] of x and y, width)."""
     scale = max(1, -(-SUPERSAMPLED_SIDE // size))
     side = size * scale

@@ -193,7 +193,8 @@ def _border(canvas: Canvas, rng: np.random.Generator) -> None:
     v = far + teeth + 0.1 * rng.normal() * t
     size = canvas.shape[0]
     for offset, colour in ((-0.015, (0.7, 0.5, 0.5)), (0.015, (1.25, 1.5, 1.5))):
-        points = np.stack([t * np.cos(turn) - (v + offset) * np.sin(turn), t * np.sin(turn) + (v + offset) * np.cos(turn)], 1)
+        w = v + offset
+        points = np.stack([t * np.cos(turn) - w * np.sin(turn), t * np.sin(turn) + w * np.cos(turn)], 1)
         tint(canvas, strokes(size, [(points, 0.026)]), colour)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tasks.corpora.phantom.canvas import (
     Canvas,
+    Curve,
     axes,
     blob,
     generator,
@@ -121,7 +122,7 @@ def _disc(canvas: Canvas, at: tuple[float, float], rng: np.random.Generator) -> 
     blob(canvas, at, radius * rng.uniform(0.3, 0.6), (1.1, 1.25, 1.3), edge=0.5)
 
 
-def _vessels(disc: tuple[float, float], side: float, rng: np.random.Generator) -> list[tuple[NDArray[np.float64], float]]:
+def _vessels(disc: tuple[float, float], side: float, rng: np.random.Generator) -> list[Curve]:
     curves = []
     t = np.linspace(0, 1, 24)
     for up in (-1, 1):
@@ -134,7 +135,8 @@ def _vessels(disc: tuple[float, float], side: float, rng: np.random.Generator) -
             curves.append((trunk, width))
             for _ in range(int(rng.integers(1, 4))):
                 start = int(rng.integers(4, 18))
-                turn = np.arctan2(*(trunk[start + 1] - trunk[start])[::-1]) + rng.choice([-1, 1]) * rng.uniform(0.4, 0.9)
+                along = trunk[start + 1] - trunk[start]
+                turn = np.arctan2(along[1], along[0]) + rng.choice([-1, 1]) * rng.uniform(0.4, 0.9)
                 length, curl = rng.uniform(0.12, 0.3), rng.uniform(-1.2, 1.2)
                 heading = turn + curl * t
                 step = np.stack([np.cos(heading), np.sin(heading)], 1) * length / len(t)
@@ -151,7 +153,8 @@ def _somewhere(rng: np.random.Generator, disc: tuple[float, float]) -> tuple[flo
 
 
 def _paint_lesions(canvas: Canvas, lesions: Lesions, disc: tuple[float, float], rng: np.random.Generator) -> None:
-    weight = lesions.haemorrhages + lesions.microaneurysms // ANEURYSMS_PER_MARK + lesions.new_vessels * MARKS_PER_TANGLE
+    weight = lesions.haemorrhages + lesions.microaneurysms // ANEURYSMS_PER_MARK
+    weight += lesions.new_vessels * MARKS_PER_TANGLE
     dark = max(0, round(rng.normal(DARK_MARKS, 3)) - weight)
     bright = max(0, round(rng.normal(BRIGHT_MARKS, 2)) - lesions.exudates - lesions.cotton_wool)
     for _ in range(dark):
@@ -194,7 +197,7 @@ def _paint_lesions(canvas: Canvas, lesions: Lesions, disc: tuple[float, float], 
         tint(canvas, strokes(canvas.shape[0], tangles), NEW_VESSEL)
 
 
-def _tangle(at: tuple[float, float], rng: np.random.Generator) -> list[tuple[NDArray[np.float64], float]]:
+def _tangle(at: tuple[float, float], rng: np.random.Generator) -> list[Curve]:
     curves = []
     for _ in range(int(rng.integers(5, 9))):
         heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.6, 16))
