@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from infra.cluster import cores
-from infra.errors import UsageError
-from infra.manifest import Manifest
-from infra.store import Store
-from models.build import Built, build
+from models.build import Built
 from models.terms import NEEDS_TEACHER, Term
 from models.view_draws import Recipe
 from tasks.corpus import Corpus
 from tasks.distill.stage import DISTILL, TEACH, _steps, _terms
 from tasks.distill.work import VAL_POINTS
-from tasks.evaluate.stage import _check as check_evaluation
 from tasks.first_hour.measure import forward_seconds, step_seconds, view_seconds
+from tasks.first_hour.networks import input_side
 from tasks.first_hour.numbers import Numbers
 from tasks.first_hour.rehearse import CACHED, PARTLY, State
-from tasks.label import teacher_handle
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
-from tasks.weights import PYPI, find_weights
 
-HASH_BYTES = 300e6  # a second and core, sha256 of source files
 START = 25.0  # seconds: Prefect's API, workers, their imports
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
 REGISTER = 25.0  # seconds: packing the student and MLflow
@@ -63,71 +55,6 @@ class Costs:
 
     seconds: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
-
-
-def stand_in(numbers: Numbers, store: Store) -> Corpus:
-    """The corpus as far as its classes and task: what the stages ask before they ask for images."""
-    if numbers.manifest is not None:
-        return Corpus(store, numbers.manifest)
-    manifest = Manifest(stage="ingest", version=0, key="", inputs=[], section={}, outputs=[], facts=numbers.facts)
-    return Corpus(store, manifest)
-
-
-def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
-    """Every network of the spec, built once with its weights.
-
-    Raises:
-        UsageError: as the run would: no such model, weights that are not there or do not fit, no metric of that
-            name, a teacher that can neither be trained nor used.
-    """
-    classes = len(corpus.classes)
-    model = Manifest(
-        stage=DISTILL,
-        version=0,
-        key="",
-        inputs=[],
-        section={},
-        outputs=[],
-        facts={"classes": corpus.classes, "arm": "taught", "seed": 0},
-    )
-    check_evaluation(corpus, [model], spec)
-    built = {}
-    for teacher in spec.teachers:
-        if teacher.train is None:
-            teacher_handle(teacher, None, corpus, store)
-        arm = f"teacher:{teacher.name}" if teacher.train else f"teacher {teacher.name}"
-        built[teacher.name] = _build(teacher, arm, spec, classes, store)
-        if teacher.train is None and built[teacher.name].head_reset:
-            raise UsageError(
-                f"teacher {teacher.name}: the head of its weights has other classes than the corpus's {classes}; "
-                "add `train:` to fine-tune it"
-            )
-    built[""] = _build(spec.student, "taught", spec, classes, store)
-    return built
-
-
-def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store) -> Built:
-    ref = find_weights(section.weights, section.model, store)
-    path = None
-    if ref.where.startswith("store:"):
-        path = store.local_path(ref.where.removeprefix("store:"))
-    elif ref.where and ref.where != PYPI:
-        path = Path(ref.where)
-    try:
-        return build(
-            section.model,
-            num_classes=classes,
-            options=section.options,
-            weights=path,
-            pypi=ref.where == PYPI,
-            size=_side(section, spec),
-        )
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(f"{arm}: {error}") from error
-
-
-def _side(section: ModelSection, spec: Spec) -> int:
-    return section.size or spec.views.size
 
 
 def costs_of(
@@ -200,7 +127,7 @@ class _Estimate:
         threads = max(1, machine.cores // machine.slots)
         batch = self.spec.run.label_batch
         each = forward_seconds(
-            self.built[name], _side(section, self.spec), batch, threads=threads, device=machine.device
+            self.built[name], input_side(section, self.spec), batch, threads=threads, device=machine.device
         )
         # Views are rendered by threads beside the network on a GPU, and in its time on a CPU.
         if machine.device == "cuda":
@@ -237,7 +164,7 @@ class _Estimate:
             self.built[name],
             terms,
             train,
-            _side(section, spec),
+            input_side(section, spec),
             classes=len(self.corpus.classes),
             teachers=len(spec.teachers) if any(NEEDS_TEACHER[t.loss] for t in terms) else 0,
             threads=threads,
@@ -250,22 +177,3 @@ class _Estimate:
         each = max(step, loading) if free else step + loading
         judging = VAL_POINTS * self.numbers.in_split["val"] * (self.view + step / train.batch / 3)
         return steps * each + judging
-
-
-def soft_label_bytes(spec: Spec, numbers: Numbers) -> int:
-    """Bytes of all soft labels: float16 logits and one byte a row, training images once a view."""
-    own = numbers.in_split
-    rows = own["train"] * (1 + spec.views.count) + own["val"] + own["test"]
-    return len(spec.teachers) * rows * (2 * len(numbers.facts["classes"]) + 1)
-
-
-def total(seconds: Iterable[float]) -> float:
-    """Sum in minutes."""
-    return sum(seconds) / 60
-
-
-def shares(counts: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    """Class prior over the labelled training images."""
-    own: dict[str, Any] = dict(counts["train"])
-    whole = sum(own.values())
-    return {name: n / whole if whole else 0.0 for name, n in own.items()}

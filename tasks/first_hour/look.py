@@ -63,18 +63,13 @@ def look(folder: Path) -> Found:
     within, finder, (name, table, column, paths, notes) = _best_images(folder, images)
     text = ""
     if table is None:
-        table, text = _from_folders(folder, images)
+        table, text = _from_folders(folder, images, notes)
         column, paths = 0, [row[0] for _, row in table.rows]
     lists = _lists(folder, finder)
     split = split_column(table, [column])
     skip = [column] + ([table.header.index(split)] if split else [])
     rows = [i for i, path in enumerate(paths) if path]
     candidates = labels(table, skip, rows)
-    if not candidates:
-        raise CorpusError(
-            f"{folder / name}: no column of {', '.join(table.header)} looks like a label (2 to {MOST_CLASSES} values "
-            "that repeat); add one, or write a spec by hand from the output of `stillroom corpora`"
-        )
     label, others = candidates[0], candidates[1:]
     if text:
         label, others = next(c for c in candidates if c.column == "label"), []
@@ -141,6 +136,10 @@ def _table(folder: Path, finder: Finder) -> _Chosen:
         hits = len({p for p in found[1] if p})
         # A table without a label column (a list of sizes, say) is of no use, however many images it names.
         if not labels(table, [found[0]], [i for i, p in enumerate(found[1]) if p]):
+            heard.append(
+                f"not used: {name} names images, but none of its columns ({', '.join(table.header)}) looks like a "
+                f"label: 2 to {MOST_CLASSES} values that repeat"
+            )
             continue
         also.append(name)
         if best is None or hits > best[0]:
@@ -153,7 +152,7 @@ def _table(folder: Path, finder: Finder) -> _Chosen:
     return best[1], best[2], best[3], best[4], heard
 
 
-def _from_folders(folder: Path, images: list[str]) -> tuple[Table, str]:
+def _from_folders(folder: Path, images: list[str], heard: list[str]) -> tuple[Table, str]:
     """A table made from folder names: image, label and, where there are such, patient and split."""
     parts = {path: path.split("/")[:-1] for path in images}
     below = _without_common(parts)
@@ -172,9 +171,10 @@ def _from_folders(folder: Path, images: list[str]) -> tuple[Table, str]:
     label = {p: "" if any(POOL.search(part) for part in below[p]) else deepest[p] for p in images}
     counts = Counter(v for v in label.values() if v)
     if not 2 <= len(counts) <= MOST_CLASSES or sum(n > 1 for n in counts.values()) < 2:
+        why = "; ".join(heard) or "no CSV whose rows name them, and not one folder for each class"
         raise CorpusError(
-            f"{folder}: {len(images)} images, but no CSV whose rows name them, and not one folder for each class; "
-            "write a CSV with the columns image,label beside them (blank label: unlabelled), then run init again"
+            f"{folder}: {len(images)} images, but {why}. Write a CSV with the columns image,label beside them "
+            "(blank label: unlabelled), then run init again"
         )
     header = ["image", "label"] + ["patient"] * bool(people) + ["split"] * bool(splits)
     rows = [[p, label[p]] + ([people[p]] if people else []) + ([splits[p]] if splits else []) for p in sorted(images)]

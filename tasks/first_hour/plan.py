@@ -7,7 +7,8 @@ from collections import Counter
 from typing import Any
 
 from infra.store import open_store
-from tasks.first_hour.costs import Machine, costs_of, networks, shares, soft_label_bytes, stand_in, total
+from tasks.first_hour.costs import Machine, costs_of
+from tasks.first_hour.networks import networks, stand_in
 from tasks.first_hour.numbers import Numbers, numbers_of
 from tasks.first_hour.rehearse import CACHED, TO_DO, State, rehearse
 from tasks.first_hour.render import render_plan
@@ -48,7 +49,7 @@ def plan_run(spec: Spec) -> dict[str, Any]:
         "classes": facts["classes"],
         "images": numbers.in_split,
         "counts": facts["counts"],
-        "prior": {name: round(share, 4) for name, share in shares(facts["counts"]).items()},
+        "prior": {name: round(share, 4) for name, share in _prior(numbers).items()},
         "patients": numbers.patients,
         "official": facts["official"],
         "unlabelled": facts["unlabelled"],
@@ -59,7 +60,7 @@ def plan_run(spec: Spec) -> dict[str, Any]:
         "bytes": {
             "shards": round(numbers.sample.image_bytes * numbers.images),
             "image": round(numbers.sample.image_bytes),
-            "soft_labels": soft_label_bytes(spec, numbers),
+            "soft_labels": _soft_label_bytes(spec, numbers),
         },
         "shards": numbers.shards,
         "stages": [
@@ -72,7 +73,7 @@ def plan_run(spec: Spec) -> dict[str, Any]:
             }
             for title, state in states.items()
         ],
-        "minutes": round(total(costs.seconds.values()), 4),
+        "minutes": round(sum(minutes.values()), 4),
         "rates": {name: float(f"{rate:.3g}") for name, rate in costs.rates.items()},
         "machine": {"cores": machine.cores, "workers": machine.slots, "device": machine.device},
         "notes": _notes(numbers, machine, states),
@@ -92,6 +93,20 @@ def _sample(numbers: Numbers) -> dict[str, Any]:
         "expected_unreadable": numbers.empty + max(expected, bad),
         "reasons": dict(Counter(sample.reasons).most_common(3)),
     }
+
+
+def _prior(numbers: Numbers) -> dict[str, float]:
+    """Class prior over the labelled training images."""
+    own: dict[str, int] = numbers.facts["counts"]["train"]
+    whole = sum(own.values())
+    return {name: n / whole if whole else 0.0 for name, n in own.items()}
+
+
+def _soft_label_bytes(spec: Spec, numbers: Numbers) -> int:
+    """Bytes of all soft labels: float16 logits and one byte a row, training images once a view."""
+    own = numbers.in_split
+    rows = own["train"] * (1 + spec.views.count) + own["val"] + own["test"]
+    return len(spec.teachers) * rows * (2 * len(numbers.facts["classes"]) + 1)
 
 
 def _notes(numbers: Numbers, machine: Machine, states: dict[str, State]) -> list[str]:

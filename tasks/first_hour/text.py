@@ -62,7 +62,7 @@ def steps_of(labelled: int, passes: int, batch: int, least: int, most: int) -> i
 
 def said(line: str, comment: str) -> str:
     """A line with its comment, the comments of a file below each other."""
-    return f"{line:<{COMMENT_AT}} # {comment}"
+    return f"{line:<{COMMENT_AT}} # {' '.join(comment.split())}"
 
 
 def spec_text(outline: Outline) -> str:

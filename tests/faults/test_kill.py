@@ -42,7 +42,7 @@ def test_a_killed_run_is_completed_by_the_next(
 ) -> None:
     place = Place(tmp_path)
     kill_when(place, begun)
-    gone, alive = psutil.wait_procs(place.processes(), timeout=30)
+    _, alive = psutil.wait_procs(place.processes(), timeout=30)
     assert alive == []
     made = {path: path.stat().st_mtime_ns for path in (place.store / "units").rglob("*.json")}
 

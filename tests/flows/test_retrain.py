@@ -41,7 +41,7 @@ def test_the_student_is_registered_as_challenger_and_first_champion(first: dict[
 
 def test_the_report_stands_in_the_store(first: dict[str, Any]) -> None:
     text = Path(first["report"]).read_text()
-    assert "not medicine" in text
+    assert "phantoms, drawn by code" in text
     assert "thumbnail" in text
 
 

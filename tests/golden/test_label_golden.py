@@ -14,8 +14,8 @@ from models.build import build
 from models.views import Recipe
 from tasks.label.job import STAGE, VERSION, LabelJob, TeacherModel, label_key
 from tasks.label.soft_labels import read_soft_labels
-from tasks.weights import WeightsRef
 from tasks.label.work import label_shard
+from tasks.weights import WeightsRef
 from tests.golden.guard import check
 from tests.tiny import tiny_corpus
 

@@ -17,7 +17,9 @@ CONFIG = TrainConfig(steps=20, lr=0.05, checkpoint_every=8, log_every=10)
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(144, 2))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(144, 2)
+    )
 
 
 def batches(start: int, stop: int = 20, spoil: int = -1) -> Iterator[Batch]:

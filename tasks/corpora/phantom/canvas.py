@@ -31,7 +31,7 @@ def generator(*parts: int | str) -> np.random.Generator:
 @lru_cache(maxsize=4)
 def axes(size: int) -> tuple[Canvas, Canvas]:
     """Relative coordinates of the pixel centres: x [1, size] and y [size, 1], float32, read-only."""
-    line = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
+    line = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     line.setflags(write=False)
     return line[None, :], line[:, None]
 

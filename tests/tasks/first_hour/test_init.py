@@ -205,6 +205,11 @@ def test_no_labels(tmp_path: Path, to: Path) -> None:
     assert not to.parent.exists()
 
 
+def test_no_label_column(tmp_path: Path, to: Path) -> None:
+    with pytest.raises(CorpusError, match=r"labels\.csv names images, but none of its columns \(file, label\)"):
+        write_spec(table(tmp_path / "c", ["same"] * 40), to)
+
+
 def test_nothing_is_overwritten(tmp_path: Path, to: Path) -> None:
     root = table(tmp_path / "c", LABELS)
     write_spec(root, to)

@@ -13,8 +13,8 @@ from infra.errors import CorruptError, UsageError
 from infra.manifest import Manifest
 from infra.store import LocalStore
 from tasks.label.teacher import teacher_handle
-from tasks.weights import find_weights, weights_file, weights_id
 from tasks.spec import TeacherSection
+from tasks.weights import find_weights, weights_file, weights_id
 from tests.tasks.label.teachers import save_weights
 from tests.tiny import tiny_corpus
 

@@ -67,7 +67,7 @@ def test_paths_are_taken_from_the_spec_s_folder(tmp_path: Path) -> None:
 
 
 def test_a_missing_spec_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="nowhere.yaml"):
+    with pytest.raises(SpecError, match=r"nowhere\.yaml"):
         load_spec(tmp_path / "nowhere.yaml")
 
 
