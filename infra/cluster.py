@@ -53,6 +53,8 @@ class Cluster:
             {
                 "distributed.scheduler.no-workers-timeout": f"{settings().worker_timeout}s",
                 "distributed.admin.tick.limit": "60s",
+                # Threads that wait by spinning starve the threads that load images on a busy machine.
+                "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
                 "distributed.comm.timeouts.connect": "120s",
             }
         )

@@ -5,26 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
-from typing import Any
 from uuid import uuid4
 
 from infra.cache import StageCache, UnitRecord
 from infra.cluster import Cluster, cores
-from infra.digest import digest_of, unit_key
 from infra.errors import StillroomError, TransientError, UsageError
 from infra.fanout import Job, fan_out
 from infra.manifest import Manifest
 from infra.store import Store
-from models.terms import NEEDS_TEACHER, Term, default_terms
+from models.terms import Term
 from tasks.corpus import Corpus
+from tasks.distill.request import (
+    DISTILL,
+    TEACH,
+    VERSION,
+    Request,
+    precision_on,
+    steps_of,
+    student_section,
+    terms_of,
+)
 from tasks.placement import place
 from tasks.result import StageResult
-from tasks.spec import LossTerm, ModelSection, Spec, StudentSection, TeacherSection, TrainSection
+from tasks.spec import Spec, TeacherSection
 from tasks.weights import WeightsRef, find_weights
 
-TEACH, DISTILL = "teach", "distill"
-VERSION = 1
 TAUGHT, LABELS_ONLY = "taught", "labels_only"
 
 Step = Callable[[int, int], None]
@@ -45,14 +50,14 @@ def teach(
     if teacher.train is None:
         raise UsageError(f"teacher {teacher.name} has no `train:`; nothing to train")
     rows = sum(int(s.labelled.sum()) for s in corpus.of_split("train"))
-    request = _Request(
+    request = Request(
         stage=TEACH,
         arm=f"teacher:{teacher.name}",
         seed=0,
         model=teacher,
         train=teacher.train,
-        steps=_steps(teacher.train, rows),
-        terms=_terms(corpus, None, teacher.train, taught=False),
+        steps=steps_of(teacher.train, rows),
+        terms=terms_of(corpus, None, teacher.train, taught=False),
         section=teacher.identity(),
         labels=[],
         select=None,
@@ -87,70 +92,24 @@ def distill(
     taught = arm == TAUGHT
     shards = corpus.of_split("train")
     # Both arms take as many steps: a longer training is not mistaken for a better teacher.
-    steps = _steps(student.train, sum(len(s) for s in shards))
-    request = _Request(
+    steps = steps_of(student.train, sum(len(s) for s in shards))
+    request = Request(
         stage=DISTILL,
         arm=arm,
         seed=seed,
         model=student,
         train=student.train,
         steps=steps,
-        terms=_terms(corpus, student.loss, student.train, taught=taught),
-        section=_student_section(student, taught=taught),
+        terms=terms_of(corpus, student.loss, student.train, taught=taught),
+        section=student_section(student, taught=taught),
         labels=labels if taught else [],
         select=select if taught else None,
     )
     return _run(request, corpus, spec, store, cluster, progress, stop, side_by_side)
 
 
-class _Request:
-    """What `teach` and `distill` ask of `_run`."""
-
-    def __init__(
-        self,
-        *,
-        stage: str,
-        arm: str,
-        seed: int,
-        model: ModelSection,
-        train: TrainSection,
-        steps: int,
-        terms: list[dict[str, Any]],
-        section: dict[str, Any],
-        labels: list[Manifest],
-        select: Manifest | None,
-    ) -> None:
-        self.stage, self.arm, self.seed = stage, arm, seed
-        self.model, self.train, self.steps = model, train, steps
-        self.terms, self.section = terms, section
-        self.labels, self.select = labels, select
-
-    def key(self, corpus: Corpus, views: dict[str, Any], weights: str) -> str:
-        """Key of the training; the labels of train count, those of val and test do not."""
-        return unit_key(
-            self.stage,
-            VERSION,
-            inputs=[
-                *(shard.id for shard in corpus.of_split("train")),
-                label_digest(corpus),
-                *(manifest.key for manifest in self.labels),
-                self.select.output(kind="weights").id if self.select else "",
-            ],
-            section={
-                **self.section,
-                "arm": self.arm if self.stage == DISTILL else TEACH,
-                "seed": self.seed,
-                "steps": self.steps,
-                "terms": self.terms,
-                "views": views,
-                "classes": corpus.classes,
-            },
-            weights=[weights],
-        )
-
-
 def _run(
-    request: _Request,
+    request: Request,
     corpus: Corpus,
     spec: Spec,
     store: Store,
@@ -183,7 +142,7 @@ def _run(
 
 
 def _train(
-    request: _Request,
+    request: Request,
     key: str,
     weights: WeightsRef,
     corpus: Corpus,
@@ -223,7 +182,7 @@ def _train(
         terms=tuple(Term(**term) for term in request.terms),
         config=TrainConfig(
             steps=request.steps,
-            precision=_precision(request.train, device),
+            precision=precision_on(request.train, device),
             log_every=max(1, math.ceil(request.steps / LOG_POINTS)),
             **config,
         ),
@@ -257,50 +216,3 @@ def _ask_to_stop(cluster: Cluster, topic: str) -> None:
     from distributed import Event
 
     Event(topic, client=cluster.client).set()
-
-
-def label_digest(corpus: Corpus) -> str:
-    """Digest of the labels that a training sees: keys and labels of the train split, in shard order."""
-    return digest_of(
-        [
-            [s.keys.tolist(), s.label.tolist(), s.labels.tolist() if s.labels is not None else None]
-            for s in corpus.of_split("train")
-        ]
-    )
-
-
-def _steps(train: TrainSection, rows: int) -> int:
-    if train.steps is not None:
-        return train.steps
-    assert train.epochs is not None
-    return max(1, math.ceil(train.epochs * rows / train.batch))
-
-
-def _precision(train: TrainSection, device: str) -> str:
-    if train.precision != "auto":
-        return train.precision
-    return "bfloat16" if device == "cuda" else "float32"
-
-
-def _terms(corpus: Corpus, losses: list[LossTerm] | None, train: TrainSection, *, taught: bool) -> list[dict[str, Any]]:
-    if losses is None:
-        terms = [asdict(term) for term in default_terms(corpus.task, taught=taught)]
-    else:
-        terms = [loss.model_dump() for loss in losses if taught or not NEEDS_TEACHER[loss.loss]]
-        if not terms:
-            terms = [asdict(term) for term in default_terms(corpus.task, taught=False)]
-    for term in terms:
-        if term["loss"] in ("binary", "soft_binary") and corpus.task != "multilabel":
-            raise UsageError(f"student.loss: {term['loss']} is for multilabel corpora; this one is {corpus.task}")
-        if term["loss"] in ("cross_entropy", "kl") and corpus.task == "multilabel":
-            raise UsageError(f"student.loss: {term['loss']} is not for multilabel corpora; use binary, soft_binary")
-        if not NEEDS_TEACHER[term["loss"]]:
-            term["smoothing"] = train.label_smoothing
-    return terms
-
-
-def _student_section(student: StudentSection, *, taught: bool) -> dict[str, Any]:
-    section = student.identity()
-    if not taught:
-        section.pop("loss")
-    return section

@@ -59,7 +59,7 @@ def evaluate(
         UsageError: no model was given, or one that knows other classes.
     """
     models = sorted(models, key=_order)
-    _check(corpus, models, spec)
+    check_models(corpus, models, spec)
     key = stage_key(corpus, models, spec)
     cache = StageCache(store)
     hit = cache.lookup(STAGE, key, verify=spec.run.verify)
@@ -138,7 +138,7 @@ def _order(model: Manifest) -> tuple[int, str, int, str]:
     return (_RANK.get(arm, 2), arm, int(model.facts["seed"]), model.key)
 
 
-def _check(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None:
+def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None:
     if not models:
         raise UsageError("evaluate needs at least one trained model")
     for model in models:

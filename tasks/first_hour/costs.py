@@ -13,7 +13,7 @@ from models.build import Built
 from models.terms import NEEDS_TEACHER, Term
 from models.view_draws import Recipe
 from tasks.corpus import Corpus
-from tasks.distill.stage import DISTILL, TEACH, _steps, _terms
+from tasks.distill.request import DISTILL, TEACH, steps_of, terms_of
 from tasks.distill.work import VAL_POINTS
 from tasks.first_hour.measure import forward_seconds, step_seconds, view_seconds
 from tasks.first_hour.networks import input_side
@@ -136,7 +136,7 @@ class _Estimate:
 
     def _teach(self, teacher: TeacherSection, train: TrainSection) -> float:
         beside = sum(t.train is not None for t in self.spec.teachers)
-        steps = _steps(train, self.numbers.labelled_train)
+        steps = steps_of(train, self.numbers.labelled_train)
         return self._training(teacher, teacher.name, TEACH, train, steps, beside) / min(beside, self.machine.at_once)
 
     def _students(self) -> float:
@@ -146,7 +146,7 @@ class _Estimate:
         student, judged = self.spec.student, self.numbers.in_split["val"] + self.numbers.in_split["test"]
         if not left:
             return 0.0
-        steps = _steps(student.train, self.numbers.in_split["train"])
+        steps = steps_of(student.train, self.numbers.in_split["train"])
         one = self._training(student, "", DISTILL, student.train, steps, len(titles))
         at_once = max(1, min(len(titles), self.machine.at_once))
         for title in left:
@@ -159,7 +159,7 @@ class _Estimate:
         machine, spec = self.machine, self.spec
         threads = spec.run.train_threads or max(1, machine.cores // max(1, min(beside, machine.slots)))
         losses = spec.student.loss if stage == DISTILL else None
-        terms = [Term(**t) for t in _terms(self.corpus, losses, train, taught=stage == DISTILL)]
+        terms = [Term(**t) for t in terms_of(self.corpus, losses, train, taught=stage == DISTILL)]
         step = step_seconds(
             self.built[name],
             terms,

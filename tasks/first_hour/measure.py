@@ -22,7 +22,7 @@ from models.terms import Term
 from models.training import Batch, TrainConfig, Trainer
 from models.view_draws import Recipe, draw
 from models.views import decode, render, to_input
-from tasks.distill.stage import _precision
+from tasks.distill.request import precision_on
 from tasks.ingest.pixels import UnreadableError, reencode
 from tasks.spec import TrainSection
 
@@ -141,7 +141,7 @@ def step_seconds(
         weight_decay=train.weight_decay,
         ema=train.ema,
         clip=train.clip,
-        precision=_precision(train, device),
+        precision=precision_on(train, device),
     )
     many = any(term.loss in ("binary", "soft_binary") for term in terms)
     generator = torch.Generator().manual_seed(0)

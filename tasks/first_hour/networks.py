@@ -7,8 +7,8 @@ from infra.manifest import Manifest
 from infra.store import Store
 from models.build import Built, build
 from tasks.corpus import Corpus
-from tasks.distill.stage import DISTILL
-from tasks.evaluate.stage import _check as check_evaluation
+from tasks.distill.request import DISTILL
+from tasks.evaluate.stage import check_models
 from tasks.first_hour.numbers import Numbers
 from tasks.label import teacher_handle
 from tasks.spec import ModelSection, Spec
@@ -40,7 +40,7 @@ def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
         outputs=[],
         facts={"classes": corpus.classes, "arm": "taught", "seed": 0},
     )
-    check_evaluation(corpus, [model], spec)
+    check_models(corpus, [model], spec)
     built = {}
     for teacher in spec.teachers:
         if teacher.train is None:

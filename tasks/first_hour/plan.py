@@ -60,7 +60,7 @@ def plan_run(spec: Spec) -> dict[str, Any]:
         "bytes": {
             "shards": round(numbers.sample.image_bytes * numbers.images),
             "image": round(numbers.sample.image_bytes),
-            "soft_labels": _soft_label_bytes(spec, numbers),
+            "soft_labels": _soft_label_bytes(spec, numbers, states),
         },
         "shards": numbers.shards,
         "stages": [
@@ -102,11 +102,12 @@ def _prior(numbers: Numbers) -> dict[str, float]:
     return {name: n / whole if whole else 0.0 for name, n in own.items()}
 
 
-def _soft_label_bytes(spec: Spec, numbers: Numbers) -> int:
-    """Bytes of all soft labels: float16 logits and one byte a row, training images once a view."""
+def _soft_label_bytes(spec: Spec, numbers: Numbers, states: dict[str, State]) -> int:
+    """Bytes of the soft labels to make: float16 logits and one byte a row, training images once a view."""
     own = numbers.in_split
     rows = own["train"] * (1 + spec.views.count) + own["val"] + own["test"]
-    return len(spec.teachers) * rows * (2 * len(numbers.facts["classes"]) + 1)
+    teachers = sum(states[f"label {t.name}"].state != CACHED for t in spec.teachers)
+    return teachers * rows * (2 * len(numbers.facts["classes"]) + 1)
 
 
 def _notes(numbers: Numbers, machine: Machine, states: dict[str, State]) -> list[str]:

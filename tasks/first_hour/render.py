@@ -69,10 +69,12 @@ def _files(found: Mapping[str, Any]) -> list[str]:
         f", {sample['empty_files']} empty files)"
     )
     lines += [f"    {reason}: {n}" for reason, n in sample["reasons"].items()]
-    lines.append(
-        f"  to write: about {_bytes(sizes['shards'])} in {found['shards']:,} shards"
-        f" ({_bytes(sizes['image'])} an image), about {_bytes(sizes['soft_labels'])} of soft labels"
-    )
+    parts = []
+    if sizes["shards"]:
+        parts.append(f"{_bytes(sizes['shards'])} in {found['shards']:,} shards ({_bytes(sizes['image'])} an image)")
+    if sizes["soft_labels"]:
+        parts.append(f"{_bytes(sizes['soft_labels'])} of soft labels")
+    lines.append(f"  to write: about {', about '.join(parts)}" if parts else "  to write: no shards, no soft labels")
     return lines
 
 

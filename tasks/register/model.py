@@ -23,7 +23,7 @@ from tasks.corpus import Corpus, read_image
 from tasks.evaluate.predict import load_network
 
 CODE = Path(__file__).with_name("pyfunc.py")
-TOLERANCE = 0.02  # largest difference of a probability; resizing in numpy and OpenCV differs by one grey level
+TOLERANCE = 0.05  # largest difference of a probability; ties of numpy's and OpenCV's resizing move single values by one
 CHECKED = 8  # test images of the parity check
 
 INPUT = (

@@ -1,8 +1,8 @@
 """The model that MLflow serves: one raw image in, class probabilities out.
 
 This one file travels with every registered model as its code, so it imports nothing of Stillroom: numpy, torch and
-mlflow are all a consumer needs. It repeats the plain view of `models/views.py` in numpy; OpenCV's results differ
-by at most one grey level.
+mlflow are all a consumer needs. It repeats the plain view of `models/views.py` in numpy, down to how OpenCV rounds;
+the few values that still differ, by one grey level, are ties of a float sum.
 """
 
 import json
@@ -17,14 +17,14 @@ BATCH = 32
 
 
 def resize_matrix(before: int, after: int) -> np.ndarray:
-    """[after, before] float32 weights of one axis: area-averaged when it shrinks, bilinear when it grows."""
+    """[after, before] float64 weights of one axis: area-averaged when it shrinks, bilinear when it grows."""
     if after <= before:
         edges = np.arange(after + 1) * (before / after)
         pixel = np.arange(before)
         cover = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-        return (np.clip(cover, 0, None) * (after / before)).astype(np.float32)
+        return np.clip(cover, 0, None) * (after / before)
     centre = np.clip((np.arange(after) + 0.5) * (before / after) - 0.5, 0, before - 1)
-    return np.clip(1 - np.abs(centre[:, None] - np.arange(before)), 0, None).astype(np.float32)
+    return np.clip(1 - np.abs(centre[:, None] - np.arange(before)), 0, None)
 
 
 def resize(image: np.ndarray, side: int) -> np.ndarray:
@@ -32,9 +32,11 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
     if image.shape[0] == side:
         return image
     matrix = resize_matrix(image.shape[0], side)
-    rows = np.tensordot(matrix, image.astype(np.float32), axes=(1, 0))
+    rows = np.tensordot(matrix, image.astype(np.float64), axes=(1, 0))
     both = np.tensordot(rows, matrix, axes=(1, 1)).transpose(0, 2, 1)
-    return np.clip(np.rint(both), 0, 255).astype(np.uint8)
+    # OpenCV halves an image in whole numbers, where a half rounds up; elsewhere it rounds to even.
+    halves = image.shape[0] == 2 * side
+    return np.clip(np.floor(both + 0.5) if halves else np.rint(both), 0, 255).astype(np.uint8)
 
 
 def plain_view(image: np.ndarray, view_size: int, input_size: int) -> np.ndarray:

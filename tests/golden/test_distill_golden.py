@@ -13,7 +13,7 @@ from models.training import TrainConfig, Trainer
 from models.view_draws import Recipe
 from tasks.corpus import Shard
 from tasks.distill.data import TrainData
-from tasks.distill.stage import DISTILL, VERSION
+from tasks.distill.request import DISTILL, VERSION
 from tasks.label.lookup import Teaching
 from tests.golden.guard import check
 from tests.tiny import tiny_corpus, tiny_labels
@@ -29,9 +29,7 @@ def test_losses_of_three_steps(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
     built = build("micro_xs", num_classes=3, seed=0)
     teaching = Teaching(corpus, [tiny_labels(corpus, "t", opinions, views=2)])
-    data = TrainData(
-        corpus, Recipe(48), 2, teaching, {}, seed=0, batch=8, size=48, mean=built.mean, std=built.std
-    )
+    data = TrainData(corpus, Recipe(48), 2, teaching, {}, seed=0, batch=8, size=48, mean=built.mean, std=built.std)
     config = TrainConfig(steps=3, lr=0.01, log_every=1)
     torch.manual_seed(0)
     trainer = Trainer(built.module, Objective(default_terms("single", taught=True)), config)

@@ -156,6 +156,7 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
         "evaluate": "to do",
         "register": "to do",
     }
+    assert (found["bytes"]["shards"], found["bytes"]["soft_labels"]) == (0, 0)
     store.delete(labels.outputs[0].name)
     after = {stage["stage"]: stage for stage in plan_run(spec)["stages"]}
     total = len(labels.outputs)
