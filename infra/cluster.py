@@ -12,6 +12,16 @@ from infra.errors import TransientError, UsageError
 from infra.settings import settings
 
 
+_WORKER_ENVIRONMENT = {
+    # Threads that wait by spinning starve the threads that load images on a busy machine.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Dask's own 64 KiB gives every tensor's memory back at once; a training step then takes twice as long
+    # (146 against 60 ms for micro at 128 px, batch 32), all of the difference in page faults.
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+}
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
@@ -53,8 +63,7 @@ class Cluster:
             {
                 "distributed.scheduler.no-workers-timeout": f"{settings().worker_timeout}s",
                 "distributed.admin.tick.limit": "60s",
-                # Threads that wait by spinning starve the threads that load images on a busy machine.
-                "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
+                **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _WORKER_ENVIRONMENT.items()},
                 "distributed.comm.timeouts.connect": "120s",
             }
         )

@@ -1,8 +1,9 @@
 """Training objectives: terms on labels and on stored soft labels, composed as a weighted sum.
 
 Shapes: B samples, C classes, K teachers. `z_BC` are the student's logits, `t_KBC` the teachers' raw logits.
-Each term returns a loss a sample [B] and a mask [B] of the samples that it sees; the objective takes the
-weighted mean over those, so a batch without any labelled sample has no label term instead of a NaN.
+Each term returns a loss a sample [B] and a mask [B] of the samples that it sees. The objective sums what a term
+sees and divides by the weight of the whole batch: an image counts the same whatever batch it falls into, the label
+term of a batch with few labelled images is small, and that of a batch without any is zero instead of NaN.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Objective:
             weight_B = targets.weight_B * mask_B
             # The mask must select, not multiply: 0 * NaN of a row that is no use would still be NaN.
             kept = torch.where(mask_B, loss_B, torch.zeros_like(loss_B))
-            value = (kept * weight_B).sum() / weight_B.sum().clamp(min=1e-12)
+            value = (kept * weight_B).sum() / targets.weight_B.sum().clamp(min=1e-12)
             total = total + term.weight * value
             parts[term.loss] = value.detach()
         return total, parts

@@ -92,6 +92,7 @@ class Trainer:
         self.objective = objective
         self.config = config
         self.step = 0
+        self.progress = Progress()
         self.optimizer = _optimizer(self.model, config)
         self.average = (
             {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -118,7 +119,7 @@ class Trainer:
         Raises:
             DivergedError: the loss is not finite.
         """
-        config, progress = self.config, Progress()
+        config, progress = self.config, self.progress
         self.model.train()
         for batch in batches:
             if stop is not None:
@@ -179,6 +180,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average,
+                "progress": {"steps": self.progress.steps, "sums": self.progress.sums},
                 "random": torch.get_rng_state(),
                 "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             },
@@ -193,6 +195,7 @@ class Trainer:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average = saved["average"]
+        self.progress.steps, self.progress.sums = saved["progress"]["steps"], saved["progress"]["sums"]
         torch.set_rng_state(saved["random"].cpu())
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all([value.cpu() for value in saved["cuda_random"]])

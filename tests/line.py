@@ -65,9 +65,9 @@ class Place:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """`stillroom ...` in the background, output to a file."""
-        log = (self.root / "log").open("ab")
         command = [sys.executable, "-m", "flows.cli", *arguments]
-        return subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
+        with (self.root / "log").open("ab") as log:
+            return subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`stillroom ...` to its end."""

@@ -32,7 +32,7 @@ class LossTerm(Section):
         description="cross_entropy or binary on labels; kl (temperature) or soft_binary on soft labels"
     )
     weight: float = Field(1.0, ge=0)
-    temperature: float = Field(2.0, gt=0, description="of kl")
+    temperature: float = Field(1.0, gt=0, description="of kl; 1 to 2 for images of this kind")
     where: Literal["labelled", "all"] = Field("all", description="samples the term sees; labels: labelled only")
 
 

@@ -88,6 +88,13 @@ def test_weights_choose_samples() -> None:
     assert both.item() == pytest.approx(alone.item())
 
 
+def test_a_labelled_image_counts_the_same_in_any_batch() -> None:
+    objective = Objective([Term("cross_entropy")])
+    mixed = objective(Z, targets())[0]
+    alone = objective(Z[:1], targets(label_B=torch.tensor([2]), valid_B=torch.ones(1) > 0, weight_B=torch.ones(1)))[0]
+    assert mixed.item() == pytest.approx(alone.item() / 2)
+
+
 def test_gradients_are_right() -> None:
     z = Z.double().requires_grad_()
     assert torch.autograd.gradcheck(

@@ -59,6 +59,17 @@ def test_a_resumed_run_ends_with_the_same_bits(optimizer: str) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_resumed_run_logs_what_an_undisturbed_one_logs() -> None:
+    saved: dict[int, bytes] = {}
+    whole: list[tuple[int, dict[str, float]]] = []
+    trainer().fit(batches(0), on_checkpoint=saved.__setitem__, on_log=lambda *row: whole.append(row))
+    late: list[tuple[int, dict[str, float]]] = []
+    resumed = trainer()
+    resumed.resume(saved[16])
+    resumed.fit(batches(16), on_log=lambda *row: late.append(row))
+    assert late == whole[-1:]
+
+
 def test_no_checkpoint_is_left_for_the_last_step() -> None:
     saved: dict[int, bytes] = {}
     trainer().fit(batches(0), on_checkpoint=saved.__setitem__)
