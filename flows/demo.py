@@ -50,8 +50,9 @@ def show_demo(found: dict[str, Any]) -> None:
         results = run["results"]["evaluate"]
         metric, images = results["metric"], results["images"]["test"]
         click.echo(f"\n{name}: {metric} on {images} test images, mean over seeds [95 % interval over patients]")
-        for title, row in results["arms"].items():
+        for title, row in sorted(results["arms"].items(), key=_position):
             click.echo(f"  {title:<28} {_figure(row['values'][metric], row['interval'].get(metric))}")
+        click.echo(f"  {'chance':<28} {1 / len(results['classes']):6.3f}")
         gain = results["difference"]
         click.echo(f"  {'taught minus labels_only':<28} {_figure(gain['value'], gain['interval'])}")
         click.echo(f"  {'  each seed':<28} {', '.join(f'{value:+.3f}' for value in gain['per_seed'])}")
@@ -63,6 +64,12 @@ def show_demo(found: dict[str, Any]) -> None:
     click.echo(f"\n{states.count('Cached')} of {len(states)} stages were found in the store.")
     click.echo("Phantoms are drawn by code: they prove the plumbing, not medicine.")
     click.echo(f"Pages (Prefect and MLflow): STILLROOM_HOME={found['home']} stillroom up")
+
+
+def _position(row: tuple[str, Any]) -> int:
+    """Students first, then teachers, then what needs no medicine."""
+    order = ("taught", "labels_only", "teacher", "thumbnails", "borders", "majority")
+    return order.index(row[0].partition(":")[0])
 
 
 def _figure(value: float | None, interval: list[float] | None) -> str:
