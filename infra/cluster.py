@@ -11,7 +11,6 @@ from infra.cluster_spec import ClusterSection
 from infra.errors import TransientError, UsageError
 from infra.settings import settings
 
-
 _WORKER_ENVIRONMENT = {
     # Threads that wait by spinning starve the threads that load images on a busy machine.
     "OMP_WAIT_POLICY": "PASSIVE",

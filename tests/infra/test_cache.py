@@ -16,12 +16,8 @@ def cache(store: LocalStore) -> StageCache:
 
 
 def committed(cache: StageCache) -> Manifest:
-    outputs = [
-        cache.put_object(f"data/{n}-{{sha8}}.bin", n.encode() * 10, unit=n, meta={"n": n}) for n in ("a", "b")
-    ]
-    return cache.commit(
-        Manifest(stage="ingest", version=1, key="k", inputs=[], section={}, outputs=outputs)
-    )
+    outputs = [cache.put_object(f"data/{n}-{{sha8}}.bin", n.encode() * 10, unit=n, meta={"n": n}) for n in ("a", "b")]
+    return cache.commit(Manifest(stage="ingest", version=1, key="k", inputs=[], section={}, outputs=outputs))
 
 
 def test_a_whole_stage_is_found(cache: StageCache) -> None:

@@ -97,9 +97,7 @@ def test_a_labelled_image_counts_the_same_in_any_batch() -> None:
 
 def test_gradients_are_right() -> None:
     z = Z.double().requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda x: kl(x, targets(teacher_KBC=T.double()), temperature=2.0)[0].sum(), (z,)
-    )
+    assert torch.autograd.gradcheck(lambda x: kl(x, targets(teacher_KBC=T.double()), temperature=2.0)[0].sum(), (z,))
 
 
 def test_defaults_follow_the_task() -> None:
