@@ -9,10 +9,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.line import run_line
+from flows.line import run_line, run_name
 
 
-@flow(name="ingest", flow_run_name="ingest {spec}", persist_result=False)
+@flow(name="ingest", flow_run_name=run_name, persist_result=False)
 def ingest(spec: str, overrides: list[str] | None = None) -> Any:
     """Raw files to checked shards and a catalog.
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.line import run_line
+from flows.line import run_line, run_name
 
 
-@flow(name="label", flow_run_name="label {spec}", persist_result=False)
+@flow(name="label", flow_run_name=run_name, persist_result=False)
 def label(spec: str, overrides: list[str] | None = None) -> Any:
     """The line up to the teachers' soft labels.
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TagsContext
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
@@ -81,6 +82,11 @@ def last_outcome() -> Outcome:
     return _last
 
 
+def run_name() -> str:
+    """Name of a flow run in the pages: the spec's file, without its folders."""
+    return Path(str(flow_run.parameters["spec"])).stem
+
+
 def run_line(spec_path: str, overrides: list[str] | None, upto: str) -> dict[str, Any] | State[Any]:
     """Run the stages up to `upto` inside a flow; the JSON of the outcome, or Cancelled when asked to stop."""
     global _last
@@ -89,7 +95,9 @@ def run_line(spec_path: str, overrides: list[str] | None, upto: str) -> dict[str
     run_id = context.flow_run.id if context and context.flow_run else None
     outcome = Outcome(spec, flow_run=str(run_id) if run_id else None)
     try:
-        with StopWatch(run_id) as watch, Cluster(spec.run.cluster) as cluster:
+        # The tag that names our process belongs to the flow run; on every task run it would be noise.
+        quiet = TagsContext(current_tags=set())
+        with quiet, StopWatch(run_id) as watch, Cluster(spec.run.cluster) as cluster:
             runs = _Runs(Line(spec, open_store(spec.store), cluster, _listener, watch.requested), outcome)
             try:
                 _stages(runs, upto)
@@ -154,7 +162,7 @@ def _stages(runs: _Runs, upto: str) -> None:
     made = line.manifest(report.result())
     page = made.output(kind="report")
     outcome.report = str(line.store.local_path(page.name))
-    show_report(spec.name, _with_places(line, made.facts, page.name, outcome))
+    show_report(spec.name, _with_places(line, page.name, outcome))
     return None
 
 
@@ -201,9 +209,16 @@ class _Runs:
             )
 
 
-def _with_places(line: Line, facts: dict[str, Any], page: str, outcome: Outcome) -> str:
-    text = line.store.get(page).decode()
+def without_pictures(markdown: str) -> str:
+    """The report where its plots cannot be shown: without their section."""
+    kept, _, rest = markdown.partition("\n## Plots\n")
+    later = rest.partition("\n## ")
+    return kept.rstrip() + "\n" + (f"\n## {later[2]}" if later[1] else "")
+
+
+def _with_places(line: Line, page: str, outcome: Outcome) -> str:
     place = line.store.local_path(page)
+    text = without_pictures(line.store.get(page).decode())
     lines = [text.rstrip(), "", "## Where to look", "", f"- report and plots: `{Path(place).parent}`"]
     version = outcome.facts.get("register")
     if version:

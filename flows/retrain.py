@@ -11,10 +11,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.line import run_line
+from flows.line import run_line, run_name
 
 
-@flow(name="retrain", flow_run_name="retrain {spec}", persist_result=False)
+@flow(name="retrain", flow_run_name=run_name, persist_result=False)
 def retrain(spec: str, overrides: list[str] | None = None) -> Any:
     """Ingest, label, distil, evaluate, register.
 

@@ -73,9 +73,10 @@ def quiet_console() -> None:
 def show_outcome(found: dict[str, Any]) -> None:
     """The result for people: the report's table and where to look."""
     if found["report"]:
-        text = Path(found["report"]).read_text(encoding="utf-8")
-        click.echo(text)
-        click.echo(f"report: {found['report']}")
+        from flows.line import without_pictures
+
+        click.echo(without_pictures(Path(found["report"]).read_text(encoding="utf-8")))
+        click.echo(f"report: {found['report']}  (plots beside it)")
     version = found["results"].get("register")
     if version:
         click.echo(f"model:  {version['name']} version {version['version']} ({', '.join(version['aliases'])})")

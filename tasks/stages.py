@@ -15,7 +15,7 @@ from prefect.tasks import exponential_backoff
 
 from infra.manifest import Quarantined
 from tasks.corpus import Corpus
-from tasks.staging import Line, Ref, may_retry, staged
+from tasks.staging import Line, Ref, may_retry, slug, staged
 
 _OPTIONS: dict[str, Any] = {
     "cache_policy": NO_CACHE,
@@ -164,18 +164,14 @@ def register_task(
 
 def show_report(title: str, markdown: str) -> None:
     """The report as an artifact of the flow run."""
-    create_markdown_artifact(key=f"report-{_slug(title)}", markdown=markdown, description=f"Report of {title}")
+    create_markdown_artifact(key=f"report-{slug(title)}", markdown=markdown, description=f"Report of {title}")
 
 
 def _show_quarantine(title: str, rows: list[Quarantined]) -> None:
     table = [{"source": row.source, "reason": row.reason} for row in rows[:SHOWN_QUARANTINE]]
     create_table_artifact(
-        key=f"quarantine-{_slug(title)}",
+        key=f"quarantine-{slug(title)}",
         table=table or [{"source": "none", "reason": "every image could be read"}],
         description=f"{len(rows)} of {title}'s files are kept out"
         + (f"; the first {SHOWN_QUARANTINE} are shown" if len(rows) > SHOWN_QUARANTINE else ""),
     )
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")

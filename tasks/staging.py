@@ -86,7 +86,7 @@ class _Progress:
                 update_progress_artifact(artifact_id=self._id, progress=shown)
 
     def __enter__(self) -> _Progress:
-        self._id = create_progress_artifact(progress=0.0, description=f"{self.title}: share of the units done")
+        self._id = create_progress_artifact(progress=0.0, key=slug(self.title), description=self.title)
         self._thread.start()
         return self
 
@@ -122,6 +122,11 @@ def staged(
     message = f"made {result.made} of {result.total}"
     line.listener.ended(title, "Completed", message)
     return Completed(message=message, data=ref)
+
+
+def slug(text: str) -> str:
+    """An artifact key: small letters, digits and dashes."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")
 
 
 def may_retry(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
