@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def show_demo(found: dict[str, Any]) -> None:
     states = [stage["state"] for run in found["runs"].values() for stage in run["stages"]]
     click.echo(f"\n{states.count('Cached')} of {len(states)} stages were found in the store.")
     click.echo("Phantoms are drawn by code: they prove the plumbing, not medicine.")
-    click.echo(f"Pages (Prefect and MLflow): STILLROOM_HOME={found['home']} stillroom up")
+    click.echo(f"Pages of Prefect and MLflow: STILLROOM_HOME={found['home']} {sys.argv[0]} up")
 
 
 def _position(row: tuple[str, Any]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from infra.cluster_spec import ClusterSection
 from infra.errors import TransientError, UsageError
 from infra.settings import settings
+from infra.worker_preload import GPUS
 
 _WORKER_ENVIRONMENT = {
     # Threads that wait by spinning starve the threads that load images on a busy machine.
@@ -74,18 +75,22 @@ class Cluster:
             except (OSError, TimeoutError) as error:
                 raise TransientError(f"no Dask scheduler with workers at {section.address}: {error}") from error
             return client
-        gpus = _gpus()
-        workers = section.workers or max(cores(), gpus)
-        if gpus > workers:
-            raise UsageError(f"run.cluster.workers is {workers}, but there are {gpus} GPUs: one worker each")
+        gpus = _gpus() if section.gpus is None else section.gpus
+        workers = section.workers or gpus or cores()
+        if gpus and workers > gpus:
+            raise UsageError(
+                f"run.cluster.workers is {workers}, but there are {gpus} GPUs and each worker owns one; "
+                "lower it, or set run.cluster.gpus: 0 to leave the GPUs alone"
+            )
         self._cluster = LocalCluster(
             n_workers=workers,
-            threads_per_worker=section.threads,
+            threads_per_worker=section.threads or (max(1, cores() // workers) if gpus else 1),
             processes=True,
             memory_limit=section.memory_limit,
             dashboard_address="127.0.0.1:0",
             resources={"GPU": 1} if gpus else None,
-            preload="infra.lifeline_preload",
+            preload="infra.worker_preload",
+            env={GPUS: str(gpus)},
             silence_logs=30,
         )
         return Client(self._cluster)

@@ -14,8 +14,9 @@ class ClusterSection(BaseModel):
 
     kind: Literal["local", "address"] = "local"
     address: str | None = Field(None, description="kind address: scheduler, such as tcp://host:8786")
-    workers: int | None = Field(None, ge=1, description="local: worker processes; default one a core")
-    threads: int = Field(1, ge=1, description="local: tasks a worker runs at once")
+    workers: int | None = Field(None, ge=1, description="local: worker processes; default one a GPU, else one a core")
+    threads: int | None = Field(None, ge=1, description="local: tasks a worker runs at once; default its share")
+    gpus: int | None = Field(None, ge=0, description="local: GPUs to use, one a worker; default all there are")
     memory_limit: str = Field("auto", description="local: memory a worker may use, such as 4GiB")
     window: int = Field(4, ge=1, description="shards in flight per worker thread")
 

@@ -147,13 +147,6 @@ class LocalStore:
     def open(self, name: str) -> BinaryIO:
         return self.local_path(name).open("rb")
 
-    def sweep(self) -> int:
-        """Remove temporary files that killed writers left; returns how many."""
-        stale = [path for path in self.root.rglob(f"{TEMPORARY}*") if path.is_file()]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return len(stale)
-
 
 def _fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)

@@ -40,7 +40,7 @@ class Machine:
         """The machine that a run of the spec on this host would use."""
         section = spec.run.cluster
         device = "cuda" if spec.run.device != "cpu" and torch.cuda.is_available() else "cpu"
-        slots = (section.workers or cores()) * section.threads
+        slots = (section.workers or cores()) * (section.threads or 1)
         return cls(cores(), slots, device, section.address)
 
     @property

@@ -5,20 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.line import Place, digests, states
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("line"))
-
-
-@pytest.fixture(scope="module")
-def first(place: Place) -> dict[str, Any]:
-    """The first run of the whole line."""
-    return place.json("retrain", str(place.spec))
 
 
 def test_every_stage_is_made(first: dict[str, Any]) -> None:

@@ -1,0 +1,21 @@
+"""Dask preload: each worker process dies with the process that started it, and sees its own GPU alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from typing import Any
+
+from infra.lifeline import tie_to_parent
+
+GPUS = "STILLROOM_WORKER_GPUS"
+"""Environment variable with the number of GPUs that the workers of a machine share, one each."""
+
+
+async def dask_setup(worker: Any) -> None:
+    """Called by Dask in the worker process, before any task and so before CUDA starts."""
+    parent = multiprocessing.parent_process()
+    tie_to_parent(parent.pid if parent is not None else None)
+    gpus = int(os.environ.get(GPUS, "0"))
+    if gpus and str(worker.name).isdigit():
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(int(worker.name) % gpus))

@@ -1,0 +1,61 @@
+"""One run of the whole line that several tests look at, and the served pages beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra.prefect_api import free_port
+from tests.line import Place
+
+
+@pytest.fixture(scope="package")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("line"))
+
+
+@pytest.fixture(scope="package")
+def first(place: Place) -> dict[str, Any]:
+    """The first run of the whole line."""
+    return place.json("retrain", str(place.spec))
+
+
+class Served:
+    """What `stillroom up` serves."""
+
+    def __init__(self, prefect: str, mlflow: str) -> None:
+        self.prefect, self.mlflow = prefect, mlflow
+
+    def ask(self, path: str, body: dict[str, Any]) -> Any:
+        """POST to Prefect's API."""
+        request = urllib.request.Request(
+            f"{self.prefect}/api{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Flow runs, newest first."""
+        return list(self.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 10}))
+
+
+@pytest.fixture
+def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
+    """`stillroom up` over the line's home, for one test."""
+    ports = [free_port(), free_port()]
+    process = place.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
+    note = place.root / "home" / "services.json"
+    while not note.exists():
+        try:
+            code = process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"`stillroom up` ended with {code}: {(place.root / 'log').read_text()[-3000:]}")
+    yield Served(*(f"http://127.0.0.1:{port}" for port in ports))
+    assert "asked process" in place.run("down").stdout
+    assert process.wait(60) == 0

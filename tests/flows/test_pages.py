@@ -1,0 +1,45 @@
+"""What a person sees in Prefect's pages, in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.flows.conftest import Served
+from tests.line import Place
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    browser = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=browser, args=FLAGS)
+        yield chromium.new_page(viewport={"width": 1400, "height": 1600})
+        chromium.close()
+
+
+def test_stages_states_and_report_can_be_read(place: Place, served: Served, first: dict[str, Any], page: Page) -> None:
+    place.json("retrain", str(place.spec))
+    run = served.runs()[0]
+    page.goto(f"{served.prefect}/runs/flow-run/{run['id']}")
+    expect(page.get_by_text("small", exact=True).first).to_be_visible(timeout=60_000)
+    page.get_by_text("Task Runs", exact=True).click()
+    expect(page.get_by_text("student taught seed 0", exact=True).first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Cached", exact=True).first).to_be_visible(timeout=30_000)
+    page.get_by_text("Artifacts", exact=True).click()
+    expect(page.get_by_text("0 of phantom-fundus's files are kept out").first).to_be_visible(timeout=30_000)
+    page.get_by_text("Report of small").first.click()
+    expect(page.get_by_text("Does teaching help?").first).to_be_visible(timeout=30_000)
+
+
+def test_mlflow_shows_the_registered_student(served: Served, first: dict[str, Any], page: Page) -> None:
+    page.goto(f"{served.mlflow}/#/models/small/versions/1")
+    expect(page.get_by_text("stillroom.key").first).to_be_visible(timeout=60_000)
