@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 SPEC = """
 name: small
@@ -68,6 +70,15 @@ class Place:
         command = [sys.executable, "-m", "flows.cli", *arguments]
         with (self.root / "log").open("ab") as log:
             return subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
+
+    def wait_until(self, process: subprocess.Popen[bytes], begun: Callable[[Place], bool]) -> None:
+        """Return when `begun`; fails when the process ends before."""
+        while not begun(self):
+            try:
+                code = process.wait(0.01)
+            except subprocess.TimeoutExpired:
+                continue
+            pytest.fail(f"the process ended with {code} too early: {(self.root / 'log').read_text()[-3000:]}")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`stillroom ...` to its end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,10 @@ def test_a_killed_run_is_completed_by_the_next(
     undisturbed: tuple[Place, dict[str, Any]],
 ) -> None:
     place = Place(tmp_path)
-    kill_when(place, begun)
+    process = place.start(UNTIL, str(place.spec))
+    place.wait_until(process, begun)
+    process.kill()
+    process.wait()
     _, alive = psutil.wait_procs(place.processes(), timeout=30)
     assert alive == []
     made = {path: path.stat().st_mtime_ns for path in (place.store / "units").rglob("*.json")}
@@ -55,16 +57,3 @@ def test_a_killed_run_is_completed_by_the_next(
     assert sorted(place.files("models")) == sorted(untouched.files("models"))
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert any(run["state"] == "Crashed" for run in place.json("status")["runs"])
-
-
-def kill_when(place: Place, begun: Callable[[Place], bool]) -> None:
-    """Start the line and kill its process when `begun`; fails when the run ends before."""
-    process = place.start(UNTIL, str(place.spec))
-    while not begun(place):
-        try:
-            code = process.wait(0.01)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail(f"the run ended with {code} before it could be killed: {(place.root / 'log').read_text()[-3000:]}")
-    process.kill()
-    process.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -49,13 +48,7 @@ def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
     """`stillroom up` over the line's home, for one test."""
     ports = [free_port(), free_port()]
     process = place.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
-    note = place.root / "home" / "services.json"
-    while not note.exists():
-        try:
-            code = process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail(f"`stillroom up` ended with {code}: {(place.root / 'log').read_text()[-3000:]}")
+    place.wait_until(process, lambda p: (p.root / "home" / "services.json").exists())
     yield Served(*(f"http://127.0.0.1:{port}" for port in ports))
     assert "asked process" in place.run("down").stdout
     assert process.wait(60) == 0

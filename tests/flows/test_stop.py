@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +20,6 @@ def training(place: Place) -> bool:
     return any((place.store / "checkpoints").rglob("*.pt"))
 
 
-def wait_until(process: subprocess.Popen[bytes], place: Place, begun: Callable[[Place], bool]) -> None:
-    while not begun(place):
-        try:
-            code = process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail(f"the run ended with {code}: {(place.root / 'log').read_text()[-3000:]}")
-
-
 def forget_checkpoints(place: Place) -> None:
     for path in (place.store / "checkpoints").rglob("*.*"):
         path.unlink()
@@ -38,7 +27,7 @@ def forget_checkpoints(place: Place) -> None:
 
 def test_a_cancelled_run_stops_itself(place: Place, served: Served, first: dict[str, Any]) -> None:
     process = place.start("distill", str(place.spec), *LONG)
-    wait_until(process, place, training)
+    place.wait_until(process, training)
     (run,) = [run for run in served.runs() if run["state"]["type"] == "RUNNING"]
     served.ask(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}, "force": True})
     assert process.wait(120) == 1
@@ -51,7 +40,7 @@ def test_a_cancelled_run_stops_itself(place: Place, served: Served, first: dict[
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_soon(place: Place, first: dict[str, Any], number: signal.Signals) -> None:
     process = place.start("distill", str(place.spec), *LONG)
-    wait_until(process, place, training)
+    place.wait_until(process, training)
     process.send_signal(number)
     assert process.wait(90) != 0
     _, alive = psutil.wait_procs(place.processes(), timeout=30)
