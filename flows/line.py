@@ -66,20 +66,12 @@ class Outcome:
 
 # The command line shows progress; a flow that a schedule starts has nobody to show it to.
 _listener: Listener = Listener()
-_last: Outcome | None = None
 
 
 def listen(listener: Listener) -> None:
     """Who hears of progress in this process."""
     global _listener
     _listener = listener
-
-
-def last_outcome() -> Outcome:
-    """The outcome of the flow that ended last in this process."""
-    if _last is None:
-        raise RuntimeError("no flow has ended in this process")
-    return _last
 
 
 def run_name() -> str:
@@ -89,7 +81,6 @@ def run_name() -> str:
 
 def run_line(spec_path: str, overrides: list[str] | None, upto: str) -> dict[str, Any] | State[Any]:
     """Run the stages up to `upto` inside a flow; the JSON of the outcome, or Cancelled when asked to stop."""
-    global _last
     spec = load_spec(spec_path, overrides or [])
     context = FlowRunContext.get()
     run_id = context.flow_run.id if context and context.flow_run else None
@@ -108,7 +99,6 @@ def run_line(spec_path: str, overrides: list[str] | None, upto: str) -> dict[str
                 raise
     except CancelledError:
         return Cancelled(message="stopped on request; what was made stays in the store")
-    _last = outcome
     return outcome.to_json()
 
 
