@@ -127,7 +127,7 @@ def _views(outline: Outline, size: int) -> list[str]:
     hflip, vflip, rotate, why = _TURNS[outline.modality]
     if outline.sided:
         hflip, why = False, "a class speaks of left or right"
-    # Seen on 130 images: a student taught from 4 views knew them by heart (macro F1 0.54), from 16 it did not (0.88).
+    # Seen once (130 images, one seed): macro F1 of the taught student 0.54 from 4 views, 0.77 to 0.88 from 16.
     count = 16 if outline.labelled + outline.pool < FEW else 4
     return [
         said("views:", "augmentation, the same for teacher and student"),
