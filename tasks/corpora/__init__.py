@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from tasks.corpora.base import Adapter, Row, Scan
+from tasks.corpora.base import Adapter, Row, RowTable, Scan
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.hyper_kvasir import HyperKvasir
 from tasks.corpora.phantoms import PHANTOMS
 from tasks.corpora.table import TableCorpus
+from tasks.sources import Tree
 
 # The order in which `guess` asks: phantoms know their own mark, a table fits almost anything.
 _ALL: tuple[Adapter, ...] = (*PHANTOMS, EyePacs(), HyperKvasir(), TableCorpus())
@@ -20,10 +19,10 @@ def adapter_of(name: str) -> Adapter:
     return ADAPTERS[name]
 
 
-def guess(folder: Path) -> tuple[str, str] | None:
-    """Name of the first adapter that fits the folder and why; None when none does."""
+def guess(tree: Tree) -> tuple[str, str] | None:
+    """Name of the first adapter that fits the source and why; None when none does."""
     for name, adapter in ADAPTERS.items():
-        why = adapter.fits(folder)
+        why = adapter.fits(tree)
         if why:
             return name, why
     return None
@@ -34,4 +33,4 @@ def descriptions() -> dict[str, str]:
     return {name: adapter.describe() for name, adapter in ADAPTERS.items()}
 
 
-__all__ = ["ADAPTERS", "Adapter", "Row", "Scan", "adapter_of", "descriptions", "guess"]
+__all__ = ["ADAPTERS", "Adapter", "Row", "RowTable", "Scan", "adapter_of", "descriptions", "guess"]

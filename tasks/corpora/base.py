@@ -1,4 +1,4 @@
-"""What an adapter is: it reads a corpus's folder and tables and says what images there are.
+"""What an adapter is: it reads a corpus's listing and tables and says what images there are.
 
 An adapter opens tables and lists folders; it never opens an image. Reasons never hold the image's own
 name or patient, so that they may stand in the catalog of a private corpus.
@@ -6,38 +6,17 @@ name or patient, so that they may stand in the catalog of a private corpus.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from infra.errors import CorpusError
-from tasks.catalog import OK
+from tasks.corpora.rowtable import Row, RowTable
+from tasks.sources import Tree
+from tasks.sources.tree import IMAGE_SUFFIXES
 from tasks.spec import CorpusSection
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-
-
-@dataclass(slots=True)
-class Row:
-    """One image, or one label row without an image."""
-
-    path: str | None  # POSIX path below corpus.root; None for a label row without an image
-    name: str  # what the corpus calls the image; its key is made from this
-    label: int = -1  # class number; -1 unlabelled, and always -1 in a multilabel corpus
-    labels: tuple[int, ...] | None = None  # multilabel: 1, 0 or -1 (unknown) a class
-    patient: str = ""
-    exam: str = ""
-    eye: str = ""
-    split: str = ""  # official split, "" where the corpus names none
-    status: str = OK
-    reason: str = ""
-
-    @property
-    def labelled(self) -> bool:
-        """Whether at least one label is known."""
-        return self.label >= 0 or (self.labels is not None and any(v >= 0 for v in self.labels))
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".001", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
@@ -49,8 +28,10 @@ class Scan:
     modality: str  # fundus, endoscopy, xray or other
     size: int  # default shorter side in pixels at ingest
     official: frozenset[str]  # splits that the corpus itself defines
-    rows: list[Row]
+    rows: RowTable
     notes: list[str] = field(default_factory=list)
+    crop: str = "none"  # default of ingest.crop: none, fundus or endoscopy
+    below: str = ""  # the folder of the source that rows' paths are relative to
 
 
 class Adapter(Protocol):
@@ -61,25 +42,21 @@ class Adapter(Protocol):
     def describe(self) -> str:
         """For people: what the adapter expects on disk."""
 
-    def fits(self, folder: Path) -> str | None:
-        """Why the folder looks like this layout, or None."""
+    def prepare(self, section: CorpusSection) -> None:
+        """Make the corpus where it is one that is made; called before corpus.root is opened."""
 
-    def scan(self, section: CorpusSection) -> Scan:
-        """Read the corpus; CorpusError when the folder is not what the section says."""
+    def fits(self, tree: Tree) -> str | None:
+        """Why the source looks like this layout, or None."""
+
+    def scan(self, section: CorpusSection, tree: Tree) -> Scan:
+        """Read the corpus; CorpusError when the source is not what the section says."""
 
 
-def images_below(root: Path, folder: Path) -> list[str]:
-    """Paths below `root` of all files with an image's suffix at any depth of `folder`, sorted.
+class Found:
+    """Base of adapters whose corpus lies there already."""
 
-    Hidden files are skipped: archives made on a Mac carry a `._name.jpg` beside every image.
-    """
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith(".") and f != "__MACOSX"]
-        for file in files:
-            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith("."):
-                found.append(Path(place, file).relative_to(root).as_posix())
-    return sorted(found)
+    def prepare(self, section: CorpusSection) -> None:
+        """Nothing to make."""
 
 
 def stem(name: str) -> str:
@@ -89,23 +66,62 @@ def stem(name: str) -> str:
     return head if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES and head else base
 
 
-def need_folder(root: Path, adapter: str, *wanted: str) -> None:
-    """CorpusError unless `root` is a folder that holds every `wanted` entry."""
-    if not root.is_dir():
-        raise CorpusError(f"corpus.root {root}: no such folder; {adapter} looks for {_listed(wanted)} in it")
-    absent = [w for w in wanted if not (root / w).exists()]
-    if absent:
-        hint = ""
-        parts = sorted(p.name for p in root.glob("*.zip*"))
-        if parts:
-            hint = f"; extract {parts[0]} first (7z x {parts[0]})"
+def within(tree: Tree, *wanted: str) -> Tree | None:
+    """The folder that holds every `wanted` entry: the tree itself, or the one folder in it that does.
+
+    An archive is often made of a folder, and Kaggle packs folders into folders of the same name: as long as there
+    is nothing to choose from, the search goes on below. None when there is no such folder, or more than one.
+    """
+    here = tree
+    while not _holds(here, wanted):
+        folders = here.folders()
+        holding = [f for f in folders if _holds(here.sub(f), wanted)]
+        if len(holding) != 1 and (holding or len(folders) != 1):
+            return None
+        here = here.sub((holding or folders)[0])
+    return here
+
+
+def need(tree: Tree, adapter: str, *wanted: str) -> Tree:
+    """As `within`; CorpusError that says what is there instead."""
+    found = within(tree, *wanted)
+    if found is not None:
+        return found
+    names = tree.names(most=1000)
+    holding = [f for f in tree.folders() if _holds(tree.sub(f), wanted)]
+    if holding:
         raise CorpusError(
-            f"corpus.root {root}: {adapter} looks for {_listed(absent)}, but the folder holds "
-            f"{_listed(sorted(p.name for p in root.iterdir()))}{hint}"
+            f"corpus.root {tree.show()}: {listed(wanted)} is in each of {listed(holding)}; "
+            "name one of these folders as corpus.root"
         )
+    absent = [w for w in wanted if not tree.exists(w)]
+    raise CorpusError(
+        f"corpus.root {tree.show()}: {adapter} looks for {listed(absent)}, but the folder holds "
+        f"{listed(names)}{unpack_hint(tree)}"
+    )
 
 
-def _listed(names: Iterable[str], limit: int = 8) -> str:
+def unpack_hint(tree: Tree) -> str:
+    """Names an archive that is not read in place, or that holds further archives."""
+    for name in tree.names(most=1000):
+        if name.lower().endswith(PACKED):
+            inner = [m for m in tree.members(name) if m.lower().endswith(PACKED)]
+            if inner:
+                return f"; {name} holds further archives ({listed(inner, 3)}): extract it once (7z x {name})"
+            if not tree.members(name):
+                return f"; extract {name} first (7z x {name})"
+    return ""
+
+
+def listed(names: Iterable[str], limit: int = 8) -> str:
+    """Names for a message, not all of many."""
     names = list(names)
     text = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
     return text or "nothing"
+
+
+def _holds(tree: Tree, wanted: Iterable[str]) -> bool:
+    return all(tree.exists(w) for w in wanted)
+
+
+__all__ = ["IMAGE_SUFFIXES", "Adapter", "Found", "Row", "RowTable", "Scan", "need", "stem", "unpack_hint", "within"]

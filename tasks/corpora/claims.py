@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from infra.errors import CorpusError
 from tasks.catalog import MISSING, QUARANTINED
-from tasks.corpora.base import Row
+from tasks.corpora.rowtable import Row, RowTable, RowWriter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What one row of a table says about an image."""
 
@@ -73,12 +73,14 @@ class Coding:
 
 
 class Rows:
-    """Collects rows and counts what people should hear of."""
+    """Collects rows and counts what people should hear of. Only the newest row may still be changed."""
 
     def __init__(self, coding: Coding) -> None:
         self.coding = coding
-        self.rows: list[Row] = []
+        self.writer = RowWriter()
+        self.images = self.absent = 0
         self.repeated = self.coded = 0
+        self._codes: dict[str, tuple[int, tuple[int, ...] | None]] = {}
         self.outside: list[str] = []
 
     def image(
@@ -93,28 +95,25 @@ class Rows:
     ) -> Row:
         """Add an image; a patient or split given here goes before that of the claims."""
         row = Row(path, name, labels=self.coding.unknown, patient=patient, eye=eye, split=split)
-        self.rows.append(row)
+        self.writer.add(row)
+        self.images += 1
         if claims:
             self._settle(row, claims)
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            row.path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            row.name = row.path
-            self.refuse(row, "file name is not UTF-8; rename the file")
         return row
 
     def missing(self, name: str, claims: Sequence[Claim], *, patient: str = "") -> Row:
         """Add a label row that has no image."""
         row = Row(None, name, labels=self.coding.unknown, patient=patient)
-        self.rows.append(row)
+        self.writer.add(row)
+        self.absent += 1
         self._settle(row, claims)
         row.status = MISSING
         row.reason = row.reason or f"{claims[0].where}: no such image"
         return row
 
     def refuse(self, row: Row, reason: str) -> None:
-        """Quarantine a row; what its label was then no longer matters."""
+        """Quarantine the newest row; what its label was then no longer matters."""
+        assert row is self.writer.newest, "a row that is not the newest was settled already"
         row.status, row.reason = QUARANTINED, reason
         row.label, row.labels = -1, self.coding.unknown
 
@@ -134,16 +133,18 @@ class Rows:
                     return
         self.repeated += len(claims) > 1
         try:
-            row.label, row.labels = self.coding.code(first.label)
+            if first.label not in self._codes:
+                self._codes[first.label] = self.coding.code(first.label)
+            row.label, row.labels = self._codes[first.label]
             self.coded += row.labelled
         except ValueError as error:
             self.outside.append(f"{first.where}: {error}")
             self.refuse(row, self.outside[-1])
 
-    def finish(self) -> tuple[list[Row], list[str]]:
+    def finish(self) -> tuple[RowTable, list[str]]:
         """Rows and notes; CorpusError when there is no image, or no label fits."""
-        if not any(row.path for row in self.rows):
-            raise CorpusError(f"no image found, although there are {len(self.rows)} label rows")
+        if not self.images:
+            raise CorpusError(f"no image found, although there are {self.absent} label rows")
         if self.outside and not self.coded:
             raise CorpusError(
                 f"not one of {len(self.outside)} labels is among the classes; first {self.outside[0]}. "
@@ -154,7 +155,7 @@ class Rows:
             notes.append(f"{self.repeated} images have more than one row, all alike; one is kept")
         if self.outside:
             notes.append(f"{len(self.outside)} labels are outside the classes; first {self.outside[0]}")
-        return self.rows, notes
+        return self.writer.finish(), notes
 
 
 def group(pairs: Iterable[tuple[str, Claim]]) -> dict[str, list[Claim]]:

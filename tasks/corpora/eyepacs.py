@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from infra.errors import CorpusError
-from tasks.corpora.base import Scan, images_below, need_folder, stem
+from tasks.corpora.base import Found, Scan, need, stem, within
 from tasks.corpora.claims import Claim, Coding, Rows, group
 from tasks.corpora.tabular import read_table, table_exists
+from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
 LABELS, SOLUTION = "trainLabels.csv", "retinopathy_solution.csv"
@@ -15,14 +14,14 @@ GRADES = ("0", "1", "2", "3", "4")
 USAGE = {"public": "val", "private": "test"}
 
 
-class EyePacs:
+class EyePacs(Found):
     """Adapter `eyepacs`."""
 
     name = "eyepacs"
 
     def describe(self) -> str:
         return (
-            "Kaggle diabetic-retinopathy-detection, extracted (7z x train.zip.001)\n"
+            "Kaggle diabetic-retinopathy-detection, as downloaded (train.zip.001 ...) or extracted\n"
             "  train/<patient>_left.jpeg, train/<patient>_right.jpeg\n"
             "  trainLabels.csv (or trainLabels.csv.zip): image,level\n"
             "  optional test/ with retinopathy_solution.csv: image,level,Usage\n"
@@ -31,14 +30,14 @@ class EyePacs:
             "Images of train without a label row form the unlabelled pool. Grades 0 to 4, ordinal."
         )
 
-    def fits(self, folder: Path) -> str | None:
-        if (folder / "train").is_dir() and table_exists(folder / LABELS):
+    def fits(self, tree: Tree) -> str | None:
+        found = within(tree, "train")
+        if found and found.is_dir("train") and table_exists(found, LABELS):
             return f"train/ and {LABELS}"
         return None
 
-    def scan(self, section: CorpusSection) -> Scan:
-        root = section.root
-        need_folder(root, self.name, "train")
+    def scan(self, section: CorpusSection, tree: Tree) -> Scan:
+        tree = need(tree, self.name, "train")
         task = section.task or "ordinal"
         if task == "multilabel":
             raise CorpusError("corpus.task multilabel: an EyePACS image has one grade; use ordinal or single")
@@ -46,22 +45,23 @@ class EyePacs:
         rows = Rows(Coding(task, classes, numbered=True))
         notes: list[str] = []
         official = frozenset[str]()
-        solution = table_exists(root / SOLUTION) and (root / "test").is_dir()
-        self._folder(rows, root, "train", self._claims(root / LABELS, "train" if solution else ""))
+        solution = table_exists(tree, SOLUTION) and tree.is_dir("test")
+        self._folder(rows, tree, "train", self._claims(tree, LABELS, "train" if solution else ""))
         if solution:
-            claims = self._claims(root / SOLUTION, None)
+            claims = self._claims(tree, SOLUTION, None)
             official = frozenset({"train"} | {c.split for own in claims.values() for c in own})
-            self._folder(rows, root, "test", claims)
-        elif (root / "test").is_dir():
+            self._folder(rows, tree, "test", claims)
+        elif tree.is_dir("test"):
             notes.append(f"no {SOLUTION}: images of test/ are unlabelled, patients of train/ are split")
-            self._folder(rows, root, "test", {})
-        elif table_exists(root / SOLUTION):
+            self._folder(rows, tree, "test", {})
+        elif table_exists(tree, SOLUTION):
             notes.append(f"{SOLUTION} is there, but no test/: patients of train/ are split")
         found, heard = rows.finish()
-        return Scan(task, classes, "fundus", 1024, official, found, notes + heard)
+        notes += heard + tree.source.notes
+        return Scan(task, classes, "fundus", 1024, official, found, notes, crop="fundus", below=tree.below)
 
-    def _claims(self, path: Path, split: str | None) -> dict[str, list[Claim]]:
-        table = read_table(path)
+    def _claims(self, tree: Tree, path: str, split: str | None) -> dict[str, list[Claim]]:
+        table = read_table(tree, path)
         columns = [table.column("image"), table.column("level")]
         if split is not None:
             return group((stem(n), Claim(w, level, split=split)) for w, (n, level) in table.cells(*columns))
@@ -73,10 +73,10 @@ class EyePacs:
             pairs.append((stem(name), Claim(where, level, split=USAGE[usage.casefold()])))
         return group(pairs)
 
-    def _folder(self, rows: Rows, root: Path, folder: str, claims: dict[str, list[Claim]]) -> None:
+    def _folder(self, rows: Rows, tree: Tree, folder: str, claims: dict[str, list[Claim]]) -> None:
         left = dict(claims)
         first: set[str] = set()
-        for path in images_below(root, root / folder):
+        for path in tree.images(folder):
             name = stem(path)
             patient, _, side = name.rpartition("_")
             eye = side.lower() if patient and side.lower() in ("left", "right") else ""

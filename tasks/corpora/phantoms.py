@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Adapter, Scan
+from tasks.corpora.base import Adapter, Scan, within
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.hyper_kvasir import HyperKvasir
+from tasks.sources import Tree
 from tasks.spec import CorpusSection, PhantomSection
+
+MARKER = "phantom.json"
 
 
 class Phantom:
@@ -33,21 +36,25 @@ class Phantom:
             "Phantoms prove the plumbing, not medicine."
         )
 
-    def fits(self, folder: Path) -> str | None:
+    def fits(self, tree: Tree) -> str | None:
+        found = within(tree, MARKER)
+        if found is None:
+            return None
         try:
-            marker = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
-            drawn = marker["parameters"]["kind"]
+            drawn = json.loads(found.read(MARKER))["parameters"]["kind"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return "phantom.json" if drawn == self.kind else None
+        return MARKER if drawn == self.kind else None
 
-    def scan(self, section: CorpusSection) -> Scan:
-        phantom = section.phantom or PhantomSection()
+    def prepare(self, section: CorpusSection) -> None:
         try:
-            self._draw(section.root, phantom)
+            self._draw(Path(section.root), section.phantom or PhantomSection())
         except ValueError as error:
             raise CorpusError(f"corpus.root or corpus.phantom of {self.name}: {error}") from None
-        return replace(self.layout.scan(section), size=phantom.size)
+
+    def scan(self, section: CorpusSection, tree: Tree) -> Scan:
+        size = (section.phantom or PhantomSection()).size
+        return replace(self.layout.scan(section, tree), size=size, crop="none")
 
 
 def _draw_fundus(root: Path, phantom: PhantomSection) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
+
+import pyarrow.compute as pc
 
 from infra.errors import CorpusError
 from tasks.catalog import SPLITS
-from tasks.corpora.base import Scan, images_below, need_folder, stem
+from tasks.corpora.base import Found, Scan, need, stem, unpack_hint, within
 from tasks.corpora.claims import Claim, Coding, Rows
 from tasks.corpora.names import Finder
-from tasks.corpora.tabular import Table, read_lines, read_table
+from tasks.corpora.tabular import Table, outside, read_lines, read_table
+from tasks.sources import Tree
 from tasks.spec import CorpusSection, TableSection
 
 WORDS = {
@@ -23,9 +25,10 @@ WORDS = {
 
 # Shorter side in the shards: lesions of the retina are small, so fundus images train at 512 from 1024.
 FUNDUS_SIZE, OTHER_SIZE = 1024, 512
+CROPPED = ("fundus", "endoscopy")  # their borders are black and say nothing
 
 
-class TableCorpus:
+class TableCorpus(Found):
     """Adapter `table`."""
 
     name = "table"
@@ -42,27 +45,29 @@ class TableCorpus:
             "Images without a row form the unlabelled pool."
         )
 
-    def fits(self, folder: Path) -> str | None:
-        tables = sorted(p.name for p in folder.glob("*.csv")) if folder.is_dir() else []
-        if tables and images_below(folder, folder):
+    def fits(self, tree: Tree) -> str | None:
+        tables = [path for path in tree.with_suffix(".csv") if "/" not in path]
+        if tables and tree.images():
             return f"{tables[0]} beside images"
         return None
 
-    def scan(self, section: CorpusSection) -> Scan:
+    def scan(self, section: CorpusSection, tree: Tree) -> Scan:
         table = section.table
         assert table is not None  # the spec is checked for it
-        root = section.root
-        need_folder(root, self.name, table.images)
-        sheet = read_table(root / table.csv, table.delimiter)
-        images = images_below(root, root / table.images)
+        tree = _place(tree, table)
+        sheet = read_table(tree, table.csv, table.delimiter)
+        images = tree.images(table.images)
         if not images:
-            raise CorpusError(f"{root / table.images}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp)")
+            raise CorpusError(
+                f"{tree.show(table.images)}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp)"
+                + unpack_hint(tree)
+            )
         finder = Finder(images)
         known, several, absent = _claims(sheet, table, finder)
         task = section.task or "single"
         coding = _coding(section, table, task, [c for own in known.values() for c in own])
         patient = _patient_of(table, [*images, *absent])
-        lists, notes = _lists(root, table, finder)
+        lists, notes = _lists(tree, table, finder)
         rows = Rows(coding)
         for path in images:
             own = known.get(path, [])
@@ -77,13 +82,22 @@ class TableCorpus:
         for name, own in absent.items():
             rows.missing(stem(name), own, patient=patient(name))
         found, heard = rows.finish()
-        nobody = sum(not r.patient for r in found if r.path)
+        nobody = pc.sum(pc.and_(pc.equal(found.table["patient"], ""), pc.is_valid(found.table["path"]))).as_py()
         if (table.patient or table.patient_pattern) and nobody:
             heard.append(f"{nobody} images have no patient; each counts as a patient of its own")
-        official = frozenset(table.split_lists) | {r.split for r in found if r.split}
+        official = frozenset(table.split_lists) | set(pc.unique(found.table["split"]).to_pylist()) - {""}
         modality = section.modality or "other"
         size = FUNDUS_SIZE if modality == "fundus" else OTHER_SIZE
-        return Scan(task, coding.classes, modality, size, official, found, notes + heard)
+        crop = modality if modality in CROPPED else "none"
+        notes += heard + tree.source.notes
+        return Scan(task, coding.classes, modality, size, official, found, notes, crop=crop, below=tree.below)
+
+
+def _place(tree: Tree, table: TableSection) -> Tree:
+    """The folder that holds the table and the images."""
+    images = [] if table.images.strip("./") == "" else [table.images]
+    inside = [] if outside(tree, table.csv) else [table.csv]
+    return within(tree, *inside, *images) or need(tree, TableCorpus.name, *images)
 
 
 def _claims(
@@ -165,14 +179,14 @@ def _patient_of(table: TableSection, names: list[str]) -> Callable[[str], str]:
     return patient
 
 
-def _lists(root: Path, table: TableSection, finder: Finder) -> tuple[dict[str, list[str]], list[str]]:
+def _lists(tree: Tree, table: TableSection, finder: Finder) -> tuple[dict[str, list[str]], list[str]]:
     """Path to the splits that list it."""
     listed: dict[str, list[str]] = {}
     notes = []
     for split, file in sorted(table.split_lists.items()):
         if split not in SPLITS:
             raise CorpusError(f"corpus.table.split_lists: {split!r} is no split; use train, val or test")
-        names = read_lines(root / file)
+        names = read_lines(tree, file)
         absent = 0
         for name in names:
             paths = finder.find(name)

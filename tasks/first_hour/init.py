@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import statistics
@@ -14,10 +15,10 @@ from PIL import Image
 
 from infra.errors import CorpusError, StillroomError, UsageError
 from infra.store import LocalStore
-from tasks.corpora.base import images_below
 from tasks.first_hour.sections import CorpusPart, corpus_part
 from tasks.first_hour.text import Outline, has_weights, quoted, said, spec_text
 from tasks.ingest.preview import preview
+from tasks.sources import Tree, open_source
 from tasks.spec import Spec, parse_spec
 
 FEW = 5  # labelled images of a class below which its figures say little
@@ -38,13 +39,14 @@ def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
         CorpusError: no such folder, no images in it, or nothing that could be labels.
     """
     folder = folder.expanduser()
-    if not folder.is_dir():
-        raise CorpusError(f"{folder}: no such folder; name the folder with the images")
+    if not folder.exists():
+        raise CorpusError(f"{folder}: no such folder; name the folder (or archive) with the images")
     root = folder.resolve()
+    tree = Tree(open_source(root))
     slug = _slug(root.name)
     target = (to or Path(f"{slug}.yaml")).expanduser().resolve()
     _check_target(target, root)
-    corpus = corpus_part(root, _labels_file(target))
+    corpus = corpus_part(tree, _labels_file(target))
     outline = Outline(
         folder=quoted(str(folder)),
         name=slug,
@@ -58,7 +60,7 @@ def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
         ],
         split=corpus.split,
         modality=corpus.modality,
-        side=_side(root),
+        side=_side(tree),
         labelled=0,
         pool=0,
         sided=corpus.sided,
@@ -166,13 +168,13 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "corpus"
 
 
-def _side(root: Path) -> int:
-    """Median of the shorter sides of some images, in pixels; from their headers alone."""
-    images = images_below(root, root)
+def _side(tree: Tree) -> int:
+    """Median of the shorter sides of some images, in pixels."""
+    images = tree.images()
     sides = []
     for path in images[:: max(1, len(images) // LOOKED_AT)]:
         try:
-            with Image.open(root / path) as image:
+            with Image.open(io.BytesIO(tree.read(path))) as image:
                 sides.append(min(image.size))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue

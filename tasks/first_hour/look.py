@@ -7,10 +7,9 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from infra.errors import CorpusError
-from tasks.corpora.base import images_below, stem
+from tasks.corpora.base import stem, unpack_hint
 from tasks.corpora.names import Finder
 from tasks.corpora.table import WORDS
 from tasks.corpora.tabular import Table, read_lines, read_table
@@ -24,6 +23,7 @@ from tasks.first_hour.guess import (
     patient,
     split_column,
 )
+from tasks.sources import Tree
 
 POOL = re.compile(r"unlabel|unlabell|pool|ungraded|unknown", re.I)
 FEW_TABLES = 30
@@ -48,24 +48,24 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def look(folder: Path) -> Found:
+def look(tree: Tree) -> Found:
     """Find the table and its columns.
 
     Raises:
         CorpusError: no image, no table that names the images and no folder for each class, or no column that
             could be the label; says what was looked for.
     """
-    images = images_below(folder, folder)
+    images = tree.images()
     if not images:
         raise CorpusError(
-            f"{folder}: no image below it (looked for .jpg, .jpeg, .png, .tif, .bmp, .webp)" + _packed(folder)
+            f"{tree.show()}: no image below it (looked for .jpg, .jpeg, .png, .tif, .bmp, .webp)" + unpack_hint(tree)
         )
-    within, finder, (name, table, column, paths, notes) = _best_images(folder, images)
+    within, finder, (name, table, column, paths, notes) = _best_images(tree, images)
     text = ""
     if table is None:
-        table, text = _from_folders(folder, images, notes)
+        table, text = _from_folders(tree, images, notes)
         column, paths = 0, [row[0] for _, row in table.rows]
-    lists = _lists(folder, finder)
+    lists = _lists(tree, finder)
     split = split_column(table, [column])
     skip = [column] + ([table.header.index(split)] if split else [])
     rows = [i for i, path in enumerate(paths) if path]
@@ -74,7 +74,7 @@ def look(folder: Path) -> Found:
     if text:
         label, others = next(c for c in candidates if c.column == "label"), []
     skip += [table.header.index(c.column) for c in candidates]
-    splits = _splits(table, split, paths, lists, folder, finder)
+    splits = _splits(table, split, paths, lists, tree, finder)
     who = patient(table, paths, images, skip, splits, len(label.counts))
     if text and "patient" in table.header:
         who = Patient("patient", None, "the folders within each class")
@@ -89,7 +89,9 @@ def look(folder: Path) -> Found:
         split_lists={} if split else lists,
         images=len(images) if within == "." else sum(p.startswith(f"{within}/") for p in images),
         rows=len(table.rows),
-        modality=words.modality_of(folder.name, name, *table.header, *label.counts, label.negative or ""),
+        modality=words.modality_of(
+            tree.show().rpartition("/")[2], name, *table.header, *label.counts, label.negative or ""
+        ),
         text=text,
         notes=notes + _strangers([p for p in images if within == "." or p.startswith(f"{within}/")], paths),
     )
@@ -98,35 +100,29 @@ def look(folder: Path) -> Found:
 _Chosen = tuple[str, Table | None, int, list[str], list[str]]
 
 
-def _best_images(folder: Path, images: list[str]) -> tuple[str, Finder, _Chosen]:
+def _best_images(tree: Tree, images: list[str]) -> tuple[str, Finder, _Chosen]:
     """The whole folder, unless its names stand twice (images/1.png, masks/1.png): then the part that rows name."""
     finder = Finder(images)
-    chosen = _table(folder, finder)
+    chosen = _table(tree, finder)
     best = (len(set(chosen[3])), ".", finder, chosen)
     if len({stem(path) for path in images}) < len(images):
         for top in sorted({path.split("/")[0] for path in images if "/" in path})[:FEW_TABLES]:
             finder = Finder(path for path in images if path.startswith(f"{top}/"))
-            chosen = _table(folder, finder)
+            chosen = _table(tree, finder)
             # Only a clear gain counts: masks found by chance are not the images.
             if len(set(chosen[3])) > 1.2 * best[0]:
                 best = (len(set(chosen[3])), top, finder, chosen)
     return best[1:]
 
 
-def _table(folder: Path, finder: Finder) -> _Chosen:
+def _table(tree: Tree, finder: Finder) -> _Chosen:
     """The table whose rows name most images: its path, itself, image column, a row's image, notes."""
     best: tuple[int, str, Table, int, list[str]] | None = None
     heard, also = [], []
-    places = sorted(
-        (p for p in folder.rglob("*") if p.suffix.lower() in (".csv", ".tsv") and p.is_file()),
-        key=lambda p: (len(p.parts), str(p)),
-    )
-    for place in places[:FEW_TABLES]:
-        name = place.relative_to(folder).as_posix()
-        if any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
-            continue
+    places = sorted(tree.with_suffix(".csv", ".tsv"), key=lambda name: (name.count("/"), name))
+    for name in places[:FEW_TABLES]:
         try:
-            table = read_table(place)
+            table = read_table(tree, name)
         except CorpusError as error:
             heard.append(f"not used: {error}")
             continue
@@ -152,7 +148,7 @@ def _table(folder: Path, finder: Finder) -> _Chosen:
     return best[1], best[2], best[3], best[4], heard
 
 
-def _from_folders(folder: Path, images: list[str], heard: list[str]) -> tuple[Table, str]:
+def _from_folders(tree: Tree, images: list[str], heard: list[str]) -> tuple[Table, str]:
     """A table made from folder names: image, label and, where there are such, patient and split."""
     parts = {path: path.split("/")[:-1] for path in images}
     below = _without_common(parts)
@@ -173,7 +169,7 @@ def _from_folders(folder: Path, images: list[str], heard: list[str]) -> tuple[Ta
     if not 2 <= len(counts) <= MOST_CLASSES or sum(n > 1 for n in counts.values()) < 2:
         why = "; ".join(heard) or "no CSV whose rows name them, and not one folder for each class"
         raise CorpusError(
-            f"{folder}: {len(images)} images, but {why}. Write a CSV with the columns image,label beside them "
+            f"{tree.show()}: {len(images)} images, but {why}. Write a CSV with the columns image,label beside them "
             "(blank label: unlabelled), then run init again"
         )
     header = ["image", "label"] + ["patient"] * bool(people) + ["split"] * bool(splits)
@@ -193,28 +189,28 @@ def _without_common(parts: dict[str, list[str]]) -> dict[str, list[str]]:
     return {path: own[depth:] for path, own in parts.items()}
 
 
-def _lists(folder: Path, finder: Finder) -> dict[str, str]:
+def _lists(tree: Tree, finder: Finder) -> dict[str, str]:
     """Split to the text file that lists its images; a file called train_val holds what train is carved from."""
     found: dict[str, str] = {}
-    for place in sorted(folder.rglob("*.txt"), key=lambda p: (len(p.parts), p.name)):
-        tokens = set(re.split(r"[^a-z]+", place.stem.lower()))
+    for place in sorted(tree.with_suffix(".txt"), key=lambda p: (p.count("/"), p.rpartition("/")[2])):
+        tokens = set(re.split(r"[^a-z]+", place.rpartition("/")[2].lower().removesuffix(".txt")))
         split = next((s for s in ("train", "test", "val") if tokens & set(WORDS[s])), None)
         if split is None or split in found:
             continue
-        lines = read_lines(place)
+        lines = read_lines(tree, place)
         if lines and sum(len(finder.find(line)) == 1 for line in lines[:2000]) > 0.02 * min(len(lines), 2000):
-            found[split] = place.relative_to(folder).as_posix()
+            found[split] = place
     return found
 
 
 def _splits(
-    table: Table, split: str | None, paths: list[str], lists: dict[str, str], folder: Path, finder: Finder
+    table: Table, split: str | None, paths: list[str], lists: dict[str, str], tree: Tree, finder: Finder
 ) -> dict[str, str]:
     """Official split by image, as far as there is one."""
     if split:
         cells = [cell.casefold() for _, (cell,) in table.cells(table.header.index(split))]
         return {path: cell for path, cell in zip(paths, cells, strict=True) if path and cell}
-    return {p: name for name, file in lists.items() for line in read_lines(folder / file) for p in finder.find(line)}
+    return {p: name for name, file in lists.items() for line in read_lines(tree, file) for p in finder.find(line)}
 
 
 def _strangers(images: list[str], paths: list[str]) -> list[str]:
@@ -232,8 +228,3 @@ def _strangers(images: list[str], paths: list[str]) -> list[str]:
             "set corpus.table.images to the folder that counts"
         )
     return notes
-
-
-def _packed(folder: Path) -> str:
-    packed = sorted(p.name for p in folder.iterdir() if p.suffix in (".zip", ".gz", ".tar", ".7z", ".001"))
-    return f"; extract {packed[0]} first" if packed else ""

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import torch
 
 from models.build import Built
 from models.losses import Objective, Targets
 from models.terms import Term
 from models.training import Batch, TrainConfig, Trainer
-from models.view_draws import Recipe, draw
+from models.view_draws import Recipe as ViewRecipe
+from models.view_draws import draw
 from models.views import decode, render, to_input
 from tasks.distill.request import precision_on
-from tasks.ingest.pixels import UnreadableError, reencode
+from tasks.ingest.pixels import Recipe, UnreadableError, encode_image
+from tasks.sources.base import ChangedError, Source
 from tasks.spec import TrainSection
 
 MOST = 200
@@ -44,22 +46,19 @@ class Sample:
 
 
 def sample_images(
-    root: Path, paths: Sequence[str], recipe: dict[str, Any], *, most: int = MOST, seconds: float = 3.0
+    source: Source, files: pa.Table, recipe: Recipe, *, most: int = MOST, seconds: float = 3.0
 ) -> Sample:
     """Read images spread over the corpus as an ingest would, until `most` are done or the time is over.
 
     Args:
-        recipe: size, encode and quality, as `tasks.ingest.pixels.reencode` takes them.
+        files: columns path and stamp, as the source lists them.
     """
-    spread = sorted(paths, key=lambda path: hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
-
-    def read(path: str) -> bytes:
-        return (root / path).read_bytes()
-
-    return sample_sources([partial(read, path) for path in spread[:most]], recipe, seconds=seconds)
+    pairs = zip(files["path"].to_pylist(), files["stamp"].to_pylist(), strict=True)
+    spread = heapq.nsmallest(most, pairs, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
+    return sample_sources([partial(source.read, *pair) for pair in spread], recipe, seconds=seconds)
 
 
-def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: dict[str, Any], *, seconds: float = 3.0) -> Sample:
+def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: Recipe, *, seconds: float = 3.0) -> Sample:
     """Like `sample_images`, from functions that give a source file's bytes."""
     reasons: list[str] = []
     sizes: list[int] = []
@@ -71,8 +70,8 @@ def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: dict[str, Any
                 break
             tried += 1
             try:
-                stored = reencode(source(), **recipe).data
-            except (UnreadableError, OSError) as error:
+                stored = encode_image(source(), recipe).data
+            except (UnreadableError, OSError, ChangedError) as error:
                 reasons.append(str(error))
                 continue
             sizes.append(in_tar(len(stored)))
@@ -88,7 +87,7 @@ def in_tar(size: int) -> int:
     return 3 * tarfile.BLOCKSIZE + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
-def view_seconds(images: Sequence[np.ndarray], recipe: Recipe, *, seconds: float = 0.5) -> float:
+def view_seconds(images: Sequence[np.ndarray], recipe: ViewRecipe, *, seconds: float = 0.5) -> float:
     """Seconds of one thread for one rendered view with its input tensor; 0 without images."""
     if not images:
         return 0.0

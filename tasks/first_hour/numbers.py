@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.manifest import Manifest
 from infra.store import Store
 from tasks.catalog import OK, SPLITS
 from tasks.first_hour.measure import Sample, sample_images, sample_sources
 from tasks.ingest.parent import read_head
-from tasks.ingest.preview import preview
-from tasks.ingest.survey import scan_corpus
+from tasks.ingest.pixels import Recipe
+from tasks.ingest.plan import recipe_of
+from tasks.ingest.preview import preview_of
+from tasks.ingest.roll import as_text, place_in
+from tasks.ingest.survey import survey_of
 from tasks.spec import PhantomSection, Spec
 
 DRAWN = 12  # phantoms drawn in memory to see what they cost
@@ -56,31 +62,34 @@ def numbers_of(spec: Spec, store: Store) -> Numbers:
     Raises:
         CorpusError, BudgetError: as an ingest would, before decoding.
     """
-    if spec.corpus.adapter.startswith("phantom-") and not (spec.corpus.root / "phantom.json").exists():
+    if spec.corpus.adapter.startswith("phantom-") and not Path(spec.corpus.root, "phantom.json").exists():
         return _undrawn(spec)
-    scan, section = scan_corpus(spec)
-    found = preview(spec, store)
-    recipe = {name: section["ingest"][name] for name in ("size", "encode", "quality")}
-    empty: list[str] = []
-    full: list[str] = []
-    for row in scan.rows:
-        if row.path and row.status == OK:
-            try:
-                (full if (spec.corpus.root / row.path).stat().st_size else empty).append(row.path)
-            except OSError:
-                empty.append(row.path)
+    found = survey_of(spec)
+    preview = preview_of(spec, store, found)
+    source, table = found.source, found.scan.rows.table
+    files = source.files()
+    named = table.filter(pc.and_(pc.is_valid(table["path"]), pc.equal(table["status"], OK)))
+    below = f"{found.scan.below}/" if found.scan.below else ""
+    at = place_in(as_text(pc.binary_join_element_wise(below, named["path"], "")), as_text(files["path"]))
+    here = files.take(pa.array(at[at >= 0]))
+    full = here.filter(pc.greater(here["size"], 0))
     return Numbers(
-        facts=found.facts,
-        patients=len({row.patient for row in scan.rows if row.patient and row.path}),
-        empty=len(empty),
+        facts=preview.facts,
+        patients=_patients(table),
+        empty=len(named) - len(full),
         readable=len(full),
-        sample=sample_images(spec.corpus.root, full, recipe),
-        shards=found.shards,
-        images=found.images,
-        unhashed=found.unknown,
+        sample=sample_images(source, full, recipe_of(found.section)),
+        shards=preview.shards,
+        images=preview.images,
+        unhashed=preview.unknown,
         drawn=True,
-        manifest=read_head(store, spec.corpus.title) if found.cached else None,
+        manifest=read_head(store, spec.corpus.title) if preview.cached else None,
     )
+
+
+def _patients(rows: pa.Table) -> int:
+    known = rows.filter(pc.and_(pc.is_valid(rows["path"]), pc.not_equal(rows["patient"], "")))
+    return len(known["patient"].unique())
 
 
 def _undrawn(spec: Spec) -> Numbers:
@@ -95,7 +104,13 @@ def _undrawn(spec: Spec) -> Numbers:
     images = {"train": labelled + phantom.unlabelled, "val": val, "test": test}
     own = {"train": labelled, "val": val, "test": test}
     how = spec.ingest
-    recipe = {"size": how.size or phantom.size, "encode": how.encode, "quality": how.quality}
+    recipe = Recipe(
+        size=None if how.encode == "keep" else how.size or phantom.size,
+        encode=how.encode,
+        quality=how.quality,
+        crop=how.crop or "none",
+        max_pixels=how.max_pixels,
+    )
     total = sum(images.values())
     return Numbers(
         facts={

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from infra.cache import StageCache
 from infra.cluster import Cluster
 from infra.manifest import Manifest
-from infra.store import LocalStore, Store
+from infra.store import Store
 from tasks.corpus import Corpus
 from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, teach
 from tasks.evaluate import stage as evaluation
@@ -32,9 +32,9 @@ class WouldWorkError(Exception):
 
 
 class ReadOnly:
-    """A store that can be read; `put`, `put_file` and `delete` raise WouldWorkError."""
+    """A store that can be read; whatever would change it raises WouldWorkError."""
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self.url = store.url
 
@@ -44,17 +44,32 @@ class ReadOnly:
     def put_file(self, name: str, path: Path) -> None:
         raise WouldWorkError(name)
 
+    def put_new(self, name: str, data: bytes) -> bool:
+        raise WouldWorkError(name)
+
     def delete(self, name: str) -> None:
         raise WouldWorkError(name)
+
+    def private(self, name: str) -> None:
+        raise WouldWorkError(name)
+
+    def sweep(self, older_than: float) -> int:
+        raise WouldWorkError("sweep")
 
     def get(self, name: str) -> bytes:
         return self._store.get(name)
 
-    def read(self, name: str, offset: int, size: int) -> bytes:
-        return self._store.read(name, offset, size)
+    def read(self, name: str, offset: int, size: int, *, cached: bool = True) -> bytes:
+        return self._store.read(name, offset, size, cached=cached)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         return self._store.sizes(prefix)
+
+    def ages(self, prefix: str) -> dict[str, float]:
+        return self._store.ages(prefix)
+
+    def abandoned(self, older_than: float) -> list[str]:
+        return self._store.abandoned(older_than)
 
     def exists(self, name: str) -> bool:
         return self._store.exists(name)
@@ -62,8 +77,8 @@ class ReadOnly:
     def local_path(self, name: str) -> Path:
         return self._store.local_path(name)
 
-    def open(self, name: str) -> BinaryIO:
-        return self._store.open(name)
+    def open(self, name: str, *, cached: bool = True) -> BinaryIO:
+        return self._store.open(name, cached=cached)
 
 
 class Idle(Cluster):

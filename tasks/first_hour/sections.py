@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.corpora import guess
+from tasks.corpora.base import within
+from tasks.corpora.tabular import table_exists
 from tasks.first_hour import words
 from tasks.first_hour.guess import Label
 from tasks.first_hour.look import Found, look
 from tasks.first_hour.text import quoted, said
+from tasks.sources import Tree
 
 
 @dataclass
@@ -28,7 +31,7 @@ class CorpusPart:
     sided: bool = False
 
 
-def corpus_part(root: Path, labels: Path) -> CorpusPart:
+def corpus_part(tree: Tree, labels: Path) -> CorpusPart:
     """Ask the adapters, in their order; a table last.
 
     Args:
@@ -37,13 +40,14 @@ def corpus_part(root: Path, labels: Path) -> CorpusPart:
     Raises:
         CorpusError: no images, or nothing that could be their labels.
     """
-    fitting = guess(root)
+    fitting = guess(tree)
     if fitting and fitting[0] == "hyper-kvasir":
         lines = ["  task: single", said("  # classes: [polyps, cecum]", "default: every Finding that has images")]
+        below = within(tree, "labeled-images") or tree
         split = [
             said(f"    # official: {name}", "the official folds; then test_fold is the test split")
             for name in ("2_fold_split.csv", "5_fold_split.csv")
-            if (root / name).is_file() or (root / "official_splits" / name).is_file()
+            if any(table_exists(t, p) for t in (tree, below) for p in (name, f"official_splits/{name}"))
         ]
         guesses = ["patients: Hyper-Kvasir names none; splits are by image"]
         return CorpusPart(*fitting, lines, split, guesses, modality="endoscopy")
@@ -51,11 +55,11 @@ def corpus_part(root: Path, labels: Path) -> CorpusPart:
         lines = [said("  task: ordinal", "grades 0 to 4 have an order")]
         return CorpusPart(*fitting, lines, [], ["patients: the number before _left and _right"], modality="fundus")
     if fitting and fitting[0].startswith("phantom-"):
-        marker = json.loads((root / "phantom.json").read_text(encoding="utf-8"))["parameters"]
+        marker = json.loads((within(tree, "phantom.json") or tree).read("phantom.json"))["parameters"]
         drawn = {k: v for k, v in marker.items() if k not in ("kind", "drawing")}
         lines = ["  phantom:                       # as it was drawn", *(f"    {k}: {v}" for k, v in drawn.items())]
         return CorpusPart(*fitting, lines, modality=fitting[0].removeprefix("phantom-"))
-    return _table(look(root), labels)
+    return _table(look(tree), labels)
 
 
 def _table(found: Found, labels: Path) -> CorpusPart:

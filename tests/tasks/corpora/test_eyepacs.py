@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora import adapter_of
 from tasks.corpora.base import Row, Scan
 from tasks.spec import CorpusSection
 from tests.tasks.corpora.layouts import csv, eyepacs, image, solution
+from tests.tasks.corpora.scans import scan_of
 
 
 def scan(root: Path, **rest: object) -> Scan:
-    return adapter_of("eyepacs").scan(CorpusSection(adapter="eyepacs", root=root, **rest))  # type: ignore[arg-type]
+    return scan_of(CorpusSection(adapter="eyepacs", root=root, **rest))  # type: ignore[arg-type]
 
 
 def by_name(found: Scan) -> dict[str, Row]:
@@ -129,14 +129,22 @@ def test_class_names_may_be_given(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
-    (tmp_path / "labeled-images").mkdir()
+    image(tmp_path / "labeled-images/a.jpg")
     with pytest.raises(CorpusError, match="looks for train, but the folder holds labeled-images"):
         scan(tmp_path)
 
 
-def test_archives_that_were_not_extracted_are_told(tmp_path: Path) -> None:
-    (tmp_path / "train.zip.001").touch()
-    with pytest.raises(CorpusError, match=r"7z x train\.zip\.001"):
+def test_archives_that_cannot_be_read_in_place_are_told(tmp_path: Path) -> None:
+    (tmp_path / "train.7z").touch()
+    with pytest.raises(CorpusError, match=r"7z x train\.7z"):
+        scan(tmp_path)
+
+
+def test_archives_within_an_archive_are_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "diabetic-retinopathy-detection.zip", "w") as archive:
+        archive.writestr("train.zip.001", "PK")
+        archive.writestr("trainLabels.csv.zip", "PK")
+    with pytest.raises(CorpusError, match=r"further archives \(train\.zip\.001, trainLabels\.csv\.zip\): extract it"):
         scan(tmp_path)
 
 
@@ -155,6 +163,6 @@ def test_a_csv_without_the_column_is_told(tmp_path: Path) -> None:
 def test_a_train_folder_without_images_is_told(tmp_path: Path) -> None:
     eyepacs(tmp_path, {"1_left": 0})
     shutil.rmtree(tmp_path / "train")
-    (tmp_path / "train").mkdir()
+    csv(tmp_path / "train/readme.txt", "nothing here", [])
     with pytest.raises(CorpusError, match="no image found, although there are 1 label rows"):
         scan(tmp_path)

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora import adapter_of
 from tasks.corpora.base import Row, Scan
 from tasks.spec import CorpusSection, SplitSection
 from tests.tasks.corpora.layouts import csv, folds, hyper_kvasir
+from tests.tasks.corpora.scans import scan_of
+from tests.tasks.sources.packing import zip_of
 
 FINDINGS = {"a": "polyps", "b": "cecum", "c": "polyps", "d": "cecum"}
 OFFICIAL = SplitSection(official="2_fold_split.csv")
 
 
 def scan(root: Path, **rest: object) -> Scan:
-    return adapter_of("hyper-kvasir").scan(CorpusSection(adapter="hyper-kvasir", root=root, **rest))  # type: ignore[arg-type]
+    return scan_of(CorpusSection(adapter="hyper-kvasir", root=root, **rest))  # type: ignore[arg-type]
 
 
 def by_name(found: Scan) -> dict[str, Row]:
@@ -83,6 +84,16 @@ def test_a_finding_outside_the_classes_is_quarantined(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_the_table_is_told(tmp_path: Path) -> None:
-    (tmp_path / "labeled-images").mkdir()
+    csv(tmp_path / "labeled-images/readme.txt", "nothing here", [])
     with pytest.raises(CorpusError, match=r"looks for labeled-images/image-labels\.csv"):
         scan(tmp_path)
+
+
+def test_the_official_file_may_lie_beside_the_archive(tmp_path: Path) -> None:
+    folder = hyper_kvasir(tmp_path / "h", FINDINGS)
+    zip_of(folder, tmp_path / "c/hyper-kvasir-labeled-images.zip", within="hyper-kvasir/")
+    folds(tmp_path / "c", {"a": 0, "b": 0, "c": 1, "d": 1})
+    found = scan(tmp_path / "c", split=OFFICIAL)
+    assert {n: r.split for n, r in by_name(found).items()} == {"a": "train", "b": "train", "c": "test", "d": "test"}
+    assert found.below == "hyper-kvasir"
+    assert all(str(row.path).startswith("labeled-images/") for row in found.rows)

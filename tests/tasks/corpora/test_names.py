@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.corpora.names import Finder
 
@@ -50,3 +52,23 @@ def test_accents_match_in_any_unicode_form() -> None:
 
 def test_an_unknown_name_finds_nothing() -> None:
     assert Finder(["a.png"]).find("b") == []
+
+
+PARTS = st.sampled_from(["a", "A", "a.png", "A.PNG", "a.jpg", "a.jpg.png", "b", "é.png", "e\u0301.png"])
+PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
+
+
+@settings(deadline=None)
+@given(paths=st.lists(PATHS, unique=True, max_size=8), name=PATHS)
+def test_every_path_that_ends_with_the_name_is_found_and_no_other(paths: list[str], name: str) -> None:
+    ending = sorted(p for p in paths if p == name or p.endswith(f"/{name}"))
+    found = Finder(paths).find(name)
+    assert set(found) <= set(paths)
+    assert not ending or found == ending
+
+
+@settings(deadline=None)
+@given(st.lists(PATHS, unique=True, max_size=8))
+def test_a_folder_that_is_not_here_does_not_hide_a_path(paths: list[str]) -> None:
+    finder = Finder(paths)
+    assert [finder.find(f"elsewhere/{path}") for path in paths] == [[path] for path in paths]

@@ -7,14 +7,21 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora import ADAPTERS, adapter_of, guess
+from tasks.corpora import ADAPTERS, guess
+from tasks.sources import Tree, open_source
 from tasks.spec import CorpusSection, PhantomSection
 from tests.tasks.corpora.layouts import csv, eyepacs, hyper_kvasir, image
+from tests.tasks.corpora.scans import scan_of
+from tests.tasks.sources.packing import zip_of
 
 
 def phantom(root: Path, **rest: int) -> CorpusSection:
     options = {"size": 64, "labelled": 10, "unlabelled": 4, "val": 4, "test": 4, **rest}
     return CorpusSection(adapter="phantom-fundus", root=root, phantom=PhantomSection(**options))  # type: ignore[arg-type]
+
+
+def tree(root: Path) -> Tree:
+    return Tree(open_source(root))
 
 
 def test_every_adapter_describes_itself() -> None:
@@ -26,31 +33,47 @@ def test_layouts_are_told_apart(tmp_path: Path) -> None:
     hyper_kvasir(tmp_path / "h", {"a": "polyps"})
     image(csv(tmp_path / "t/labels.csv", "name,label", []).with_name("a.png"))
     (tmp_path / "n").mkdir()
-    found = [guess(tmp_path / name) for name in "ehtn"]
+    found = [guess(tree(tmp_path / name)) for name in "ehtn"]
     assert [f and f[0] for f in found] == ["eyepacs", "hyper-kvasir", "table", None]
+
+
+def test_layouts_are_told_apart_when_packed(tmp_path: Path) -> None:
+    zip_of(eyepacs(tmp_path / "e", {"1_left": 0}), tmp_path / "e.zip")
+    zip_of(hyper_kvasir(tmp_path / "h", {"a": "polyps"}), tmp_path / "h.zip", within="hyper-kvasir/")
+    assert [(guess(tree(tmp_path / name)) or [""])[0] for name in ("e.zip", "h.zip")] == ["eyepacs", "hyper-kvasir"]
+
+
+def test_layouts_know_how_their_images_are_cropped(tmp_path: Path) -> None:
+    fundus, endoscopy = eyepacs(tmp_path / "e", {"1_left": 0}), hyper_kvasir(tmp_path / "h", {"a": "polyps"})
+    sections = [
+        CorpusSection(adapter="eyepacs", root=str(fundus)),
+        CorpusSection(adapter="hyper-kvasir", root=str(endoscopy)),
+        phantom(tmp_path / "drawn"),
+    ]
+    assert [scan_of(section).crop for section in sections] == ["fundus", "endoscopy", "none"]
 
 
 def test_a_phantom_is_drawn_once(tmp_path: Path) -> None:
     root = tmp_path / "drawn"
-    first = adapter_of("phantom-fundus").scan(phantom(root))
+    first = scan_of(phantom(root))
     drawn = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    again = adapter_of("phantom-fundus").scan(phantom(root))
+    again = scan_of(phantom(root))
     assert first.rows == again.rows
     assert (first.size, first.modality) == (64, "fundus")
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == drawn
-    assert guess(root) == ("phantom-fundus", "phantom.json")
+    assert guess(tree(root)) == ("phantom-fundus", "phantom.json")
 
 
 def test_another_phantom_in_the_folder_is_told(tmp_path: Path) -> None:
-    adapter_of("phantom-fundus").scan(phantom(tmp_path / "drawn"))
+    scan_of(phantom(tmp_path / "drawn"))
     with pytest.raises(CorpusError, match="already holds the phantom corpus"):
-        adapter_of("phantom-fundus").scan(phantom(tmp_path / "drawn", seed=9))
+        scan_of(phantom(tmp_path / "drawn", seed=9))
 
 
 def test_a_phantom_is_never_drawn_among_other_files(tmp_path: Path) -> None:
     image(tmp_path / "mine.png")
     with pytest.raises(CorpusError, match="already holds files that are no phantom"):
-        adapter_of("phantom-fundus").scan(phantom(tmp_path))
+        scan_of(phantom(tmp_path))
 
 
 def test_an_endoscopy_phantom_reads_like_hyper_kvasir(tmp_path: Path) -> None:
@@ -59,5 +82,5 @@ def test_an_endoscopy_phantom_reads_like_hyper_kvasir(tmp_path: Path) -> None:
         root=tmp_path / "drawn",
         phantom=PhantomSection(size=64, labelled=12, unlabelled=3),
     )
-    found = adapter_of("phantom-endoscopy").scan(section)
+    found = scan_of(section)
     assert (found.modality, sum(r.labelled for r in found.rows), len(found.rows)) == ("endoscopy", 12, 15)

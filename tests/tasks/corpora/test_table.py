@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora import adapter_of
 from tasks.corpora.base import Row, Scan
 from tasks.spec import CorpusSection, TableSection
 from tests.tasks.corpora.layouts import csv, image
+from tests.tasks.corpora.scans import scan_of
+from tests.tasks.sources.packing import zip_of
 
 
 def scan(root: Path, rows: list[str], images: list[str], *, task: str | None = None, **table: object) -> Scan:
@@ -20,7 +21,7 @@ def scan(root: Path, rows: list[str], images: list[str], *, task: str | None = N
         image(root / name, seed)
     named = TableSection(**{"csv": "labels.csv", "image": "name", "label": "label", **table})  # type: ignore[arg-type]
     section = CorpusSection(adapter="table", root=root, table=named, task=task)  # type: ignore[arg-type]
-    return adapter_of("table").scan(section)
+    return scan_of(section)
 
 
 def by_path(found: Scan) -> dict[str, Row]:
@@ -129,3 +130,32 @@ def test_a_blank_name_is_told(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no image in it"):
         scan(tmp_path, ["a,x"], [])
+
+
+@pytest.mark.parametrize("kind", ["absolute", "climbing"])
+def test_the_table_may_lie_outside_of_the_corpus(tmp_path: Path, kind: str) -> None:
+    image(tmp_path / "c/images/a.png")
+    csv(tmp_path / "labels.csv", "name,label", ["a,x"])
+    place = str(tmp_path / "labels.csv") if kind == "absolute" else "../labels.csv"
+    named = TableSection(csv=place, image="name", label="label")
+    for root in (tmp_path / "c", zip_of(tmp_path / "c", tmp_path / "c.zip")):
+        found = scan_of(CorpusSection(adapter="table", root=str(root), table=named))
+        assert [(r.path, r.label) for r in found.rows] == [("images/a.png", 0)]
+
+
+def test_a_table_and_its_images_are_found_in_the_folder_that_was_packed(tmp_path: Path) -> None:
+    csv(tmp_path / "c/labels.csv", "name,label", ["a,x"])
+    image(tmp_path / "c/images/a.png")
+    named = TableSection(csv="labels.csv", images="images", image="name", label="label")
+    root = zip_of(tmp_path / "c", tmp_path / "c.zip", within="corpus/")
+    found = scan_of(CorpusSection(adapter="table", root=str(root), table=named))
+    assert (found.below, [r.path for r in found.rows]) == ("corpus", ["images/a.png"])
+
+
+@pytest.mark.parametrize(("modality", "crop"), [("fundus", "fundus"), ("endoscopy", "endoscopy"), ("xray", "none")])
+def test_the_modality_decides_the_crop(tmp_path: Path, modality: str, crop: str) -> None:
+    csv(tmp_path / "labels.csv", "name,label", ["a,x"])
+    image(tmp_path / "a.png")
+    named = TableSection(csv="labels.csv", image="name", label="label")
+    section = CorpusSection(adapter="table", root=str(tmp_path), table=named, modality=modality)  # type: ignore[arg-type]
+    assert scan_of(section).crop == crop

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora.tabular import read_lines, read_table
+from tasks.corpora import tabular
+from tasks.sources import Tree, open_source
 from tests.tasks.corpora.layouts import csv
+
+
+def read_table(path: Path) -> tabular.Table:
+    return tabular.read_table(Tree(open_source(path.parent)), path.name)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -72,4 +77,17 @@ def test_old_encodings_and_byte_order_marks_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("name,label\nM\xfcller,1\n".encode("cp1252"))
     (tmp_path / "b.txt").write_bytes("﻿x.png\r\n\r\ny.png".encode())
     assert read_table(tmp_path / "a.csv").rows[0][1][0] == "M\xfcller"
-    assert read_lines(tmp_path / "b.txt") == ["x.png", "y.png"]
+    assert tabular.read_lines(Tree(open_source(tmp_path)), "b.txt") == ["x.png", "y.png"]
+
+
+def test_a_table_of_another_name_is_read_out_of_the_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("testLabels.csv", "image,level\n1_left,0\n")
+    assert read_table(tmp_path / "a.csv").rows == [(2, ["1_left", "0"])]
+
+
+def test_a_zip_without_a_table_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    with pytest.raises(CorpusError, match=r"a\.csv\.zip: no CSV file in it"):
+        read_table(tmp_path / "a.csv")

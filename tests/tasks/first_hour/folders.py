@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from infra.digest import sha256_file
-from tasks.corpora import Scan, adapter_of
+from tasks.corpora import Scan
 from tasks.spec import Spec, load_spec
 from tests.tasks.corpora.layouts import csv, image
+from tests.tasks.corpora.scans import scan_of
 
 
 def images(root: Path, names: Iterable[str]) -> list[str]:
@@ -38,4 +39,4 @@ def tree(*roots: Path) -> dict[str, str]:
 def read_back(found: dict[str, object]) -> tuple[Spec, Scan]:
     """The written spec, and what its adapter makes of the folder."""
     spec = load_spec(str(found["spec"]))
-    return spec, adapter_of(spec.corpus.adapter).scan(spec.corpus)
+    return spec, scan_of(spec.corpus)

@@ -11,6 +11,7 @@ from infra.errors import CorpusError, UsageError
 from tasks.first_hour.init import write_spec
 from tests.tasks.corpora.layouts import csv, eyepacs, hyper_kvasir, image, many_patients
 from tests.tasks.first_hour.folders import images, read_back, table, tree
+from tests.tasks.sources.packing import zip_of
 
 LABELS = ["a", "b"] * 20
 
@@ -34,6 +35,13 @@ def test_hyper_kvasir(tmp_path: Path, to: Path) -> None:
     assert found["adapter"] == "hyper-kvasir"
     assert scan.classes == ("cecum", "polyps")
     assert spec.views.vflip
+
+
+def test_a_zip_is_looked_at_in_place(tmp_path: Path, to: Path) -> None:
+    root = zip_of(table(tmp_path / "c", LABELS), tmp_path / "c.zip", within="data/")
+    spec, scan = read_back(write_spec(root, to))
+    assert spec.corpus.table is not None
+    assert (spec.corpus.table.csv, Counter(row.label for row in scan.rows)) == ("data/labels.csv", {0: 20, 1: 20})
 
 
 def test_a_table_with_commas(tmp_path: Path, to: Path) -> None:
@@ -193,8 +201,8 @@ def test_no_such_folder(tmp_path: Path, to: Path) -> None:
 
 def test_no_images(tmp_path: Path, to: Path) -> None:
     (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "train.zip.001").touch()
-    with pytest.raises(CorpusError, match=r"no image below it .*extract train\.zip\.001 first"):
+    (tmp_path / "c" / "train.7z").touch()
+    with pytest.raises(CorpusError, match=r"no image below it .*extract train\.7z first"):
         write_spec(tmp_path / "c", to)
 
 

@@ -1,0 +1,113 @@
+"""Rows in columns: a million images are an Arrow table, never a million Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.catalog import OK
+
+BATCH = 65_536
+
+ROWS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("name", pa.string()),
+        ("label", pa.int32()),
+        ("labels", pa.list_(pa.int8())),
+        ("patient", pa.string()),
+        ("exam", pa.string()),
+        ("eye", pa.string()),
+        ("split", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+_VALUES = attrgetter(*ROWS.names)
+
+
+@dataclass(slots=True)
+class Row:
+    """One image, or one label row without an image."""
+
+    path: str | None  # POSIX path below the scan's folder; None for a label row without an image
+    name: str  # what the corpus calls the image; its key is made from this
+    label: int = -1  # class number; -1 unlabelled, and always -1 in a multilabel corpus
+    labels: tuple[int, ...] | None = None  # multilabel: 1, 0 or -1 (unknown) a class
+    patient: str = ""
+    exam: str = ""
+    eye: str = ""
+    split: str = ""  # official split, "" where the corpus names none
+    status: str = OK
+    reason: str = ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether at least one label is known."""
+        return self.label >= 0 or (self.labels is not None and any(v >= 0 for v in self.labels))
+
+
+class RowTable:
+    """Rows as an Arrow table of schema ROWS (`table`), read one by one as `Row`."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.table.to_batches(max_chunksize=BATCH):
+            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield _row(values)
+
+    def __getitem__(self, index: int) -> Row:
+        index = range(len(self))[index]
+        return _row(tuple(column[index].as_py() for column in self.table.columns))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RowTable) and bool(self.table.equals(other.table))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    path, name, label, labels, *rest = values
+    return Row(path, name, label, None if labels is None else tuple(labels), *rest)
+
+
+class RowWriter:
+    """Takes rows one by one. The newest may still be changed; the one before it may not."""
+
+    def __init__(self) -> None:
+        self.newest: Row | None = None
+        self._waiting: list[Row] = []
+        self._done: list[pa.RecordBatch] = []
+
+    def add(self, row: Row) -> None:
+        """Add a row; the one added before is settled now."""
+        if self.newest is not None:
+            self._waiting.append(self.newest)
+        self.newest = row
+        if len(self._waiting) >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        values = list(zip(*map(_VALUES, self._waiting), strict=True)) or [()] * len(ROWS)
+        columns = [pa.array(column, field.type) for column, field in zip(values, ROWS, strict=True)]
+        self._done.append(pa.record_batch(columns, schema=ROWS))
+        self._waiting = []
+
+    def finish(self) -> RowTable:
+        """All rows, in the order of adding."""
+        if self.newest is not None:
+            self._waiting.append(self.newest)
+            self.newest = None
+        self._flush()
+        return RowTable(pa.Table.from_batches(self._done, ROWS))

@@ -1,0 +1,62 @@
+"""Rows in columns."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.corpora import rowtable
+from tasks.corpora.claims import Claim, Coding, Rows
+from tasks.corpora.rowtable import ROWS, Row, RowTable, RowWriter
+
+ROW = st.builds(
+    Row,
+    path=st.none() | st.text(max_size=5),
+    name=st.text(max_size=5),
+    label=st.integers(-1, 70000),
+    labels=st.none() | st.lists(st.integers(-1, 1), max_size=4).map(tuple),
+    patient=st.text(max_size=5),
+    eye=st.sampled_from(["", "left", "right"]),
+    reason=st.text(max_size=5),
+)
+
+
+def table(rows: list[Row]) -> RowTable:
+    writer = RowWriter()
+    for row in rows:
+        writer.add(row)
+    return writer.finish()
+
+
+@given(st.lists(ROW, max_size=9))
+def test_rows_come_back_as_they_were_added_across_batches(rows: list[Row]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rowtable, "BATCH", 4)
+        found = table(rows)
+    assert list(found) == rows
+    assert (len(found), found.table.schema) == (len(rows), ROWS)
+    assert [found[i] for i in range(len(rows))] == rows
+
+
+def test_an_index_may_count_from_the_end_and_not_beyond_it() -> None:
+    found = table([Row("a", "a"), Row("b", "b")])
+    assert found[-1].path == "b"
+    with pytest.raises(IndexError):
+        found[2]
+
+
+def test_the_newest_row_may_still_be_changed() -> None:
+    rows = Rows(Coding("single", ("x",)))
+    row = rows.image("a.png", "a", [Claim("t line 2", "x")])
+    rows.refuse(row, "no good")
+    rows.image("b.png", "b")
+    assert [(r.status, r.label) for r in rows.finish()[0]] == [("quarantined", -1), ("ok", -1)]
+
+
+def test_a_row_before_the_newest_is_settled() -> None:
+    rows = Rows(Coding("single", ("x",)))
+    first = rows.image("a.png", "a")
+    rows.image("b.png", "b")
+    with pytest.raises(AssertionError, match="settled already"):
+        rows.refuse(first, "too late")
