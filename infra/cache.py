@@ -2,20 +2,35 @@
 
 A stage's manifest is its commit point. While a stage runs, each unit (a shard's worth) leaves a small
 record, so that a killed run loses at most the units in flight. Records are hints: a record counts only
-when its objects are there with the right size.
+when it is whole and its objects are there with the right size.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from infra.digest import canonical_json, sha256_bytes
+from pydantic import ValidationError
+
+from infra.digest import sha256_bytes
 from infra.errors import CorruptError
-from infra.manifest import Manifest, Output, Quarantined, manifest_name
+from infra.manifest import REMEDY, Manifest, Output, Quarantined, manifest_name, seal, unseal
 from infra.store import MissingObjectError, Store
+
+_log = logging.getLogger(__name__)
+_READERS, _TOGETHER = 8, 256  # threads that read records, and how many records are in memory at once
+
+
+def read_output(store: Store, output: Output) -> bytes:
+    """An output's bytes, compared with its sha256; CorruptError names the object."""
+    data = store.get(output.name)
+    if sha256_bytes(data) != output.sha256:
+        raise CorruptError(f"{store.url}/{output.name} is not the object that its manifest names; {REMEDY}")
+    return data
 
 
 @dataclass(frozen=True)
@@ -28,8 +43,8 @@ class UnitRecord:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return canonical_json(
+        """Canonical JSON with its digest, as stored."""
+        return seal(
             {
                 "key": self.key,
                 "outputs": [o.model_dump(mode="json") for o in self.outputs],
@@ -39,15 +54,22 @@ class UnitRecord:
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> UnitRecord:
-        """Parse what `to_bytes` made."""
-        raw = json.loads(data)
-        return cls(
-            raw["key"],
-            tuple(Output.model_validate(o) for o in raw["outputs"]),
-            tuple(Quarantined.model_validate(q) for q in raw["quarantine"]),
-            raw["facts"],
-        )
+    def from_bytes(cls, data: bytes, name: str = "unit record") -> UnitRecord:
+        """Parse what `to_bytes` made.
+
+        Raises:
+            CorruptError: a byte differs from what was written; the text begins with `name`.
+        """
+        raw = unseal(data, name)
+        try:
+            return cls(
+                raw["key"],
+                tuple(Output.model_validate(o) for o in raw["outputs"]),
+                tuple(Quarantined.model_validate(q) for q in raw["quarantine"]),
+                raw["facts"],
+            )
+        except (KeyError, TypeError, ValidationError):
+            raise CorruptError(f"{name}: no unit record of this release; {REMEDY}") from None
 
 
 @dataclass(frozen=True)
@@ -78,12 +100,19 @@ class StageCache:
     def lookup(self, stage: str, key: str, *, verify: bool = False) -> Hit | None:
         """The manifest of (stage, key) and what is missing of it; None when there is no manifest.
 
+        A damaged manifest counts as none: all that it says follows from its key, so the stage is made again from
+        what is stored, and its commit overwrites the damage. `stillroom verify` reports it until then.
+
         Args:
             verify: re-hash every output instead of trusting its size.
         """
+        name = manifest_name(stage, key)
         try:
-            manifest = Manifest.from_bytes(self.store.get(manifest_name(stage, key)))
+            manifest = Manifest.from_bytes(self.store.get(name), name)
         except MissingObjectError:
+            return None
+        except CorruptError as error:
+            _log.warning("%s; its stage is made again", error)
             return None
         return Hit(manifest, self.missing(manifest.outputs, verify=verify))
 
@@ -96,22 +125,45 @@ class StageCache:
         return [
             o
             for o in outputs
-            if found.get(o.name) != o.bytes or (verify and sha256_bytes(self.store.get(o.name)) != o.sha256)
+            if found.get(o.name) != o.bytes or (verify and self._digest(o) != o.sha256)
         ]
 
     def record(self, stage: str, record: UnitRecord) -> None:
         """Leave a unit's record; call it after its objects are stored."""
-        self.store.put(f"units/{stage}/{record.key}.json", record.to_bytes())
+        self.store.put(unit_name(stage, record.key), record.to_bytes())
 
     def recorded(self, stage: str, keys: Iterable[str], *, verify: bool = False) -> dict[str, UnitRecord]:
-        """Records of those units whose objects are all there."""
+        """Whole records of those units whose objects are all there."""
+        return {record.key: record for record in self.each_recorded(stage, keys, verify=verify)}
+
+    def each_recorded(self, stage: str, keys: Iterable[str], *, verify: bool = False) -> Iterator[UnitRecord]:
+        """Like `recorded`, one at a time, so that the records of a large stage never stand in memory together."""
         known = self.store.sizes(f"units/{stage}/")
-        records = []
-        for key in keys:
-            if f"units/{stage}/{key}.json" in known:
-                records.append(UnitRecord.from_bytes(self.store.get(f"units/{stage}/{key}.json")))
-        absent = {o.name for o in self.missing((o for r in records for o in r.outputs), verify=verify)}
-        return {r.key: r for r in records if not any(o.name in absent for o in r.outputs)}
+        names = (unit_name(stage, key) for key in keys)
+        waiting = (name for name in names if name in known)
+        found: dict[str, dict[str, int]] = {}
+
+        def there(output: Output) -> bool:
+            folder = f"{output.name.rpartition('/')[0]}/"
+            if folder not in found:
+                found[folder] = self.store.sizes(folder)
+            size = found[folder].get(output.name)
+            return size == output.bytes and not (verify and self._digest(output) != output.sha256)
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            while some := list(islice(waiting, _TOGETHER)):
+                for record in pool.map(self._unit, some):
+                    if record is not None and all(there(output) for output in record.outputs):
+                        yield record
+
+    def _unit(self, name: str) -> UnitRecord | None:
+        try:
+            return UnitRecord.from_bytes(self.store.get(name), name)
+        except (CorruptError, MissingObjectError):
+            return None
+
+    def _digest(self, output: Output) -> str:
+        return sha256_bytes(self.store.get(output.name))
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Write the manifest, last; CorruptError when one of its outputs is not there."""
@@ -130,3 +182,8 @@ class StageCache:
         final = name.replace("{sha8}", sha[:8]).replace("{sha}", sha)
         self.store.put(final, data)
         return Output(name=final, id=id or sha, bytes=len(data), sha256=sha, **rest)
+
+
+def unit_name(stage: str, key: str) -> str:
+    """Where the record of a unit lies."""
+    return f"units/{stage}/{key}.json"

@@ -12,6 +12,8 @@ from infra.errors import TransientError, UsageError
 from infra.settings import settings
 from infra.worker_preload import GPUS
 
+CLOSE_SECONDS = 5.0  # what a scheduler has to say good-bye
+
 _WORKER_ENVIRONMENT = {
     # Threads that wait by spinning starve the threads that load images on a busy machine.
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -38,8 +40,11 @@ class Cluster:
 
     @property
     def client(self) -> Any:
-        """A `distributed.Client`; the same one for every stage of the run."""
+        """A `distributed.Client`; the same one for every stage of the run, as long as its scheduler lives."""
         with self._lock:
+            if self._client is not None and self._client.status != "running":
+                self._client.close(timeout=CLOSE_SECONDS)
+                self._client = None
             if self._client is None:
                 self._client = self._connect()
             return self._client
@@ -99,7 +104,7 @@ class Cluster:
         """Stop what this handle started; an existing scheduler goes on."""
         with self._lock:
             if self._client is not None:
-                self._client.close()
+                self._client.close(timeout=CLOSE_SECONDS)
             if self._cluster is not None:
                 self._cluster.close()
             self._client = self._cluster = None

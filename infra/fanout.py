@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.cluster import Cluster
-from infra.errors import CancelledError, is_transient
+from infra.errors import CancelledError, TransientError, is_transient
 from infra.settings import settings
 
 
@@ -110,10 +110,15 @@ class _Flight:
         future.add_done_callback(lambda done: self._ended.put(done.key))
 
     def land(self, timeout: float) -> Outcome | None:
-        """The next outcome, or None when nothing ended in time."""
+        """The next outcome, or None when nothing ended in time; TransientError when the scheduler is gone."""
         try:
             key = self._ended.get(timeout=timeout)
         except queue.Empty:
+            key = None
+        # Futures of a scheduler that is gone are lost one by one or not at all; none of them will land.
+        if self.client.status != "running":
+            raise TransientError("the Dask scheduler is gone; what was made stays in the store, run again")
+        if key is None:
             return None
         future, job, tries = self._futures.pop(key)
         try:
@@ -125,8 +130,9 @@ class _Flight:
             future.release()
 
     def cancel(self) -> None:
-        for future, _, _ in self._futures.values():
-            future.cancel()
+        if self.client.status == "running":
+            for future, _, _ in self._futures.values():
+                future.cancel()
         self._futures.clear()
 
 

@@ -28,7 +28,7 @@ CATALOG = pa.schema(
         ("camera", pa.string()),
         ("date", pa.string()),
         ("split", pa.string()),  # train, val, test; "" unless status is ok
-        ("leak", pa.bool_()),  # val or test row whose patient or bytes also stand in train
+        ("leak", pa.bool_()),  # val or test row whose patient, bytes or near twin also stands in train
         ("width", pa.int32()),  # of the source in pixels; 0 when unread
         ("height", pa.int32()),
         ("quality", pa.float32()),  # NaN when nobody graded it
@@ -46,6 +46,7 @@ INDEX = pa.schema(
         ("offset", pa.int64()),  # of the image's bytes within the tar
         ("size", pa.int64()),
         ("crc32", pa.uint32()),
+        ("phash", pa.binary()),  # perceptual hash of the image as stored
         ("source_sha256", pa.string()),
         ("label", pa.int32()),  # as at ingest, as written to the shard's json
         ("labels", pa.list_(pa.int8())),

@@ -8,7 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from infra.cache import read_output
 from infra.errors import CorruptError
 from infra.manifest import Manifest, Output
 from infra.store import Store
@@ -77,44 +79,43 @@ class Corpus:
     @cached_property
     def catalog(self) -> pa.Table:
         """The catalog, schema `tasks.catalog.CATALOG`."""
-        return from_parquet(self.store.get(self.manifest.output(kind="catalog").name))
+        return from_parquet(read_output(self.store, self.manifest.output(kind="catalog")))
 
     @cached_property
     def shards(self) -> list[Shard]:
         """All shards in manifest order."""
-        index = from_parquet(self.store.get(self.manifest.output(kind="index").name))
+        index = from_parquet(read_output(self.store, self.manifest.output(kind="index")))
         outputs = self.manifest.outputs_where(kind="shard")
-        catalog = self.catalog
-        keys = catalog["key"].to_numpy(zero_copy_only=False)
-        known = catalog["status"].to_numpy(zero_copy_only=False) == OK
-        row_of = {key: row for row, key in enumerate(keys) if known[row]}
+        catalog = self.catalog.filter(pc.equal(self.catalog["status"], OK))
+        rows = pc.fill_null(pc.index_in(index["key"], value_set=catalog["key"]), -1).to_numpy()
         label = catalog["label"].to_numpy()
-        patient = catalog["patient"].to_numpy(zero_copy_only=False)
+        # Without a patient the image stands for itself.
+        patient = pc.if_else(pc.equal(catalog["patient"], ""), catalog["key"], catalog["patient"])
         leak = catalog["leak"].to_numpy(zero_copy_only=False)
-        many = self.task == "multilabel"
-        labels = catalog["labels"].to_pylist() if many else None
-        number = index["shard"].to_numpy()
-        column = {n: index[n].to_numpy(zero_copy_only=False) for n in ("key", "offset", "size", "crc32")}
-        starts = np.searchsorted(number, np.arange(len(outputs) + 1))
+        labels = None
+        if self.task == "multilabel" and len(catalog):
+            labels = pc.list_flatten(catalog["labels"]).to_numpy().reshape(len(catalog), -1)
+        starts = np.searchsorted(index["shard"].to_numpy(), np.arange(len(outputs) + 1))
         shards = []
         for i, output in enumerate(outputs):
-            span = slice(starts[i], starts[i + 1])
-            own = column["key"][span]
-            rows = np.array([row_of.get(key, -1) for key in own], dtype=np.int64)
-            if (rows < 0).any():
-                raise CorruptError(f"{output.name}: key {own[rows < 0][0]} is not in the catalog")
+            span = slice(int(starts[i]), int(starts[i + 1]))
+            part = index.slice(span.start, span.stop - span.start)
+            column = {n: part[n].to_numpy(zero_copy_only=False) for n in ("key", "offset", "size", "crc32")}
+            own = rows[span]
+            if (own < 0).any():
+                raise CorruptError(f"{output.name}: key {column['key'][own < 0][0]} is not in the catalog")
             shards.append(
                 Shard(
                     output=output,
                     split=str(output.meta["split"]),
-                    keys=own,
-                    offsets=column["offset"][span],
-                    lengths=column["size"][span],
-                    crcs=column["crc32"][span],
-                    label=label[rows].astype(np.int32),
-                    labels=np.array([labels[r] for r in rows], dtype=np.int8) if labels else None,
-                    patient=np.array([patient[r] or keys[r] for r in rows], dtype=object),
-                    leak=leak[rows].astype(bool),
+                    keys=column["key"],
+                    offsets=column["offset"],
+                    lengths=column["size"],
+                    crcs=column["crc32"],
+                    label=label[own].astype(np.int32),
+                    labels=labels[own].astype(np.int8) if labels is not None else None,
+                    patient=patient.take(pa.array(own)).to_numpy(zero_copy_only=False),
+                    leak=leak[own].astype(bool),
                 )
             )
         return shards

@@ -5,43 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.errors import BudgetError
-from infra.store import Store
 from tasks.catalog import OK, QUARANTINED
-from tasks.ingest.entries import NOT_READABLE, Entry, entry_of
 from tasks.ingest.parent import Parent
-from tasks.ingest.plan import Place, plan_shards
-from tasks.ingest.shard import ShardJob
-from tasks.ingest.splits import assign_splits, check_splits
+from tasks.ingest.roll import NOT_READABLE, Roll, as_text, mask, place_in
+from tasks.ingest.splits import Before, assign_splits, check_splits
 from tasks.ingest.survey import Survey
-from tasks.spec import IngestSection, Spec
+from tasks.ingest.trust import refuse_contradictions
+from tasks.spec import IngestSection
 
 
 @dataclass(frozen=True)
 class Draft:
-    """All rows with their splits, and the shards to make."""
+    """All rows with their splits, and which of them are to be stored."""
 
-    entries: list[Entry]
-    jobs: list[ShardJob]
+    roll: Roll
+    new: np.ndarray  # numbers of the rows that no shard holds yet and that may go into one, by key
     removed: int  # images in shards whose file is gone
     changed: int  # images in shards whose file holds other bytes now
 
 
-def place_of(spec: Spec, store: Store, found: Survey) -> Place:
-    """Where the corpus's shards lie: a folder a section, so that sizes and qualities never mix."""
-    recipe = {name: found.section["ingest"][name] for name in ("size", "encode", "quality")}
-    return Place(store.url, spec.corpus.root.resolve(), shard_folder(spec.corpus.title, found.section), recipe)
-
-
-def shard_folder(title: str, section: dict[str, object]) -> str:
-    """Folder of the shards in the store."""
-    from infra.digest import digest_of
-
-    return f"shards/{title}/{digest_of(section)[:8]}"
-
-
-def draft(spec: Spec, store: Store, found: Survey, parent: Parent, *, retry: bool = False) -> Draft:
-    """Join survey and parent, assign splits, plan shards.
+def draft(survey: Survey, parent: Parent, budget: IngestSection, *, retry: bool = False) -> Draft:
+    """Join survey and parent, assign splits, choose what is new.
 
     Args:
         retry: ask files again that could not be read before.
@@ -50,64 +39,80 @@ def draft(spec: Spec, store: Store, found: Survey, parent: Parent, *, retry: boo
         CorpusError: a split is empty, train lacks a class, or an official split changed.
         BudgetError: too many rows are at fault already.
     """
-    entries = list(found.entries)
-    changed = 0
-    for entry in entries:
-        before = parent.catalog.get(entry.key)
-        if entry.key in parent.stored and before is not None:
-            changed += _keep_stored(entry, before)
-        elif before is not None and not retry:
-            _keep_quarantined(entry, before)
-    assign_splits(
-        entries,
-        spec.corpus.split,
-        found.scan.official,
-        stored={key: parent.catalog[key]["split"] for key in parent.stored},
-        people=parent.people,
-    )
-    present = {entry.key for entry in entries}
-    gone = [entry_of(parent.catalog[key]) for key in sorted(parent.stored - present)]
-    entries += gone
+    roll, scan, section = survey.roll, survey.found.scan, survey.found.corpus.split
+    refuse_contradictions(roll)
+    at = place_in(roll.text("key"), parent.keys)
+    stored = np.zeros(len(roll), bool)
+    stored[at >= 0] = parent.stored[at[at >= 0]]
+    changed = _keep_stored(roll, parent, at, stored)
+    if not retry:
+        _keep_quarantined(roll, parent, at, stored)
+    places = np.full(len(roll), -1, np.int8)
+    places[stored] = parent.splits[at[stored]]
+    assign_splits(roll, section, scan.official, Before(places, *parent.people))
+    gone = parent.stored & ~mask(pc.is_in(parent.keys, value_set=roll.text("key")))
+    roll.append(parent.rows(gone))
     # The budget first: rows at fault are often why a split is empty.
-    check_budget(entries, spec.ingest)
-    check_splits(entries, found.scan.classes, spec.corpus.split)
-    jobs = plan_shards(entries, parent, place_of(spec, store, found), spec.ingest.shard_size)
-    return Draft(entries, jobs, len(gone), changed)
+    check_budget(roll, budget)
+    check_splits(roll, scan.classes, section)
+    waiting = roll.usable & ~np.concatenate([stored, np.ones(int(gone.sum()), bool)])
+    order = roll.by_key()
+    return Draft(roll, order[waiting[order]], int(gone.sum()), changed)
 
 
-def _keep_stored(entry: Entry, before: dict[str, object]) -> bool:
-    """What a shard holds stays usable; only its label may go. True when its file changed since."""
-    row = entry.row
-    if row.reason.startswith(NOT_READABLE):
-        # The shard has its own copy.
-        row.status, row.reason = OK, ""
-    elif row.status != OK:
-        row.status, row.reason = OK, f"label withdrawn: {row.reason}"
-        row.label, row.labels = -1, (-1,) * len(row.labels) if row.labels is not None else None
-    changed = entry.sha not in ("", before["source_sha256"])
-    entry.sha = str(before["source_sha256"])
-    entry.width, entry.height = int(before["width"]), int(before["height"])  # type: ignore[call-overload]
-    return changed
+def _keep_stored(roll: Roll, parent: Parent, at: np.ndarray, stored: np.ndarray) -> int:
+    """What a shard holds stays usable; only its label may go. Returns how many files changed since."""
+    if not stored.any():
+        return 0
+    before = pa.array(at[stored])
+    # The shard has its own copy.
+    unread = stored & mask(pc.starts_with(roll.text("reason"), NOT_READABLE))
+    roll.put("status", unread, OK)
+    roll.put("reason", unread, "")
+    withdrawn = stored & ~roll.usable
+    reasons = roll.text("reason").filter(pa.array(withdrawn))
+    roll.put("reason", withdrawn, pc.binary_join_element_wise("label withdrawn: ", reasons, ""))
+    roll.put("status", withdrawn, OK)
+    roll.unlabel(withdrawn)
+    then = as_text(parent.catalog["source_sha256"]).take(before)
+    now = roll.text("source_sha256").filter(pa.array(stored))
+    changed = mask(pc.and_(pc.not_equal(now, then), pc.not_equal(now, "")))
+    roll.put("source_sha256", stored, then)
+    for name in ("width", "height"):
+        roll.numbers(name)[stored] = parent.catalog[name].to_numpy()[at[stored]]
+    return int(changed.sum())
 
 
-def _keep_quarantined(entry: Entry, before: dict[str, object]) -> None:
-    reason = str(before["reason"])
-    same = before["status"] == QUARANTINED and before["source_sha256"] == entry.sha
-    if entry.usable and same and reason.startswith(NOT_READABLE):
-        entry.refuse(reason)
+def _keep_quarantined(roll: Roll, parent: Parent, at: np.ndarray, stored: np.ndarray) -> None:
+    known = roll.usable & (at >= 0) & ~stored
+    if not known.any():
+        return
+    rows = np.flatnonzero(known)
+    before = parent.catalog.take(pa.array(at[rows]))
+    same = pc.and_(
+        pc.and_(
+            pc.equal(before["status"], QUARANTINED),
+            pc.equal(before["source_sha256"].combine_chunks(), roll.text("source_sha256").take(pa.array(rows))),
+        ),
+        pc.starts_with(before["reason"], NOT_READABLE),
+    )
+    kept = np.zeros(len(roll), bool)
+    kept[rows[mask(same)]] = True
+    roll.refuse(kept, as_text(before["reason"].filter(same)))
 
 
-def check_budget(entries: Sequence[Entry], section: IngestSection, more: Sequence[str] = ()) -> None:
+def check_budget(roll: Roll, section: IngestSection, more: Sequence[str] = ()) -> None:
     """BudgetError, naming the first few, when more images are at fault than the spec allows.
 
     Args:
-        more: images found at fault beside those of the entries, as messages.
+        more: images found at fault beside those of the roll, as messages.
     """
-    images = sum(e.row.path is not None for e in entries)
-    bad = [f"{e.shown}: {e.row.reason}" for e in entries if e.row.status == QUARANTINED]
-    bad += more
-    if len(bad) > section.max_bad and len(bad) > section.max_bad_share * images:
+    faults = roll.where("status", QUARANTINED)
+    count = int(faults.sum()) + len(more)
+    images = int(roll.has_file.sum())
+    if count > section.max_bad and count > section.max_bad_share * images:
+        told = [f"{name}: {reason}" for name, reason in roll.told(("shown", "reason"), rows=faults)]
         raise BudgetError(
-            f"{len(bad)} of {images} images are at fault, more than ingest.max_bad {section.max_bad} and "
-            f"ingest.max_bad_share {section.max_bad_share} allow: {'; '.join(bad[:3])}; ..."
+            f"{count} of {images} images are at fault, more than ingest.max_bad {section.max_bad} and "
+            f"ingest.max_bad_share {section.max_bad_share} allow: {'; '.join([*told, *more][:3])}; ..."
         )

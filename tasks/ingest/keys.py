@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.store import MissingObjectError, Store
+from tasks.ingest.roll import place_in
 from tasks.ingest.tarfiles import KEY_LIMIT
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -30,31 +34,43 @@ def _likeness(name: str, whole: str, digits: int) -> str:
     return f"{plain[: KEY_LIMIT - digits - 1]}-{digest[:digits]}"
 
 
-def assign_keys(images: Sequence[tuple[str, str]], known: Mapping[str, str]) -> list[str]:
-    """A key for each (path, name).
+def assign_keys(paths: pa.Array, names: pa.Array, known_paths: pa.Array, known_keys: pa.Array) -> pa.Array:
+    """A key for each image.
 
     Paths that have a key keep it. A name that several new paths share, or that is taken, is made unique by
     the path's sha256, so that no key depends on the order in which files arrived within one ingest.
+
+    Args:
+        paths, names: of every image, text.
+        known_paths, known_keys: of an earlier ingest.
     """
-    keys = [known.get(path, "") for path, _ in images]
-    taken = set(known.values())
-    wanted = [key or safe_key(name) for key, (_, name) in zip(keys, images, strict=True)]
-    count: dict[str, int] = {}
-    for key, want in zip(keys, wanted, strict=True):
-        if not key:
-            count[want] = count.get(want, 0) + 1
-    for i, (path, name) in enumerate(images):
-        if keys[i]:
-            continue
-        if count[wanted[i]] == 1 and wanted[i] not in taken:
-            keys[i] = wanted[i]
-            continue
-        for digits in (8, 16, 64):
-            keys[i] = _likeness(name, path, digits)
-            if keys[i] not in taken and keys[i] not in count:
-                break
-        taken.add(keys[i])
-    return keys
+    place = place_in(paths, known_paths)
+    fresh = np.flatnonzero(place < 0)
+    if not len(fresh):
+        return known_keys.take(pa.array(place))
+    at = pa.array(fresh)
+    own, new_paths = names.take(at).to_pylist(), paths.take(at).to_pylist()
+    wanted = [safe_key(name) for name in own]
+    count = Counter(wanted)
+    used = set(pc.filter(known_keys, pc.is_in(known_keys, value_set=pa.array(wanted))).to_pylist())
+    taken = set(known_keys.to_pylist()) if len(count) < len(wanted) or used else used
+    keys = [
+        want if count[want] == 1 and want not in used else _unique(name, path, taken, count)
+        for want, name, path in zip(wanted, own, new_paths, strict=True)
+    ]
+    if len(known_keys) == 0:
+        return pa.array(keys)
+    old = known_keys.take(pa.array(np.maximum(place, 0)))
+    return pc.replace_with_mask(old, pa.array(place < 0), pa.array(keys))
+
+
+def _unique(name: str, path: str, taken: set[str], wanted: Counter[str]) -> str:
+    for digits in (8, 16, 64):
+        key = _likeness(name, path, digits)
+        if key not in taken and key not in wanted:
+            break
+    taken.add(key)
+    return key
 
 
 class Veil:
@@ -84,7 +100,7 @@ def secret_of(store: Store, title: str, *, create: bool = True) -> bytes:
         fresh = secrets.token_bytes(32)
         if not create:
             return fresh
-        store.put(name, fresh)
-        os.chmod(store.local_path(name), 0o600)
+        store.put_new(name, fresh)
+        store.private(name)
         # Another process may have been faster; what is stored counts.
         return store.get(name)

@@ -6,98 +6,120 @@ It is a cache outside every digest: losing it costs time and nothing else.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.cluster import cores
-from infra.digest import sha256_file
+from infra.errors import is_transient
 from infra.store import MissingObjectError, Store
+from tasks.ingest.roll import as_text, mask, place_in
+from tasks.sources.base import Source
 
-SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("sha256", pa.string())])
-SAVE_EVERY = 5000  # files hashed between saves, so that a killed run loses little
+SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("sha256", pa.string())])
+BATCH = 5000  # files hashed between looks at the clock
+SECONDS_BETWEEN_SAVES = 60.0  # so that a killed run loses little
 THREADS_A_CORE = 4  # hashing waits for the disk more than for the processor
 
-Entry = tuple[int, int, str]
+Hide = Callable[[str], str]
 
 
 class Listing:
-    """Path (hidden where private) to size, mtime and sha256."""
+    """Path and stamp (hidden where private) and size to the sha256 of the file's bytes."""
 
     def __init__(self, store: Store, title: str) -> None:
         self.store, self.name = store, f"listings/{title}.parquet"
         self.hashed = 0
-        self._known: dict[str, Entry] = {}
+        self._known = SCHEMA.empty_table()
         try:
-            table = pq.read_table(io.BytesIO(store.get(self.name)))
-        except (MissingObjectError, pa.ArrowInvalid):
+            self._known = pq.read_table(io.BytesIO(store.get(self.name))).select(SCHEMA.names).cast(SCHEMA)
+        except (MissingObjectError, pa.ArrowInvalid, KeyError):
             return
-        columns = [table[n].to_pylist() for n in SCHEMA.names]
-        self._known = {path: (size, mtime, sha) for path, size, mtime, sha in zip(*columns, strict=True)}
 
     def digests(
-        self,
-        root: Path,
-        paths: Sequence[str],
-        *,
-        hide: Callable[[str], str] = lambda path: path,
-        hash_new: bool = True,
-    ) -> dict[str, str | OSError]:
-        """sha256 of each file's bytes, or the error that kept it from being read.
+        self, source: Source, files: pa.Table, *, hide: Hide | None = None, hash_new: bool = True
+    ) -> tuple[pa.Array, dict[int, str]]:
+        """sha256 of each file's bytes, and by row number why a file could not be read.
 
         Args:
-            hide: what the listing calls a path; a keyed hash where the corpus is private.
+            source: where the files lie.
+            files: columns path, size, stamp.
+            hide: what the listing calls a path or stamp; a keyed hash where the corpus is private.
             hash_new: False leaves the sha256 of files that are not listed blank, and saves nothing.
         """
-        found: dict[str, str | OSError] = {}
-        fresh: list[tuple[str, int, int]] = []
-        for path in paths:
-            try:
-                stat = (root / path).stat()
-            except OSError as error:
-                found[path] = error
-                continue
-            size, mtime, sha = self._known.get(hide(path), (-1, -1, ""))
-            if (size, mtime) == (stat.st_size, stat.st_mtime_ns):
-                found[path] = sha
-            else:
-                found[path] = ""
-                fresh.append((path, stat.st_size, stat.st_mtime_ns))
-        if hash_new:
-            for start in range(0, len(fresh), SAVE_EVERY):
-                batch = fresh[start : start + SAVE_EVERY]
-                for (path, size, mtime), result in zip(batch, _hash(root, batch), strict=True):
-                    found[path] = result
-                    if isinstance(result, str):
-                        self.hashed += 1
-                        self._known[hide(path)] = (size, mtime, result)
-                self.save()
-        return found
+        listed = [as_text(files[name]) for name in ("path", "stamp")]
+        if hide is not None:
+            listed = [as_text([hide(text) for text in column.to_pylist()]) for column in listed]
+        known = [as_text(self._known[n]) for n in ("path", "stamp", "sha256")]
+        at = place_in(listed[0], known[0])
+        there = pa.array(np.maximum(at, 0))
+        if len(self._known):
+            same = mask(pc.equal(known[1].take(there), listed[1])) & (at >= 0)
+            same &= self._known["size"].to_numpy()[np.maximum(at, 0)] == files["size"].to_numpy()
+            found = pc.if_else(pa.array(same), known[2].take(there), "")
+        else:
+            same, found = np.zeros(len(files), bool), pa.repeat("", len(files))
+        fresh = np.flatnonzero(~same)
+        if not hash_new or not len(fresh):
+            return found, {}
+        digests, faults = self._hash(source, files, fresh, listed)
+        return pc.replace_with_mask(found, pa.array(~same), as_text(digests)), faults
 
-    def forget(self, names: Sequence[str]) -> None:
+    def _hash(
+        self, source: Source, files: pa.Table, fresh: np.ndarray, listed: list[pa.Array]
+    ) -> tuple[list[str], dict[int, str]]:
+        self._drop(listed[0].take(pa.array(fresh)))
+        digests: list[str] = []
+        faults: dict[int, str] = {}
+        saved_at = time.monotonic()
+        for start in range(0, len(fresh), BATCH):
+            rows = fresh[start : start + BATCH]
+            for row, result in zip(rows, _digests(source, files.take(pa.array(rows))), strict=True):
+                if isinstance(result, OSError):
+                    faults[int(row)] = result.strerror or str(result)
+                digests.append(result if isinstance(result, str) else "")
+            self._learn(listed, files, rows, as_text(digests[start:]))
+            if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
+                self.save()
+                saved_at = time.monotonic()
+        self.save()
+        return digests, faults
+
+    def _learn(self, listed: list[pa.Array], files: pa.Table, rows: np.ndarray, digests: pa.Array) -> None:
+        at = pa.array(rows)
+        columns = [listed[0].take(at), files["size"].take(at), listed[1].take(at), digests]
+        new = pa.table(columns, schema=SCHEMA).filter(pc.not_equal(digests, ""))
+        self.hashed += len(new)
+        self._known = pa.concat_tables([self._known, new])
+
+    def _drop(self, paths: pa.Array) -> None:
+        self._known = self._known.filter(pc.invert(pc.is_in(self._known["path"], value_set=paths)))
+
+    def forget(self, names: list[str]) -> None:
         """Drop entries that turned out to be wrong; they are hashed again next time."""
-        for name in names:
-            self._known.pop(name, None)
+        self._drop(as_text(names))
         self.save()
 
     def save(self) -> None:
         """Write it to the store."""
-        rows = sorted(self._known.items())
-        columns = [[path for path, _ in rows], *([entry[i] for _, entry in rows] for i in range(3))]
         sink = io.BytesIO()
-        pq.write_table(pa.table(columns, schema=SCHEMA), sink, compression="zstd")
+        pq.write_table(self._known.sort_by("path"), sink, compression="zstd")
         self.store.put(self.name, sink.getvalue())
 
 
-def _hash(root: Path, files: Sequence[tuple[str, int, int]]) -> Iterator[str | OSError]:
-    def one(file: tuple[str, int, int]) -> str | OSError:
+def _digests(source: Source, files: pa.Table) -> Iterator[str | OSError]:
+    def one(path: str, stamp: str) -> str | OSError:
         try:
-            return sha256_file(root / file[0])
+            return source.digest(path, stamp)
         except OSError as error:
+            if is_transient(error):
+                raise
             return error
 
     with ThreadPoolExecutor(cores() * THREADS_A_CORE) as pool:
-        yield from pool.map(one, files)
+        yield from pool.map(one, files["path"].to_pylist(), files["stamp"].to_pylist())

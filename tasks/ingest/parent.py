@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from infra.cache import read_output
 from infra.digest import canonical_json
+from infra.errors import CorruptError
 from infra.manifest import Manifest, Output, manifest_name
 from infra.store import MissingObjectError, Store
-from tasks.catalog import INDEX, OK, from_parquet
+from tasks.catalog import CATALOG, INDEX, OK, SPLITS, from_parquet
+from tasks.ingest.roll import Roll, as_text, mask, matrix, persons_of, place_in
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Parent:
     """What an earlier ingest stored; the empty one when there was none."""
 
     manifest: Manifest | None = None
-    catalog: dict[str, dict[str, Any]] = field(default_factory=dict)  # key to the catalog's row
+    catalog: pa.Table = field(default_factory=CATALOG.empty_table)
     index: pa.Table = field(default_factory=INDEX.empty_table)
 
     @classmethod
@@ -29,9 +34,9 @@ class Parent:
         """Read its catalog and index; MissingObjectError when one of them is gone."""
         if manifest is None:
             return cls()
-        catalog = from_parquet(store.get(manifest.output(kind="catalog").name))
-        index = from_parquet(store.get(manifest.output(kind="index").name))
-        return cls(manifest, {row["key"]: row for row in catalog.to_pylist()}, index)
+        catalog = from_parquet(read_output(store, manifest.output(kind="catalog")))
+        index = from_parquet(read_output(store, manifest.output(kind="index")))
+        return cls(manifest, catalog, index)
 
     @property
     def digest(self) -> str:
@@ -44,32 +49,68 @@ class Parent:
         return self.manifest.outputs_where(kind="shard") if self.manifest else []
 
     @cached_property
-    def stored(self) -> frozenset[str]:
-        """Keys that lie in its shards."""
-        return frozenset(self.index["key"].to_pylist())
+    def keys(self) -> pa.Array:
+        """Keys of its catalog, in order."""
+        return as_text(self.catalog["key"])
 
     @cached_property
-    def people(self) -> dict[str, str]:
-        """Person to split; val and test win where an official split made a person straddle."""
-        found: dict[str, str] = {}
-        for row in self.catalog.values():
-            if row["status"] == OK:
-                person = f"patient:{row['patient']}" if row["patient"] else f"image:{row['key']}"
-                if found.get(person, "train") == "train":
-                    found[person] = row["split"]
-        return found
+    def stored(self) -> np.ndarray:
+        """[rows of the catalog] bool: lies in its shards."""
+        return mask(pc.is_in(self.keys, value_set=as_text(self.index["key"])))
 
     @property
-    def keys_by_source(self) -> dict[str, str]:
-        """Path to key, where paths are kept."""
-        return {row["source"]: key for key, row in self.catalog.items() if row["source"]}
+    def splits(self) -> np.ndarray:
+        """[rows of the catalog] int8: place of the split in SPLITS, -1 for none."""
+        return place_in(as_text(self.catalog["split"]), pa.array(SPLITS)).astype(np.int8)
+
+    @property
+    def people(self) -> tuple[pa.Array, np.ndarray]:
+        """Persons, and their split; val and test win where an official split made a person straddle."""
+        rows = mask(pc.equal(self.catalog["status"], OK))
+        persons = persons_of(as_text(self.catalog["patient"]), self.keys).filter(pa.array(rows)).dictionary_encode()
+        places = np.full(len(persons.dictionary), -1, np.int8)
+        np.maximum.at(places, persons.indices.to_numpy(zero_copy_only=False), self.splits[rows])
+        return persons.dictionary, places
+
+    @property
+    def keys_by_source(self) -> tuple[pa.Array, pa.Array]:
+        """Paths and their keys, where paths are kept."""
+        kept = pc.not_equal(self.catalog["source"], "")
+        return as_text(self.catalog["source"].filter(kept)), as_text(self.catalog["key"].filter(kept))
+
+    def rows(self, chosen: np.ndarray) -> Roll:
+        """Rows of the catalog as a roll; their files are gone, so their paths are ""."""
+        at = pa.array(np.flatnonzero(chosen))
+        table, text = self.catalog.take(at), {}
+        for name in ("key", "source", "source_sha256", "patient", "exam", "eye", "status", "reason"):
+            text[name] = as_text(table[name])
+        return Roll.of(
+            len(at),
+            matrix(table["labels"]),
+            label=table["label"].to_numpy(),
+            split=self.splits[chosen],
+            width=table["width"].to_numpy(),
+            height=table["height"].to_numpy(),
+            **text,
+        )
 
 
 def read_head(store: Store, title: str) -> Manifest | None:
-    """The corpus's newest manifest, or None when it was never ingested."""
+    """The corpus's newest manifest, or None when it was never ingested.
+
+    Raises:
+        CorruptError: the head or its manifest is damaged.
+    """
     try:
-        head = json.loads(store.get(f"heads/{title}"))
-        return Manifest.from_bytes(store.get(manifest_name(head["stage"], head["key"])))
+        data = store.get(f"heads/{title}")
+        head = json.loads(data)
+        name = manifest_name(head["stage"], head["key"])
+    except MissingObjectError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{store.url}/heads/{title} is damaged ({error}); run stillroom repair") from None
+    try:
+        return Manifest.from_bytes(store.get(name))
     except MissingObjectError:
         return None
 
@@ -82,7 +123,7 @@ def write_head(store: Store, title: str, manifest: Manifest) -> None:
 
 def write_info(store: Store, manifest: Manifest, folder: str) -> None:
     """timm's `_info.json` beside the shards: derived from the manifest, rewritten when it differs."""
-    data = canonical_json({"splits": _splits(manifest)})
+    data = info_bytes(manifest)
     name = f"{folder}/_info.json"
     try:
         if store.get(name) == data:
@@ -90,6 +131,11 @@ def write_info(store: Store, manifest: Manifest, folder: str) -> None:
     except MissingObjectError:
         pass
     store.put(name, data)
+
+
+def info_bytes(manifest: Manifest) -> bytes:
+    """Content of the `_info.json` of a manifest's shards."""
+    return canonical_json({"splits": _splits(manifest)})
 
 
 def _splits(manifest: Manifest) -> Mapping[str, Any]:

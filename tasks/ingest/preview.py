@@ -10,8 +10,9 @@ from infra.store import MissingObjectError, Store
 from tasks.ingest.draft import draft
 from tasks.ingest.facts import facts_of, notes_of
 from tasks.ingest.parent import Parent, read_head
-from tasks.ingest.splits import check_splits, mark_leaks
-from tasks.ingest.survey import scan_corpus, survey
+from tasks.ingest.splits import check_splits
+from tasks.ingest.survey import Found, survey, survey_of
+from tasks.ingest.trust import mark_leaks
 from tasks.spec import Spec
 
 
@@ -20,7 +21,8 @@ class Preview:
     """An ingest that did not take place.
 
     `facts` are those of the manifest, as far as they are known before decoding; files that were never
-    hashed (`unknown`) show no leak by equal bytes. `source_bytes` counts the images still to be read.
+    hashed (`unknown`) show no leak by equal bytes, and none shows a leak by a near twin. `source_bytes` counts
+    the images still to be read.
     """
 
     facts: dict[str, Any]
@@ -37,33 +39,39 @@ def preview(spec: Spec, store: Store) -> Preview:
     Raises:
         CorpusError, BudgetError: as `ingest` would, before decoding.
     """
-    scan, section = scan_corpus(spec)
+    return preview_of(spec, store, survey_of(spec))
+
+
+def preview_of(spec: Spec, store: Store, found: Found) -> Preview:
+    """Like `preview`, of a corpus that its adapter has read."""
     head = read_head(store, spec.corpus.title)
-    if head is not None and head.section != section:
+    if head is not None and head.section != found.section:
         head = None
     try:
         parent = Parent.load(store, head)
     except MissingObjectError:
         head, parent = None, Parent()
-    found = survey(spec, store, scan, section, parent.keys_by_source, dry=True)
-    unknown = sum(e.usable and not e.sha for e in found.entries)
-    same = head is not None and not unknown and head.inputs[0] == found.source
+    surveyed = survey(found, store, parent, dry=True)
+    roll = surveyed.roll
+    unknown = int((roll.usable & roll.where("source_sha256", "")).sum())
+    same = head is not None and not unknown and head.inputs[0] == surveyed.digest
     lost = StageCache(store).missing(head.outputs) if head is not None else []
-    plan = draft(spec, store, found, parent)
-    mark_leaks(plan.entries)
-    warnings = check_splits(plan.entries, scan.classes, spec.corpus.split)
+    draw = draft(surveyed, parent, spec.ingest)
+    leaks = mark_leaks(roll)
+    warnings = check_splits(roll, found.scan.classes, spec.corpus.split)
     facts = {
-        **facts_of(found, plan.entries),
-        "removed": plan.removed,
-        "changed": plan.changed,
-        "notes": notes_of(found, warnings, plan.removed, plan.changed),
+        **facts_of(found, roll, leaks),
+        "removed": draw.removed,
+        "changed": draw.changed,
+        "notes": [*found.source.notes, *notes_of(found, warnings, draw.removed, draw.changed)],
     }
-    items = [item for job in plan.jobs for item in job.items]
+    split = roll.numbers("split")[draw.new]
+    per_split = [int((split == code).sum()) for code in range(3)]
     return Preview(
         facts=facts,
-        shards=len(plan.jobs) + sum(o.meta["kind"] == "shard" for o in lost),
-        images=len(items),
-        source_bytes=sum((spec.corpus.root / item.path).stat().st_size for item in items),
+        shards=sum(-(-n // spec.ingest.shard_size) for n in per_split) + sum(o.meta["kind"] == "shard" for o in lost),
+        images=len(draw.new),
+        source_bytes=int(roll.numbers("bytes")[draw.new].sum()),
         unknown=unknown,
         cached=same and not lost,
     )

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
-from infra.cache import StageCache, UnitRecord
+from infra.cache import StageCache, read_output
 from infra.cluster import Cluster
 from infra.digest import sha256_bytes, unit_key
 from infra.errors import CorruptError
 from infra.manifest import Manifest, Output, manifest_name
 from infra.store import MissingObjectError, Store
 from tasks.catalog import CATALOG, INDEX, QUARANTINED, from_parquet, to_parquet
-from tasks.ingest.draft import Draft, check_budget, draft, place_of, shard_folder
-from tasks.ingest.entries import catalog_table
+from tasks.ingest.draft import Draft, check_budget, draft
 from tasks.ingest.facts import facts_of, notes_of, quarantine_of
+from tasks.ingest.glance import Glance, files_of, request_of
+from tasks.ingest.harvest import Harvest, results_of
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
-from tasks.ingest.plan import index_table, repair_jobs
+from tasks.ingest.plan import Place, ShardPlan, repair_jobs, shard_folder
+from tasks.ingest.roll import place_in
 from tasks.ingest.shard import STAGE, VERSION, ShardJob
-from tasks.ingest.splits import check_splits, mark_leaks
-from tasks.ingest.survey import Survey, scan_corpus, survey
-from tasks.ingest.work import carry_out
+from tasks.ingest.splits import check_splits
+from tasks.ingest.survey import Found, Survey, scan_corpus, source_of, survey
+from tasks.ingest.trust import mark_leaks
+from tasks.ingest.work import Work, carry_out
 from tasks.result import StageResult
-from tasks.spec import Spec
+from tasks.spec import CorpusSection, IngestSection, RunSection, Spec
 
 Progress = Callable[[int, int], None]
 Stop = Callable[[], bool]
 
-__all__ = ["STAGE", "VERSION", "ingest"]
+__all__ = ["STAGE", "VERSION", "Ingest", "ingest"]
 
 
 def ingest(
@@ -46,139 +51,174 @@ def ingest(
         SourceChangedError: somebody writes to the corpus while it is read; transient.
         CorruptError: a lost output cannot be made again as it was.
     """
-    return _Ingest(spec, store, cluster, progress or (lambda done, total: None), stop).run()
+    return Ingest(spec.corpus, spec.ingest, spec.run, store, cluster, progress, stop).run()
 
 
-class _Ingest:
-    def __init__(self, spec: Spec, store: Store, cluster: Cluster, progress: Progress, stop: Stop | None) -> None:
-        self.spec, self.store, self.cluster = spec, store, cluster
-        self.progress, self.stop = progress, stop
-        self.cache, self.title, self.run_section = StageCache(store), spec.corpus.title, spec.run
-        self.scan, self.section = scan_corpus(spec)
+class Ingest:
+    """One ingest of one corpus; arguments as `ingest`."""
+
+    def __init__(
+        self,
+        corpus: CorpusSection,
+        how: IngestSection,
+        run: RunSection,
+        store: Store,
+        cluster: Cluster,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        self.corpus, self.how, self.run_section = corpus, how, run
+        self.store, self.cluster = store, cluster
+        self.progress, self.stop = progress or (lambda done, total: None), stop
+        self.cache, self.title = StageCache(store), corpus.title
+        self.source = source_of(corpus)
 
     def run(self) -> StageResult:
+        """The whole of it."""
         head = read_head(self.store, self.title)
-        if head is not None and head.section != self.section:
+        if head is not None and self._unchanged(head):
+            lost = self.cache.missing(head.outputs, verify=self.run_section.verify)
+            if not lost:
+                return self._close(head, 0, shard_folder(self.title, head.section))
+        found = scan_corpus(self.corpus, self.how, self.source)
+        if head is not None and head.section != found.section:
             head = None
         try:
             parent = Parent.load(self.store, head)
         except MissingObjectError:
             assert head is not None
-            return self._make_whole(head)
-        found = self._survey(parent)
-        key = unit_key(STAGE, VERSION, inputs=[found.source, parent.digest], section=self.section)
+            return self.make_whole(head, found)
+        surveyed = survey(found, self.store, parent)
+        inputs = [surveyed.digest, parent.digest]
+        key = unit_key(STAGE, VERSION, inputs=inputs, section=found.section)
         if not self.run_section.retry_quarantined:
-            if head is not None and head.inputs[0] == found.source:
-                return self._found(head, found)
+            if head is not None and head.inputs[0] == surveyed.digest:
+                return self._found(head, surveyed)
             # Committed by a run that was killed before it moved the head, or under an older head.
             hit = self.cache.lookup(STAGE, key)
             if hit is not None:
-                return self._found(hit.manifest, found)
-        mended = self._mend(head, found) if head is not None else 0
-        manifest, made = self._make(found, parent, key, retry=self.run_section.retry_quarantined)
-        return self._close(manifest, made + mended)
+                return self._found(hit.manifest, surveyed)
+        mended = self.mend(head, surveyed) if head is not None else 0
+        manifest, made = self._make(surveyed, parent, key, retry=self.run_section.retry_quarantined)
+        return self._close(manifest, made + mended, shard_folder(self.title, found.section))
 
-    def _survey(self, parent: Parent) -> Survey:
-        return survey(self.spec, self.store, self.scan, self.section, parent.keys_by_source)
+    def _unchanged(self, head: Manifest) -> bool:
+        """Whether the last ingest asked for the same, saw the same files and made the head."""
+        seen = Glance.load(self.store, self.title)
+        return (
+            not self.run_section.retry_quarantined
+            and seen is not None
+            and seen.digest == head.digest
+            and seen.request == request_of(self.corpus, self.how)
+            and seen.files == files_of(self.source.files())
+        )
 
-    def _found(self, manifest: Manifest, found: Survey) -> StageResult:
+    def _found(self, manifest: Manifest, surveyed: Survey) -> StageResult:
         lost = self.cache.missing(manifest.outputs, verify=self.run_section.verify)
         if any(output.meta["kind"] != "shard" for output in lost):
-            return self._make_whole(manifest)
-        return self._close(manifest, self._mend(manifest, found, lost))
+            return self.make_whole(manifest, surveyed.found)
+        return self._close(
+            manifest, self.mend(manifest, surveyed, lost), shard_folder(self.title, surveyed.found.section)
+        )
 
-    def _close(self, manifest: Manifest, made: int) -> StageResult:
-        write_info(self.store, manifest, shard_folder(self.title, self.section))
+    def _close(self, manifest: Manifest, made: int, folder: str) -> StageResult:
+        write_info(self.store, manifest, folder)
         head = read_head(self.store, self.title)
         if head is None or head.digest != manifest.digest:
             write_head(self.store, self.title, manifest)
+        Glance.of(self.corpus, self.how, self.source, manifest).save(self.store, self.title)
         return StageResult(manifest, made, len(manifest.outputs))
 
-    def _mend(self, manifest: Manifest, found: Survey, lost: Sequence[Output] | None = None) -> int:
-        """Make lost shards again, the same bytes; returns how many."""
+    def mend(self, manifest: Manifest, surveyed: Survey, lost: Sequence[Output] | None = None) -> int:
+        """Make lost shards again, the same bytes; returns how many.
+
+        Args:
+            lost: shards of the manifest; default those that the store does not have.
+        """
         shards = manifest.outputs_where(kind="shard")
         if lost is None:
             lost = self.cache.missing(shards, verify=self.run_section.verify)
         if lost:
-            index = from_parquet(self.store.get(manifest.output(kind="index").name))
-            place = place_of(self.spec, self.store, found)
-            self._carry_out(repair_jobs(lost, shards, index, found.paths, place), {}, found)
+            index = from_parquet(read_output(self.store, manifest.output(kind="index")))
+            jobs = repair_jobs(lost, shards, index, surveyed, Place.of(surveyed, self.store.url))
+            self._carry_out(jobs, len(lost), surveyed, reuse=False)
         return len(lost)
 
-    def _make_whole(self, manifest: Manifest) -> StageResult:
+    def make_whole(self, manifest: Manifest, found: Found) -> StageResult:
         """Its catalog or index is lost: make the whole of it again from its own parent."""
         try:
             key = manifest.facts["parent"]
-            before = Manifest.from_bytes(self.store.get(manifest_name(STAGE, key))) if key else None
+            name = manifest_name(STAGE, key)
+            before = Manifest.from_bytes(self.store.get(name), name) if key else None
             parent = Parent.load(self.store, before)
         except MissingObjectError as error:
             raise CorruptError(f"{self.title}: catalog or index is lost, and its parent's too: {error}") from None
-        found = self._survey(parent)
-        if manifest.inputs == [found.source, parent.digest]:
-            mended = self._mend(before, found) if before is not None else 0
-            again, made = self._make(found, parent, manifest.key, retry=manifest.facts["retried"])
+        surveyed = survey(found, self.store, parent)
+        if manifest.inputs == [surveyed.digest, parent.digest]:
+            mended = self.mend(before, surveyed) if before is not None else 0
+            again, made = self._make(surveyed, parent, manifest.key, retry=manifest.facts["retried"])
             if again.digest == manifest.digest:
-                return self._close(again, made + mended)
+                return self._close(again, made + mended, shard_folder(self.title, found.section))
         raise CorruptError(
             f"{self.title}: catalog or index is lost and cannot be made again as it was, because the corpus or "
             "a library changed since; restore it from a backup, or ingest under another corpus.name"
         )
 
-    def _make(self, found: Survey, parent: Parent, key: str, *, retry: bool) -> tuple[Manifest, int]:
+    def _make(self, surveyed: Survey, parent: Parent, key: str, *, retry: bool) -> tuple[Manifest, int]:
         """Carry out a draft and commit it; a retry that changes nothing gives back the parent."""
-        plan = draft(self.spec, self.store, found, parent, retry=retry)
-        asked = {k for k, row in parent.catalog.items() if row["status"] == QUARANTINED}
-        retried = retry and any(item.key in asked for job in plan.jobs for item in job.items)
-        known: dict[str, UnitRecord] = {}
-        if not retried:
-            known = self.cache.recorded(STAGE, [j.key for j in plan.jobs], verify=self.run_section.verify)
-        records = self._carry_out(plan.jobs, known, found, plan)
-        kept = [(job, records[job.key]) for job in plan.jobs if records[job.key].outputs]
-        if parent.manifest and not kept and found.source == parent.manifest.inputs[0]:
+        found = surveyed.found
+        draw = draft(surveyed, parent, self.how, retry=retry)
+        roll = draw.roll
+        retried = retry and _asked_again(draw, parent)
+        with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
+            place = Place.of(surveyed, self.store.url)
+            plan = ShardPlan(draw, parent, place, self.how.shard_size, Path(scratch))
+            harvest = self._carry_out(plan, len(plan), surveyed, draw, reuse=not retried)
+            done = results_of(plan, [job.key for job in plan], harvest, roll, parent)
+        if parent.manifest and not done.kept and surveyed.digest == parent.manifest.inputs[0]:
             return parent.manifest, 0
-        _note_results(plan, records)
-        warnings = check_splits(plan.entries, self.scan.classes, self.spec.corpus.split)
-        mark_leaks(plan.entries)
-        index, new_index = self._table("index", index_table(parent, kept), INDEX)
-        catalog, new_catalog = self._table("catalog", catalog_table(plan.entries), CATALOG)
-        facts = {
-            **facts_of(found, plan.entries),
-            "removed": plan.removed,
-            "changed": plan.changed,
-            "notes": notes_of(found, warnings, plan.removed, plan.changed),
-            "parent": parent.manifest.key if parent.manifest else "",
-            "retried": retried,
-        }
+        warnings = check_splits(roll, found.scan.classes, self.corpus.split)
+        leaks = mark_leaks(roll, done.index)
+        index, new_index = self._table("index", done.index, INDEX)
+        catalog, new_catalog = self._table("catalog", roll.catalog(), CATALOG)
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,
             key=key,
-            inputs=[found.source, parent.digest],
-            section=self.section,
-            outputs=[*parent.shards, *(o for _, record in kept for o in record.outputs), index, catalog],
-            quarantine=quarantine_of(plan.entries),
-            facts=facts,
+            inputs=[surveyed.digest, parent.digest],
+            section=found.section,
+            outputs=[*parent.shards, *done.outputs, index, catalog],
+            quarantine=quarantine_of(roll),
+            facts={
+                **facts_of(found, roll, leaks),
+                "cropped": done.cropped + (parent.manifest.facts["cropped"] if parent.manifest else 0),
+                "removed": draw.removed,
+                "changed": draw.changed,
+                "notes": notes_of(found, warnings, draw.removed, draw.changed),
+                "parent": parent.manifest.key if parent.manifest else "",
+                "retried": retried,
+            },
         )
-        made = sum(job.key not in known for job, _ in kept) + new_index + new_catalog
-        return self.cache.commit(manifest), made
+        return self.cache.commit(manifest), done.made + new_index + new_catalog
 
     def _carry_out(
-        self, jobs: Sequence[ShardJob], known: Mapping[str, UnitRecord], found: Survey, plan: Draft | None = None
-    ) -> dict[str, UnitRecord]:
+        self, jobs: Iterable[ShardJob], total: int, surveyed: Survey, draw: Draft | None = None, *, reuse: bool
+    ) -> Harvest:
         def check(bad: Sequence[str]) -> None:
-            if plan is not None:
-                check_budget(plan.entries, self.spec.ingest, bad)
+            if draw is not None:
+                check_budget(draw.roll, self.how, bad)
 
-        return carry_out(
+        work = Work(
             self.cluster,
-            jobs,
-            known,
-            found,
+            self.cache,
+            surveyed,
             attempts=self.run_section.attempts,
             progress=self.progress,
             stop=self.stop,
             check=check,
+            verify=self.run_section.verify,
         )
+        return carry_out(work, jobs, total, reuse=reuse)
 
     def _table(self, kind: str, table: pa.Table, schema: pa.Schema) -> tuple[Output, int]:
         """Store a Parquet table; (output, 1 when it was not there yet)."""
@@ -192,12 +232,9 @@ class _Ingest:
         return output, 1
 
 
-def _note_results(plan: Draft, records: Mapping[str, UnitRecord]) -> None:
-    """What decoding found out goes to the rows: source sizes, and faults."""
-    entries = {entry.key: entry for entry in plan.entries}
-    for job in plan.jobs:
-        record = records[job.key]
-        for key, _, _, _, width, height in record.facts["rows"]:
-            entries[key].width, entries[key].height = width, height
-        for fault in record.quarantine:
-            entries[fault.source].refuse(fault.reason)
+def _asked_again(draw: Draft, parent: Parent) -> bool:
+    """Whether the draft stores images that the parent could not read."""
+    keys = draw.roll.text("key").take(pa.array(draw.new))
+    at = place_in(keys, parent.keys)
+    before = parent.catalog["status"].take(pa.array(at[at >= 0]))
+    return QUARANTINED in before.unique().to_pylist()

@@ -2,112 +2,180 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from infra.digest import canonical_json, digest_of
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.digest import canonical_json
 from infra.errors import CorpusError
 from infra.store import Store
-from tasks.catalog import OK
+from tasks.catalog import OK, SPLITS
 from tasks.corpora import Scan, adapter_of
-from tasks.ingest.entries import NOT_READABLE, Entry
 from tasks.ingest.keys import Veil, assign_keys, secret_of
 from tasks.ingest.listing import Listing
-from tasks.spec import CorpusSection, Spec
+from tasks.ingest.parent import Parent
+from tasks.ingest.roll import NOT_READABLE, Roll, as_text, matrix, place_in
+from tasks.sources import open_source
+from tasks.sources.base import Source
+from tasks.sources.tree import Tree
+from tasks.spec import CorpusSection, IngestSection, Spec
+
+TOLD = 65536  # rows whose digest is taken at once
+
+
+@dataclass(frozen=True)
+class Found:
+    """A corpus as its adapter reads it, before any image is."""
+
+    corpus: CorpusSection
+    source: Source
+    scan: Scan
+    section: dict[str, Any]  # what of the spec enters keys, with defaults filled in
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A corpus as it lies on disk now."""
+    """A corpus as it lies there now."""
 
-    corpus: CorpusSection
-    scan: Scan
-    section: dict[str, Any]  # what of the spec enters the key
-    entries: list[Entry]
+    found: Found
+    roll: Roll
     listing: Listing
     veil: Veil | None
 
     @cached_property
-    def source(self) -> str:
+    def digest(self) -> str:
         """Digest of everything that the corpus says: bytes, labels, patients, official splits."""
-        rows = [e.told for e in sorted(self.entries, key=lambda e: e.key)]
-        scan = self.scan
-        return digest_of([scan.task, scan.classes, scan.modality, sorted(scan.official), rows])
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """Key to path of the images that are there."""
-        return {e.key: e.row.path for e in self.entries if e.row.path}
+        scan, roll = self.found.scan, self.roll
+        hasher = hashlib.sha256(canonical_json([scan.task, list(scan.classes), scan.modality, sorted(scan.official)]))
+        names = ("key", "source_sha256", "label", "labels", "patient", "exam", "eye", "official", "status", "reason")
+        for batch in roll.batches(roll.by_key(), TOLD):
+            hasher.update(canonical_json([batch[name].to_pylist() for name in names]))
+        return hasher.hexdigest()
 
     def listed_as(self, path: str) -> str:
-        """What the listing calls a path."""
+        """What the listing calls a path or a stamp."""
         return self.veil.hide("path", path) if self.veil else path
 
 
-def scan_corpus(spec: Spec) -> tuple[Scan, dict[str, Any]]:
-    """The adapter's scan, and the section of the spec that enters keys, with defaults filled in.
+def source_of(corpus: CorpusSection) -> Source:
+    """The corpus's files; phantoms are drawn first.
 
     Raises:
-        CorpusError: the folder is not what the spec says.
+        CorpusError: there is no such place, or it cannot be listed.
     """
-    corpus, how = spec.corpus, spec.ingest
     try:
-        scan = adapter_of(corpus.adapter).scan(corpus)
+        adapter_of(corpus.adapter).prepare(corpus)
+        return open_source(corpus.root)
     except OSError as error:
         raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
-    # The failure budget decides whether a run ends, not what it makes.
-    kept = {
-        "size": how.size or scan.size,
-        "encode": how.encode,
-        "quality": how.quality,
-        "shard_size": how.shard_size,
+
+
+def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) -> Found:
+    """The adapter's scan, and the section of the spec that enters keys.
+
+    Raises:
+        CorpusError: the place is not what the spec says.
+    """
+    try:
+        scan = adapter_of(corpus.adapter).scan(corpus, Tree(source))
+    except OSError as error:
+        raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
+    kept: dict[str, Any] = {
+        "encode": ingest.encode,
+        "shard_size": ingest.shard_size,
+        "max_pixels": ingest.max_pixels,
     }
+    if ingest.encode == "keep":
+        kept |= {"size": None, "crop": "none", "quality": 0}
+    else:
+        kept |= {"size": ingest.size or scan.size, "crop": ingest.crop or scan.crop, "quality": ingest.quality}
     section = {"corpus": corpus.identity(), "ingest": kept}
-    return scan, json.loads(canonical_json(section))
+    return Found(corpus, source, scan, json.loads(canonical_json(section)))
 
 
-def survey(
-    spec: Spec,
-    store: Store,
-    scan: Scan,
-    section: dict[str, Any],
-    known: Mapping[str, str],
-    *,
-    dry: bool = False,
-) -> Survey:
-    """Give rows their keys and digests.
+def survey_of(spec: Spec) -> Found:
+    """`scan_corpus` of a whole spec."""
+    return scan_corpus(spec.corpus, spec.ingest, source_of(spec.corpus))
+
+
+def survey(found: Found, store: Store, parent: Parent, *, dry: bool = False) -> Survey:
+    """Give rows their keys, files and digests.
 
     Args:
-        known: path to key of an earlier ingest.
+        parent: an earlier ingest, whose keys stay.
         dry: write nothing and hash nothing; files that the listing does not know have no digest.
     """
-    corpus = spec.corpus
+    corpus, scan = found.corpus, found.scan
     veil = Veil(secret_of(store, corpus.title, create=not dry)) if corpus.private else None
-    # A file that is at fault may still become good: rows are copied, so that a second survey starts afresh.
-    rows = [replace(row) for row in scan.rows]
+    roll = _roll(scan, veil, parent)
+    listing = Listing(store, corpus.title)
+    survey = Survey(found, roll, listing, veil)
+    _join_files(survey, dry)
+    return survey
+
+
+def _roll(scan: Scan, veil: Veil | None, parent: Parent) -> Roll:
+    rows = scan.rows.table
+    path, name, patient, exam = (as_text(rows[n]) for n in ("path", "name", "patient", "exam"))
+    there = pc.not_equal(path, "")
+    lot = pc.if_else(
+        pc.not_equal(patient, ""),
+        pc.binary_join_element_wise("patient:", patient, ""),
+        pc.binary_join_element_wise("image:", path, ""),
+    )
     if veil:
-        keys = [veil.hide("path", r.path) if r.path else veil.hide("row", r.name) for r in rows]
+        what = zip(path.to_pylist(), name.to_pylist(), strict=True)
+        key = as_text([veil.hide("path", p) if p else veil.hide("row", n) for p, n in what])
+        patient, exam = (
+            as_text([veil.hide(kind, t) for t in column.to_pylist()])
+            for kind, column in (("patient", patient), ("exam", exam))
+        )
     else:
         # No path has two slashes in a row: a label row without an image never shares a file's place.
-        keys = assign_keys([(r.path or f"//{r.name}", r.name) for r in rows], known)
-    entries = []
-    for row, key in zip(rows, keys, strict=True):
-        patient = row.patient
-        if veil:
-            patient = veil.hide("patient", row.patient)
-            row.exam = veil.hide("exam", row.exam)
-        entries.append(Entry(row, key, "" if veil else (row.path or ""), patient))
-    found = Survey(corpus, scan, section, entries, Listing(store, corpus.title), veil)
-    digests = found.listing.digests(
-        corpus.root, [r.path for r in rows if r.path], hide=found.listed_as, hash_new=not dry
+        place = pc.if_else(there, path, pc.binary_join_element_wise("//", name, ""))
+        key = assign_keys(place, name, *parent.keys_by_source)
+    below = f"{scan.below}/" if scan.below else ""
+    return Roll.of(
+        len(rows),
+        matrix(rows["labels"]),
+        key=key,
+        source=path if veil is None else pa.repeat("", len(rows)),
+        patient=patient,
+        exam=exam,
+        eye=rows["eye"],
+        status=rows["status"],
+        reason=rows["reason"],
+        path=pc.if_else(there, pc.binary_join_element_wise(below, path, ""), ""),
+        lot=lot,
+        label=rows["label"].to_numpy(),
+        official=place_in(as_text(rows["split"]), pa.array(SPLITS)),
     )
-    for entry in entries:
-        digest = digests.get(entry.row.path or "", "")
-        if isinstance(digest, str):
-            entry.sha = digest
-        elif entry.row.status == OK:
-            entry.refuse(f"{NOT_READABLE}{digest.strerror}")
-    return found
+
+
+def _join_files(survey: Survey, dry: bool) -> None:
+    """Sizes, stamps and digests of the rows' files."""
+    roll, source = survey.roll, survey.found.source
+    listed = source.files()
+    at = np.flatnonzero(roll.has_file)
+    place = place_in(roll.text("path").take(pa.array(at)), as_text(listed["path"]))
+    # A row whose file name could not be told stands for no file that can be read.
+    at, place = at[place >= 0], place[place >= 0]
+    files = listed.take(pa.array(place))
+    rows = np.zeros(len(roll), bool)
+    rows[at] = True
+    roll.numbers("bytes")[at] = files["size"].to_numpy()
+    roll.put("stamp", rows, as_text(files["stamp"]))
+    hide = survey.listed_as if survey.veil else None
+    digests, faults = survey.listing.digests(source, files, hide=hide, hash_new=not dry)
+    roll.put("source_sha256", rows, digests)
+    usable = roll.where("status", OK)
+    for row, reason in faults.items():
+        bad = np.zeros(len(roll), bool)
+        bad[at[row]] = usable[at[row]]
+        roll.refuse(bad, f"{NOT_READABLE}{reason}")

@@ -13,6 +13,14 @@ from infra.digest import canonical_json
 KEY_LIMIT = 90  # USTAR holds names of 100 characters; the key carries an extension
 
 
+def note_of(label: int, labels: Sequence[int] | None) -> bytes:
+    """The json beside an image: its label as at ingest, for foreign readers."""
+    note: dict[str, Any] = {"label": label}
+    if labels is not None:
+        note["labels"] = list(labels)
+    return canonical_json(note)
+
+
 class ShardWriter:
     """Collects members and notes where each image's bytes lie."""
 
@@ -23,10 +31,7 @@ class ShardWriter:
     def add(self, key: str, ext: str, image: bytes, label: int, labels: Sequence[int] | None) -> tuple[int, int, int]:
         """Append an image and its json; returns (offset, size, crc32) of the image's bytes."""
         offset = self._member(f"{key}.{ext}", image)
-        note: dict[str, Any] = {"label": label}
-        if labels is not None:
-            note["labels"] = list(labels)
-        self._member(f"{key}.json", canonical_json(note))
+        self._member(f"{key}.json", note_of(label, labels))
         return offset, len(image), zlib.crc32(image)
 
     def _member(self, name: str, data: bytes) -> int:

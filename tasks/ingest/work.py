@@ -2,66 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
 
-from infra.cache import UnitRecord
+from infra.cache import StageCache, UnitRecord
 from infra.cluster import Cluster
 from infra.errors import PermanentError, StillroomError
 from infra.fanout import Job, fan_out
-from tasks.ingest.shard import ShardJob, SourceChangedError, make_shard
+from tasks.ingest.harvest import Harvest
+from tasks.ingest.shard import STAGE, ShardJob, SourceChangedError, make_shard
 from tasks.ingest.survey import Survey
 
 
-def carry_out(
-    cluster: Cluster,
-    jobs: Sequence[ShardJob],
-    recorded: Mapping[str, UnitRecord],
-    found: Survey,
-    *,
-    attempts: int,
-    progress: Callable[[int, int], None],
-    stop: Callable[[], bool] | None,
-    check: Callable[[Sequence[str]], None] = lambda bad: None,
-) -> dict[str, UnitRecord]:
-    """Records of all jobs by key; those that are recorded need no worker.
+@dataclass(frozen=True)
+class Work:
+    """What carrying out needs beside the jobs.
+
+    `check` is called with the faults found so far, as messages, and raises when they are too many.
+    """
+
+    cluster: Cluster
+    cache: StageCache
+    survey: Survey
+    attempts: int
+    progress: Callable[[int, int], None]
+    stop: Callable[[], bool] | None
+    check: Callable[[Sequence[str]], None] = lambda bad: None
+    verify: bool = False
+
+
+def carry_out(work: Work, jobs: Iterable[ShardJob], total: int, *, reuse: bool) -> Harvest:
+    """Make the shards; what has a record is not made again.
 
     Args:
-        check: called with the faults found so far, as messages; raises when they are too many.
+        jobs: iterated twice where `reuse`; handed to workers as they become free.
+        total: how many jobs there are.
+        reuse: take up records of an earlier run.
 
     Raises:
         SourceChangedError: a source file changed under the run; its listing is dropped.
         PermanentError: a shard killed its worker twice.
     """
-    records = dict(recorded)
-    bad = [_told(q.source, q.reason) for job in jobs if job.key in records for q in records[job.key].quarantine]
-    check(bad)
-    todo = {job.key: job for job in jobs if job.key not in records}
-    progress(len(jobs) - len(todo), len(jobs))
-    if not todo:
-        return records
-    calls = [Job(key, (job,)) for key, job in todo.items()]
+    harvest = Harvest()
+    if reuse:
+        keys = [job.key for job in jobs]
+        for record in work.cache.each_recorded(STAGE, keys, verify=work.verify):
+            harvest.add(record, made=False)
+    work.check(harvest.faults)
+    work.progress(len(harvest), total)
+    if len(harvest) == total:
+        return harvest
     # Closed at once on any error, so that nothing is left running on the cluster.
-    with closing(fan_out(cluster, make_shard, calls, attempts=attempts, stop=stop)) as outcomes:
-        for outcome in outcomes:
-            job = todo[outcome.job.key]
-            if outcome.error is not None:
-                raise _explained(outcome.error, job, found) from outcome.error
-            records[job.key] = outcome.value
-            bad += [_told(q.source, q.reason) for q in outcome.value.quarantine]
-            check(bad)
-            progress(len(jobs) - len(todo) + sum(key in records for key in todo), len(jobs))
-    return records
+    calls = (Job(job.key, (job,)) for job in jobs if job.key not in harvest)
+    with closing(fan_out(work.cluster, make_shard, calls, attempts=work.attempts, stop=work.stop)) as outcomes:
+        for record in _landed(outcomes, work.survey):
+            harvest.add(record)
+            work.check(harvest.faults)
+            work.progress(len(harvest), total)
+    return harvest
 
 
-def _told(key: str, reason: str) -> str:
-    return f"{key}: {reason}"
+def _landed(outcomes: Iterable[Any], survey: Survey) -> Iterator[UnitRecord]:
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise _explained(outcome.error, outcome.job.args[0], survey) from outcome.error
+        yield outcome.value
 
 
-def _explained(error: BaseException, job: ShardJob, found: Survey) -> BaseException:
+def _explained(error: BaseException, job: ShardJob, survey: Survey) -> BaseException:
     if isinstance(error, SourceChangedError):
         path = next(item.path for item in job.items if item.key == error.key)
-        found.listing.forget([found.listed_as(path)])
+        survey.listing.forget([survey.listed_as(path)])
         return SourceChangedError(str(error), error.key)
     if isinstance(error, StillroomError):
         return error

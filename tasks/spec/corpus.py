@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tasks.spec.base import Section
 
@@ -70,7 +69,10 @@ class CorpusSection(Section):
     """`corpus:`"""
 
     adapter: Adapter
-    root: Path = Field(description="folder with the corpus as downloaded; never hashed")
+    root: Annotated[str, BeforeValidator(str)] = Field(
+        description="the corpus as downloaded: a folder, a zip (or the first part of a split one), a tar, "
+        "s3://bucket/prefix; never hashed"
+    )
     name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]*$", description="default: the adapter's name")
     private: bool = Field(False, description="keys and patients become keyed hashes, no file name is kept")
     task: Task | None = Field(None, description="default: the adapter's")
@@ -103,8 +105,24 @@ class IngestSection(Section):
     size: int | None = Field(
         None, ge=16, le=8192, description="shorter side in pixels, never enlarged; default by purpose"
     )
-    encode: Literal["jpeg", "png"] = "jpeg"
+    crop: Literal["none", "fundus", "endoscopy"] | None = Field(
+        None,
+        description="fundus: the field of view, padded to a square; endoscopy: the frame without its borders; "
+        "default by kind of image",
+    )
+    encode: Literal["jpeg", "png", "keep"] = Field(
+        "jpeg", description="keep: files as they are, without their metadata; neither cropped nor resized"
+    )
     quality: int = Field(92, ge=1, le=100, description="JPEG quality")
+    max_pixels: int = Field(
+        100_000_000, ge=1, description="images with more are quarantined unread: decompression bombs"
+    )
     shard_size: int = Field(256, ge=1, description="images a shard")
     max_bad_share: float = Field(0.05, ge=0, le=1, description="failure budget: share of the images ...")
     max_bad: int = Field(20, ge=0, description="... that is not spent before this many have failed")
+
+    @model_validator(mode="after")
+    def _kept_as_is(self) -> IngestSection:
+        if self.encode == "keep" and (self.size is not None or self.crop not in (None, "none")):
+            raise ValueError("encode: keep stores files as they are; leave ingest.size and ingest.crop away")
+        return self

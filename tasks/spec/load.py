@@ -109,7 +109,7 @@ def _anchor(spec: Spec, base: Path) -> Spec:
     return spec.model_copy(
         update={
             "store": here(spec.store),
-            "corpus": spec.corpus.model_copy(update={"root": Path(here(str(spec.corpus.root)))}),
+            "corpus": spec.corpus.model_copy(update={"root": here(spec.corpus.root)}),
             "teachers": [t.model_copy(update={"weights": weights(t.weights)}) for t in spec.teachers],
             "student": spec.student.model_copy(update={"weights": weights(spec.student.weights)}),
         }

@@ -6,18 +6,32 @@ import re
 import stat
 from pathlib import Path
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.store import LocalStore
 from tasks.ingest.keys import Veil, assign_keys, safe_key, secret_of
 
+
+def keys_of(images: list[tuple[str, str]], known: dict[str, str]) -> list[str]:
+    """Keys of (path, name) pairs, given those of an earlier ingest."""
+    text = (
+        [pa.array(column, pa.string()) for column in (*zip(*images, strict=True),)]
+        if images
+        else [pa.array([], pa.string())] * 2
+    )
+    return assign_keys(
+        *text, pa.array(list(known), pa.string()), pa.array(list(known.values()), pa.string())
+    ).to_pylist()
+
+
 NAMES = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=120)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b/c"]), NAMES), unique=True, max_size=12))
 def test_keys_are_unique_plain_and_short(images: list[tuple[str, str]]) -> None:
-    keys = assign_keys([(f"{folder}/{name}.png", name) for folder, name in images], {})
+    keys = keys_of([(f"{folder}/{name}.png", name) for folder, name in images], {})
     assert len(set(keys)) == len(keys)
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,89}", key) for key in keys)
 
@@ -25,8 +39,8 @@ def test_keys_are_unique_plain_and_short(images: list[tuple[str, str]]) -> None:
 @given(st.permutations(["x/a", "y/a", "y/b", "z/é", "z/e.1"]))
 def test_keys_do_not_depend_on_the_order(paths: list[str]) -> None:
     straight = ["x/a", "y/a", "y/b", "z/é", "z/e.1"]
-    expected = dict(zip(straight, assign_keys([(p, p[2:]) for p in straight], {}), strict=True))
-    assert dict(zip(paths, assign_keys([(p, p[2:]) for p in paths], {}), strict=True)) == expected
+    expected = dict(zip(straight, keys_of([(p, p[2:]) for p in straight], {}), strict=True))
+    assert dict(zip(paths, keys_of([(p, p[2:]) for p in paths], {}), strict=True)) == expected
 
 
 def test_a_plain_name_is_its_own_key() -> None:
@@ -41,9 +55,15 @@ def test_odd_names_get_a_readable_key_of_their_own() -> None:
 
 def test_a_key_once_given_is_kept() -> None:
     known = {"y/a.png": "a"}
-    keys = assign_keys([("x/a.png", "a"), ("y/a.png", "a")], known)
+    keys = keys_of([("x/a.png", "a"), ("y/a.png", "a")], known)
     assert keys[1] == "a"
     assert keys[0].startswith("a-")
+
+
+def test_a_key_that_an_image_of_an_earlier_ingest_has_is_not_given_again() -> None:
+    known = {"y/a.png": "a", "z/b.png": "a-" + keys_of([("x/a.png", "a"), ("w/a.png", "a")], {})[0][2:]}
+    keys = keys_of([("x/a.png", "a"), ("w/a.png", "a"), ("y/a.png", "a")], known)
+    assert len({*keys, *known.values()}) == 4
 
 
 def test_a_veil_hides_alike_only_with_one_secret() -> None:

@@ -17,14 +17,18 @@ from infra.store import LocalStore
 from tasks.ingest.shard import Item, ShardJob, SourceChangedError, make_shard
 from tests.tasks.corpora.layouts import image
 
-RECIPE = {"size": 16, "encode": "jpeg", "quality": 92}
+RECIPE = {"size": 16, "encode": "jpeg", "quality": 92, "crop": "none", "max_pixels": 10_000}
+
+
+def stamp(path: Path) -> str:
+    return f"f:{path.stat().st_mtime_ns}"
 
 
 def job(root: Path, store: LocalStore, labels: tuple[int, ...] | None = None) -> ShardJob:
     items = []
     for seed, key in enumerate("abc"):
         path = image(root / f"{key}.png", seed)
-        items.append(Item(key, path.name, sha256_file(path), seed - 1, labels))
+        items.append(Item(key, path.name, stamp(path), sha256_file(path), seed - 1, labels))
     return ShardJob(store.url, str(root), "shards/x/00000000", "train", 3, RECIPE, tuple(items))
 
 
@@ -54,10 +58,10 @@ def test_members_are_sorted_and_hold_nothing_of_this_machine(tmp_path: Path, sto
 def test_the_record_says_where_every_image_lies(tmp_path: Path, store: LocalStore) -> None:
     record = make_shard(job(tmp_path, store))
     data = store.get(record.outputs[0].name)
-    for key, offset, size, crc, width, height in record.facts["rows"]:
+    for key, ext, offset, size, crc, width, height, _ in record.facts["rows"]:
         assert data[offset : offset + 2] == b"\xff\xd8"
         assert (zlib.crc32(data[offset : offset + size]), key in "abc") == (crc, True)
-        assert (width, height) == (24, 20)
+        assert (ext, width, height) == ("jpg", 24, 20)
 
 
 @pytest.mark.parametrize("labels", [None, (1, 0, -1)])
@@ -81,7 +85,7 @@ def test_the_same_images_make_the_same_bytes(tmp_path: Path, store: LocalStore) 
 def test_bad_images_are_quarantined_and_the_others_kept(tmp_path: Path, store: LocalStore) -> None:
     whole = job(tmp_path, store)
     (tmp_path / "b.png").write_bytes(b"")
-    items = tuple(replace(i, sha=sha256_file(tmp_path / i.path)) for i in whole.items)
+    items = tuple(replace(i, stamp=stamp(tmp_path / i.path)) for i in whole.items)
     record = make_shard(replace(whole, items=items))
     assert [(q.source, q.reason) for q in record.quarantine] == [("b", "not readable: the file is empty (zero bytes)")]
     assert record.outputs[0].samples == 2
@@ -90,7 +94,7 @@ def test_bad_images_are_quarantined_and_the_others_kept(tmp_path: Path, store: L
 def test_a_shard_of_bad_images_alone_is_not_stored(tmp_path: Path, store: LocalStore) -> None:
     whole = job(tmp_path, store)
     (tmp_path / "a.png").write_bytes(b"no image")
-    only = (replace(whole.items[0], sha=sha256_file(tmp_path / "a.png")),)
+    only = (replace(whole.items[0], stamp=stamp(tmp_path / "a.png")),)
     assert make_shard(replace(whole, items=only)).outputs == ()
     assert store.sizes("shards/") == {}
 

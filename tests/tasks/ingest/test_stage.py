@@ -225,7 +225,7 @@ def spoil(corpus: Path) -> dict[str, str]:
     (corpus / "train/32_left.jpeg").write_bytes(whole[:-40])
     return {
         "train/30_left.jpeg": "not readable: the file is empty (zero bytes)",
-        "train/31_left.jpeg": "not readable: the content is no image, whatever the name says",
+        "train/31_left.jpeg": "not readable: the content is an HTML page, perhaps the error page of a failed download",
         "train/32_left.jpeg": "not readable: cut-off JPEG: no end-of-image marker",
     }
 
@@ -307,7 +307,8 @@ def test_an_unreadable_file_is_quarantined(corpus: Path, store: LocalStore, clus
     (corpus / "train/30_left.jpeg").unlink()
     os.symlink("nowhere", corpus / "train/30_left.jpeg")
     (fault,) = run(spec(corpus, store), cluster).manifest.quarantine
-    assert (fault.source, fault.reason) == ("train/30_left.jpeg", "not readable: No such file or directory")
+    assert fault.source == "train/30_left.jpeg"
+    assert fault.reason == "not readable: a link that leads nowhere (No such file or directory)"
 
 
 def test_a_preview_says_what_the_run_will_do_and_writes_nothing(

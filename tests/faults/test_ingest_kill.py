@@ -1,0 +1,118 @@
+"""SIGKILL at random moments of an ingest: of a worker, of the scheduler, of the flow.
+
+`STILLROOM_KILLS` says how many moments to try (default one of each victim); the draws repeat.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.prefect_api import free_port
+from tests.line import Place, digests
+
+SPEC = """
+name: killed
+store: store
+corpus:
+  adapter: phantom-fundus
+  root: {root}
+  phantom: {{size: 96, labelled: 60, unlabelled: 60, val: 30, test: 30, seed: 9}}
+ingest: {{shard_size: 6}}
+teachers: [{{name: t, model: micro_m}}]
+student: {{model: micro_xs}}
+run: {{retries: 0, cluster: {cluster}}}
+"""
+SHARDS = 30
+VICTIMS = ("worker", "scheduler", "flow")
+KILLS = int(os.environ.get("STILLROOM_KILLS", "3"))
+
+
+@dataclass
+class Dask:
+    """A scheduler and two workers, as somebody runs them beside the line."""
+
+    place: Place
+    port: int = field(default_factory=free_port)
+    parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start whatever of it is not running."""
+        if not self._lives("scheduler"):
+            options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
+            self.parts["scheduler"] = self._run("dask_scheduler", *options)
+        for name in ("worker", "other"):
+            if not self._lives(name):
+                options = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "20", "--no-nanny"]
+                self.parts[name] = self._run("dask_worker", self.address, *options)
+
+    def _lives(self, name: str) -> bool:
+        return name in self.parts and self.parts[name].poll() is None
+
+    def _run(self, module: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.{module}", *options]
+        with (self.place.root / "dask.log").open("ab") as log:
+            return subprocess.Popen(command, env=self.place.environment, cwd=self.place.root, stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        for process in self.parts.values():
+            process.kill()
+            process.wait()
+
+
+def place_of(root: Path, corpus: Path, cluster: str) -> Place:
+    return Place(root, text=SPEC.format(root=corpus, cluster=cluster))
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The drawn corpus, and the digest of an undisturbed ingest."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    place = place_of(root, root / "corpus", "{workers: 2}")
+    return root / "corpus", digests(place.json("ingest", str(place.spec)))["ingest"]
+
+
+@pytest.fixture
+def dask(tmp_path: Path, truth: tuple[Path, str]) -> Iterator[Dask]:
+    place = Place(tmp_path / "place", text="{}")
+    dask = Dask(place)
+    place.spec.write_text(SPEC.format(root=truth[0], cluster=f"{{kind: address, address: '{dask.address}'}}"))
+    dask.start()
+    yield dask
+    dask.stop()
+
+
+def recorded(place: Place) -> int:
+    return len(list((place.store / "units/ingest").glob("*.json")))
+
+
+@pytest.mark.parametrize("moment", range(KILLS))
+def test_the_same_manifest_comes_of_it(moment: int, dask: Dask, truth: tuple[Path, str]) -> None:
+    place, victim = dask.place, VICTIMS[moment % len(VICTIMS)]
+    after = random.Random(moment).randrange(SHARDS)
+    flow = place.start("ingest", str(place.spec))
+    place.wait_until(flow, lambda p: recorded(p) >= after and p.store.exists())
+    (flow if victim == "flow" else dask.parts[victim]).kill()
+    code = flow.wait(180)
+    assert victim != "worker" or code == 0, (place.root / "log").read_text()[-3000:]
+    dask.start()
+
+    outcome = place.json("ingest", str(place.spec))
+
+    assert digests(outcome)["ingest"] == truth[1]
+    assert place.json("verify", str(place.store))["defects"] == []
+    ours = {process.pid for process in dask.parts.values()}
+    _, alive = psutil.wait_procs([p for p in place.processes() if p.pid not in ours], timeout=30)
+    assert alive == []
