@@ -122,11 +122,7 @@ class StageCache:
         found: dict[str, int] = {}
         for folder in sorted({o.name.rpartition("/")[0] for o in outputs}):
             found.update(self.store.sizes(f"{folder}/"))
-        return [
-            o
-            for o in outputs
-            if found.get(o.name) != o.bytes or (verify and self._digest(o) != o.sha256)
-        ]
+        return [o for o in outputs if found.get(o.name) != o.bytes or (verify and self._digest(o) != o.sha256)]
 
     def record(self, stage: str, record: UnitRecord) -> None:
         """Leave a unit's record; call it after its objects are stored."""

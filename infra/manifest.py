@@ -1,7 +1,8 @@
 """Manifests: the commit point of a stage (DESIGN: Identity).
 
 A manifest is one JSON document, written last. It holds no time and no host name, so that equal work
-gives an equal digest wherever it ran.
+gives an equal digest wherever it ran. Stored, it carries the digest of the rest of itself, so that whoever reads
+it notices damage; unit records (`infra/cache.py`) do the same.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from infra.digest import canonical_json, sha256_bytes
+from infra.digest import canonical_json, digest_of
+from infra.errors import CorruptError
+
+DIGEST = "digest"
+REMEDY = "run stillroom verify, then repair"
 
 
 class Output(BaseModel):
@@ -54,8 +59,8 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """sha256 of the canonical JSON."""
-        return sha256_bytes(self.to_bytes())
+        """sha256 of the canonical JSON of its content; the stored field of that name is not part of it."""
+        return digest_of(self.model_dump(mode="json"))
 
     @property
     def name(self) -> str:
@@ -63,13 +68,26 @@ class Manifest(BaseModel):
         return manifest_name(self.stage, self.key)
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
+        """Canonical JSON with its digest, as stored."""
+        return seal(self.model_dump(mode="json"))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Manifest:
-        """Parse; ValueError when it is no manifest."""
-        return cls.model_validate(json.loads(data))
+    def from_bytes(cls, data: bytes, name: str = "manifest") -> Manifest:
+        """Parse what `to_bytes` made.
+
+        Args:
+            name: begins the message of an error; the name in the store.
+
+        Raises:
+            CorruptError: a byte differs from what was written, or it was no manifest at all.
+        """
+        content = unseal(data, name)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise CorruptError(
+                f"{name}: no manifest of this release ({error.error_count()} fields); {REMEDY}"
+            ) from None
 
     def output(self, **meta: Any) -> Output:
         """The one output whose meta has these values; KeyError when there is none or more than one."""
@@ -86,3 +104,30 @@ class Manifest(BaseModel):
 def manifest_name(stage: str, key: str) -> str:
     """Where the manifest of (stage, key) lies."""
     return f"manifests/{stage}/{key}.json"
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """Canonical JSON of an object with a field `digest`: the sha256 of the canonical JSON of the rest."""
+    # Numbers as keys become text before they are sorted, as they will be when it is read again.
+    plain = json.loads(canonical_json(content))
+    return canonical_json({**plain, DIGEST: digest_of(plain)})
+
+
+def unseal(data: bytes, name: str) -> dict[str, Any]:
+    """The content that `seal` was given.
+
+    Raises:
+        CorruptError: it is not, byte for byte, what `seal` returned; the text begins with `name`.
+    """
+    try:
+        content = json.loads(data)
+        content.pop(DIGEST)
+        # The text is compared, not the values: a flipped bit may spell the same value in another way.
+        whole = seal(content) == data
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise CorruptError(
+            f"{name}: damaged, or not written by this release: no JSON with a digest; {REMEDY}"
+        ) from None
+    if not whole:
+        raise CorruptError(f"{name}: damaged: the content is not what its digest says; {REMEDY}")
+    return dict(content)

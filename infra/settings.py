@@ -22,6 +22,14 @@ class Settings(BaseSettings):
     worker_timeout: float = Field(60.0, gt=0, description="seconds to wait for a Dask worker that fits")
     poll: float = Field(5.0, gt=0, description="seconds between looks for a request to stop")
     api_timeout: float = Field(120.0, gt=0, description="seconds to wait for our own Prefect API to answer")
+    cache: Path | None = Field(None, description="folder of the cache of S3 objects; default `cache` under home")
+    cache_gb: float = Field(20.0, gt=0, description="bound of that cache in gigabytes (10^9 bytes)")
+    s3_timeout: float = Field(60.0, gt=0, description="seconds that an S3 server may stay silent within an answer")
+    s3_connect_timeout: float = Field(10.0, gt=0, description="seconds to wait for a connection to an S3 server")
+    s3_attempts: int = Field(6, ge=1, description="how often a request to S3 is made before it counts as failed")
+    s3_backoff: float = Field(0.2, ge=0, description="longest pause before the second attempt, in seconds; doubles")
+    s3_backoff_cap: float = Field(10.0, ge=0, description="longest pause before any attempt, in seconds")
+    s3_part: int = Field(16 << 20, ge=1 << 16, description="bytes of a part; larger objects go to S3 in several")
 
     @property
     def tracking_uri(self) -> str:
@@ -32,6 +40,11 @@ class Settings(BaseSettings):
     def artifact_root(self) -> Path:
         """Where MLflow's artifacts go when the tracking store is our own SQLite file."""
         return self.home.resolve() / "mlartifacts"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where copies of S3 objects lie."""
+        return (self.cache or self.home / "cache").expanduser().resolve()
 
 
 @lru_cache(maxsize=1)

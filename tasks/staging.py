@@ -16,7 +16,7 @@ from infra.cache import StageCache
 from infra.cluster import Cluster
 from infra.errors import CorruptError, is_transient
 from infra.manifest import Manifest
-from infra.store import LocalStore
+from infra.store import Store
 from tasks.result import StageResult
 from tasks.spec import Spec
 
@@ -47,7 +47,7 @@ class Line:
     """What every stage of a run shares."""
 
     spec: Spec
-    store: LocalStore
+    store: Store
     cluster: Cluster
     listener: Listener = field(default_factory=Listener)
     stop: Callable[[], bool] = lambda: False

@@ -10,7 +10,9 @@ import pytest
 
 from infra.cluster import Cluster
 from infra.cluster_spec import ClusterSection
-from infra.store import LocalStore
+from infra.settings import reload_settings
+from infra.store import LocalStore, Store, open_store
+from tests.s3server import FaultProxy, S3Server, environment
 
 
 @pytest.fixture
@@ -20,6 +22,50 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("STILLROOM_REAL_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keys of the test server, a cache of our own and short pauses, for this process and all that it starts."""
+    ours = {
+        "STILLROOM_CACHE": str(tmp_path_factory.mktemp("s3-cache")),
+        "STILLROOM_S3_BACKOFF": "0.01",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**environment(), **ours}.items():
+            patch.setenv(name, value)
+        reload_settings()
+        yield
+    reload_settings()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server over a folder."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server) -> Store:
+    """An empty store in a bucket of its own."""
+    return open_store(s3_server.url(s3_server.bucket(), "store"))
+
+
+@pytest.fixture(scope="session")
+def _proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(s3_server.endpoint)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def fault_proxy(_proxy: FaultProxy) -> Iterator[FaultProxy]:
+    """A proxy before the S3 server that breaks nothing yet."""
+    _proxy.clear()
+    yield _proxy
+    _proxy.clear()
 
 
 @pytest.fixture

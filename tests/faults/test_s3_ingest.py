@@ -78,6 +78,7 @@ def test_broken_writes_are_repeated_until_the_store_is_complete(
     for key in WRITES:
         fault_proxy.fail(fault, "PUT", key)
     result = run(corpus, s3_server.url(bucket, "store", endpoint=fault_proxy.endpoint), impatient)
+    assert fault_proxy.waiting == []
     assert result.manifest.digest == truth.manifest.digest
     assert verify(open_store(s3_server.url(bucket, "store"))).sound
     assert wrong_objects(s3_server.folder / bucket) == []
@@ -92,6 +93,7 @@ def test_broken_reads_are_repeated(
     for key in ("*/heads/*", "*/manifests/*", "*/listings/*", ""):
         fault_proxy.fail(fault, "GET", key)
     again = run(corpus, url, impatient)
+    assert fault_proxy.waiting == []
     assert (again.made, again.manifest.digest) == (0, truth.manifest.digest)
 
 
@@ -127,5 +129,6 @@ def test_a_source_in_s3_is_read_through_faults(
     for key in ("*.jpeg", "*.csv", ""):
         fault_proxy.fail(fault, "GET", key, times=2)
     result = run(s3_server.url(bucket, "eyepacs", endpoint=fault_proxy.endpoint), str(tmp_path / "store"), impatient)
+    assert fault_proxy.waiting == []
     assert result.manifest.digest == truth.manifest.digest
     assert verify(LocalStore(tmp_path / "store")).sound

@@ -74,6 +74,27 @@ def test_a_unit_record_counts_while_its_objects_are_there(cache: StageCache) -> 
     assert cache.recorded("label", ["u1", "u2"]) == {}
 
 
+def test_a_damaged_manifest_counts_as_none_until_it_is_committed_again(
+    cache: StageCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = committed(cache)
+    cache.store.put(manifest.name, manifest.to_bytes().replace(b'"version":1', b'"version":2'))
+    assert cache.lookup("ingest", "k") is None
+    assert "manifests/ingest/k.json: damaged" in caplog.text
+    cache.commit(manifest)
+    hit = cache.lookup("ingest", "k")
+    assert hit is not None
+    assert hit.manifest == manifest
+
+
+def test_a_damaged_unit_record_counts_as_none(cache: StageCache) -> None:
+    output = cache.put_object("data/{sha}.bin", b"unit")
+    for key in ("u1", "u2"):
+        cache.record("label", UnitRecord(key, (output,)))
+    cache.store.put("units/label/u1.json", cache.store.get("units/label/u1.json")[:-1])
+    assert set(cache.recorded("label", ["u1", "u2"])) == {"u2"}
+
+
 def test_the_digest_ignores_the_order_of_keys() -> None:
     one = Manifest(stage="s", version=1, key="k", inputs=[], section={"a": 1, "b": 2}, outputs=[])
     two = Manifest(stage="s", version=1, key="k", inputs=[], section={"b": 2, "a": 1}, outputs=[])

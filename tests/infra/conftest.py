@@ -1,0 +1,36 @@
+"""Fixtures of the store's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.settings import reload_settings
+from infra.store import Store, open_store
+from tests.s3server import FaultProxy, S3Server
+
+PART = 1 << 16
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Half a second of silence is a fault, and a part has 64 KiB."""
+    monkeypatch.setenv("STILLROOM_S3_TIMEOUT", "0.5")
+    monkeypatch.setenv("STILLROOM_S3_PART", str(PART))
+    reload_settings()
+    yield
+    monkeypatch.undo()
+    reload_settings()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """An empty bucket."""
+    return s3_server.bucket()
+
+
+@pytest.fixture
+def shaky(s3_server: S3Server, fault_proxy: FaultProxy, bucket: str, impatient: None) -> Store:
+    """A store behind the proxy, in `bucket` under the prefix `p`."""
+    return open_store(s3_server.url(bucket, "p", endpoint=fault_proxy.endpoint))
