@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
+from flows.output import DONE, FAILED, WRONG, emit, json_option
+from flows.store_commands import STORE_COMMANDS
 from infra.errors import StillroomError, UsageError
-
-DONE, FAILED, WRONG = 0, 1, 2
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 
 
 class _Commands(click.Group):
@@ -33,30 +29,30 @@ def cli() -> None:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--to", type=click.Path(path_type=Path), help="Where to write the spec (default: ./NAME.yaml).")
-@_json
+@json_option
 def init(folder: Path, to: Path | None, as_json: bool) -> None:
     """Look at FOLDER and write a commented spec for it."""
     from tasks.first_hour.init import write_spec
 
     found = write_spec(folder, to)
-    _emit(found, as_json, lambda: click.echo(found["text"]))
+    emit(found, as_json, lambda: click.echo(found["text"]))
 
 
 @cli.command()
-@_json
+@json_option
 def corpora(as_json: bool) -> None:
     """What each adapter expects on disk."""
     from tasks.corpora import descriptions
 
     known = descriptions()
-    _emit(known, as_json, lambda: click.echo("\n\n".join(f"{name}\n{text}" for name, text in known.items())))
+    emit(known, as_json, lambda: click.echo("\n\n".join(f"{name}\n{text}" for name, text in known.items())))
 
 
 def _spec_options(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option("--set", "overrides", multiple=True, metavar="A.B=V", help="Override a key of the spec.")(
         command
     )
-    command = _json(command)
+    command = json_option(command)
     return click.argument("spec", type=click.Path(path_type=Path))(command)
 
 
@@ -68,7 +64,7 @@ def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from tasks.spec import load_spec
 
     found = plan_run(load_spec(spec, overrides))
-    _emit(found, as_json, lambda: click.echo(render_plan(found)))
+    emit(found, as_json, lambda: click.echo(render_plan(found)))
 
 
 def _flow_command(name: str, text: str) -> None:
@@ -81,7 +77,7 @@ def _flow_command(name: str, text: str) -> None:
         from flows.running import run_flow, show_outcome
 
         found = run_flow(name, spec, [*overrides, *extra])
-        _emit(found, as_json, lambda: show_outcome(found))
+        emit(found, as_json, lambda: show_outcome(found))
 
 
 _flow_command("retrain", "Run the whole line: ingest, label, distil, evaluate, register; cached.")
@@ -94,13 +90,17 @@ _flow_command("register", "Run the line up to the registry (the same as retrain)
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True)
-@_json
+@json_option
 def demo(out: Path, as_json: bool) -> None:
     """The whole line on the built-in phantom corpora."""
     from flows.demo import run_demo, show_demo
 
     found = run_demo(out)
-    _emit(found, as_json, lambda: show_demo(found))
+    emit(found, as_json, lambda: show_demo(found))
+
+
+for _command in STORE_COMMANDS:
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -123,24 +123,17 @@ def down() -> None:
 
 
 @cli.command()
-@_json
+@json_option
 def status(as_json: bool) -> None:
     """Recent runs; those whose process is gone are marked Crashed first."""
     from flows.running import recent_runs
 
     found = recent_runs()
-    _emit(
+    emit(
         found,
         as_json,
         lambda: click.echo("\n".join(f"{r['state']:<12} {r['flow']:<10} {r['name']}" for r in found["runs"])),
     )
-
-
-def _emit(found: Any, as_json: bool, show: Callable[[], Any]) -> None:
-    if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False))
-    else:
-        show()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
 from infra.cluster import Cluster
-from infra.errors import CancelledError
+from infra.errors import CancelledError, StillroomError
 from infra.runs import StopWatch
 from infra.store import open_store
+from tasks.keep.holdings import RUNS
+from tasks.keep.reach import run_record
 from tasks.spec import Spec, load_spec
 from tasks.stages import (
     distill_task,
@@ -182,8 +185,11 @@ class _Runs:
         for title, future in self._futures:
             state = future.state
             if state.is_failed() or state.is_crashed() or state.is_cancelled():
+                with suppress(StillroomError):
+                    self._record()
                 error = state.result(raise_on_failure=False)
                 raise error if isinstance(error, BaseException) else RuntimeError(f"{title}: {state}")
+        self._record()
         for title, future in self._futures:
             ref: Ref = future.result()
             facts = self.line.manifest(ref).facts
@@ -197,6 +203,12 @@ class _Runs:
                     "digest": ref.digest,
                 }
             )
+
+    def _record(self) -> None:
+        """Leave in the store what this run ended with, whole or not: gc keeps it for a while."""
+        refs: list[Ref] = [future.result() for _, future in self._futures if future.state.is_completed()]
+        name = f"{RUNS}{self.outcome.flow_run}.json"
+        self.line.store.put(name, run_record(self.line.spec.name, [(ref.stage, ref.key) for ref in refs]))
 
 
 def without_pictures(markdown: str) -> str:

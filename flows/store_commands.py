@@ -1,0 +1,123 @@
+"""The commands that look after a store: verify, repair, gc, inspect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from flows.output import FAILED, emit, json_option
+from infra.errors import UsageError
+from infra.store import Store, open_store
+
+MEGABYTE = 10**6
+
+
+@click.command()
+@click.argument("store")
+@json_option
+def verify(store: str, as_json: bool) -> None:
+    """Hold every object of STORE against its manifest; says which sample of which shard is hit."""
+    from tasks.keep.verify import verify as run
+    from tasks.keep.words import verdict_lines
+
+    with _bar("verify, MB", MEGABYTE) as progress:
+        verdict = run(_existing(store), progress=progress)
+    emit(verdict.to_json(), as_json, lambda: click.echo("\n".join(verdict_lines(verdict))))
+    if not verdict.sound:
+        raise SystemExit(FAILED)
+
+
+@click.command()
+@click.argument("store")
+@click.option("--root", help="Where the corpus lies, when it is not where the last ingest found it.")
+@json_option
+def repair(store: str, root: str | None, as_json: bool) -> None:
+    """Make whole what is broken in STORE: shards from the source, the rest by the next retrain."""
+    from infra.cluster import Cluster
+    from infra.cluster_spec import ClusterSection
+    from tasks.keep.repair import repair as run
+    from tasks.keep.words import repair_lines
+
+    opened = _existing(store)
+    with _bar("verify, MB", MEGABYTE) as progress, Cluster(ClusterSection()) as cluster:
+        done = run(opened, cluster, root=root, progress=progress)
+    emit(done.to_json(), as_json, lambda: click.echo("\n".join(repair_lines(done))))
+    if not done.whole:
+        raise SystemExit(FAILED)
+
+
+@click.command()
+@click.argument("store")
+@click.option("--keep-days", default=14.0, show_default=True, help="Runs younger than that keep what they made.")
+@click.option("--grace-hours", default=24.0, show_default=True, help="Nothing younger than that goes.")
+@click.option("--delete", is_flag=True, help="Remove it; without, only list what would go.")
+@click.option("--no-registry", is_flag=True, help="Do not ask MLflow what registered versions need.")
+@json_option
+def gc(store: str, keep_days: float, grace_hours: float, delete: bool, no_registry: bool, as_json: bool) -> None:
+    """Find what no head, registered version or recent run of STORE needs; removes it only with --delete."""
+    from tasks.keep.gc import collect
+    from tasks.keep.words import plan_lines
+
+    if keep_days < 0 or grace_hours < 0:
+        raise UsageError("--keep-days and --grace-hours are at least 0")
+    with _bar("gc, objects") as progress:
+        plan = collect(
+            _existing(store),
+            keep_days=keep_days,
+            grace_hours=grace_hours,
+            delete=delete,
+            registry=not no_registry,
+            progress=progress,
+        ).to_json()
+    emit(plan, as_json, lambda: click.echo("\n".join(plan_lines(plan))))
+
+
+@click.command()
+@click.argument("store")
+@click.argument("what", required=False)
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write a contact sheet of a corpus or shard, a PNG.")
+@click.option("--parquet", type=click.Path(path_type=Path), help="Write a soft-label file as Parquet.")
+@json_option
+def inspect(store: str, what: str | None, sheet: Path | None, parquet: Path | None, as_json: bool) -> None:
+    """Show STORE, or WHAT of it: a corpus, a key, a shard or a soft-label file, by name or part of it."""
+    from tasks.keep.export import write_parquet, write_sheet
+    from tasks.keep.inspect import inspect as run
+    from tasks.keep.words import inspect_lines
+
+    opened = _existing(store)
+    found = run(opened, what)
+    if sheet is not None:
+        write_sheet(opened, what, sheet)
+    if parquet is not None:
+        write_parquet(opened, what, parquet)
+    emit(found, as_json, lambda: click.echo("\n".join(inspect_lines(found))))
+    for path in (sheet, parquet):
+        if path is not None:
+            click.echo(f"wrote {path}", err=True)
+
+
+STORE_COMMANDS = (verify, repair, gc, inspect)
+
+
+def _existing(url: str) -> Store:
+    """The store; UsageError when there is none, because a mistyped name would look like a store without a fault."""
+    store = open_store(url)
+    if not any(store.sizes(folder) for folder in ("heads/", "manifests/", "units/")):
+        raise UsageError(f"{store.url}: no store: it has neither heads/, manifests/ nor units/")
+    return store
+
+
+@contextmanager
+def _bar(title: str, unit: int = 1) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error while it is a terminal; counts are shown divided by `unit`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done // unit, total=total // unit)
