@@ -7,14 +7,13 @@ import hmac
 import re
 import secrets
 import unicodedata
-from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.store import MissingObjectError, Store
-from tasks.ingest.roll import place_in
+from tasks.ingest.roll import mask, place_in
 from tasks.ingest.tarfiles import KEY_LIMIT
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -49,28 +48,38 @@ def assign_keys(paths: pa.Array, names: pa.Array, known_paths: pa.Array, known_k
     if not len(fresh):
         return known_keys.take(pa.array(place))
     at = pa.array(fresh)
-    own, new_paths = names.take(at).to_pylist(), paths.take(at).to_pylist()
-    wanted = [safe_key(name) for name in own]
-    count = Counter(wanted)
-    used = set(pc.filter(known_keys, pc.is_in(known_keys, value_set=pa.array(wanted))).to_pylist())
-    taken = set(known_keys.to_pylist()) if len(count) < len(wanted) or used else used
-    keys = [
-        want if count[want] == 1 and want not in used else _unique(name, path, taken, count)
-        for want, name, path in zip(wanted, own, new_paths, strict=True)
-    ]
+    keys = _settled(_wanted(names.take(at)), names.take(at), paths.take(at), known_keys)
     if len(known_keys) == 0:
-        return pa.array(keys)
+        return keys
     old = known_keys.take(pa.array(np.maximum(place, 0)))
-    return pc.replace_with_mask(old, pa.array(place < 0), pa.array(keys))
+    return pc.replace_with_mask(old, pa.array(place < 0), keys)
 
 
-def _unique(name: str, path: str, taken: set[str], wanted: Counter[str]) -> str:
-    for digits in (8, 16, 64):
-        key = _likeness(name, path, digits)
-        if key not in taken and key not in wanted:
-            break
-    taken.add(key)
-    return key
+def _wanted(names: pa.Array) -> pa.Array:
+    """`safe_key` of every name; only names that are not plain become Python text."""
+    odd = ~mask(pc.match_substring_regex(names, rf"\A{_SAFE.pattern}\z"))
+    odd |= pc.binary_length(names).to_numpy() > KEY_LIMIT
+    if not odd.any():
+        return names
+    likenesses = [_likeness(name, name, 8) for name in names.filter(pa.array(odd)).to_pylist()]
+    return pc.replace_with_mask(names, pa.array(odd), pa.array(likenesses))
+
+
+def _settled(wanted: pa.Array, names: pa.Array, paths: pa.Array, known: pa.Array) -> pa.Array:
+    """Wanted keys, those made unique that several images want or that an earlier ingest gave."""
+    encoded = wanted.dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    again = (np.bincount(codes) > 1)[codes] | mask(pc.is_in(wanted, value_set=known))
+    if not again.any():
+        return wanted
+    taken = set(known.to_pylist()) | set(encoded.dictionary.to_pylist())
+    rows = pa.array(again)
+    unique = []
+    for name, path in zip(names.filter(rows).to_pylist(), paths.filter(rows).to_pylist(), strict=True):
+        key = next(key for digits in (8, 16, 64) if (key := _likeness(name, path, digits)) not in taken or digits == 64)
+        taken.add(key)
+        unique.append(key)
+    return pc.replace_with_mask(wanted, rows, pa.array(unique))
 
 
 class Veil:

@@ -36,10 +36,12 @@ class Listing:
         self.store, self.name = store, f"listings/{title}.parquet"
         self.hashed = 0
         self._known = SCHEMA.empty_table()
+
+    def _load(self) -> None:
         try:
-            self._known = pq.read_table(io.BytesIO(store.get(self.name))).select(SCHEMA.names).cast(SCHEMA)
+            self._known = pq.read_table(io.BytesIO(self.store.get(self.name))).select(SCHEMA.names).cast(SCHEMA)
         except (MissingObjectError, pa.ArrowInvalid, KeyError):
-            return
+            self._known = SCHEMA.empty_table()
 
     def digests(
         self, source: Source, files: pa.Table, *, hide: Hide | None = None, hash_new: bool = True
@@ -52,6 +54,16 @@ class Listing:
             hide: what the listing calls a path or stamp; a keyed hash where the corpus is private.
             hash_new: False leaves the sha256 of files that are not listed blank, and saves nothing.
         """
+        self._load()
+        try:
+            return self._digests(source, files, hide, hash_new)
+        finally:
+            # What is saved need not stay in memory while the shards are made.
+            self._known = SCHEMA.empty_table()
+
+    def _digests(
+        self, source: Source, files: pa.Table, hide: Hide | None, hash_new: bool
+    ) -> tuple[pa.Array, dict[int, str]]:
         listed = [as_text(files[name]) for name in ("path", "stamp")]
         if hide is not None:
             listed = [as_text([hide(text) for text in column.to_pylist()]) for column in listed]
@@ -68,27 +80,28 @@ class Listing:
         if not hash_new or not len(fresh):
             return found, {}
         digests, faults = self._hash(source, files, fresh, listed)
-        return pc.replace_with_mask(found, pa.array(~same), as_text(digests)), faults
+        return pc.replace_with_mask(found, pa.array(~same), digests), faults
 
     def _hash(
         self, source: Source, files: pa.Table, fresh: np.ndarray, listed: list[pa.Array]
-    ) -> tuple[list[str], dict[int, str]]:
+    ) -> tuple[pa.Array, dict[int, str]]:
         self._drop(listed[0].take(pa.array(fresh)))
-        digests: list[str] = []
+        digests: list[pa.Array] = []
         faults: dict[int, str] = {}
         saved_at = time.monotonic()
         for start in range(0, len(fresh), BATCH):
             rows = fresh[start : start + BATCH]
-            for row, result in zip(rows, _digests(source, files.take(pa.array(rows))), strict=True):
+            results = list(_digests(source, files.take(pa.array(rows))))
+            for row, result in zip(rows, results, strict=True):
                 if isinstance(result, OSError):
                     faults[int(row)] = result.strerror or str(result)
-                digests.append(result if isinstance(result, str) else "")
-            self._learn(listed, files, rows, as_text(digests[start:]))
+            digests.append(as_text([result if isinstance(result, str) else "" for result in results]))
+            self._learn(listed, files, rows, digests[-1])
             if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
                 self.save()
                 saved_at = time.monotonic()
         self.save()
-        return digests, faults
+        return pa.concat_arrays(digests), faults
 
     def _learn(self, listed: list[pa.Array], files: pa.Table, rows: np.ndarray, digests: pa.Array) -> None:
         at = pa.array(rows)
@@ -102,6 +115,7 @@ class Listing:
 
     def forget(self, names: list[str]) -> None:
         """Drop entries that turned out to be wrong; they are hashed again next time."""
+        self._load()
         self._drop(as_text(names))
         self.save()
 

@@ -18,10 +18,11 @@ _ALL_PAIRS = 64  # larger products of two sets of equal hashes are thinned out
 _MOST_SORTINGS = 3000
 _SAMPLE = 20_000  # hashes by which the candidates of a way to cut bands are counted beforehand
 _SORT_COST = 3  # of one hash in one sorting, in comparisons of two hashes
+DIRECT = 10**10  # pairs of different groups up to which comparing all (300 million a second) costs least
 _HELD = 1 << 22  # pairs found again and again are made unique when there are so many
 
 
-def near_pairs(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
+def near_pairs(hashes: np.ndarray, group: np.ndarray, limit: int, *, direct: int = DIRECT) -> np.ndarray:
     """Pairs of rows of different groups whose hashes differ in at most `limit` bits.
 
     Equal hashes of one group are a set that is compared once. Two near sets of a and b rows give all
@@ -33,6 +34,7 @@ def near_pairs(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
         hashes: uint8 [N, B].
         group: int [N].
         limit: most bits that differ, 0 to 8 B - 1.
+        direct: pairs of different groups up to which all are compared, without bands.
 
     Returns:
         int64 [M, 2], rows (i, j) with i < j, sorted, each once.
@@ -48,7 +50,7 @@ def near_pairs(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
         return np.empty((0, 2), np.int64)
     order, starts = _sets(hashes, group)
     first = order[starts[:-1]]
-    return _rows(_near_sets(hashes[first], group[first], limit), order, starts)
+    return _rows(_near_sets(hashes[first], group[first], limit, direct), order, starts)
 
 
 def _sets(hashes: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,9 +68,12 @@ def _words(hashes: np.ndarray) -> np.ndarray:
     return padded.view(np.uint64)
 
 
-def _near_sets(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
+def _near_sets(hashes: np.ndarray, group: np.ndarray, limit: int, direct: int) -> np.ndarray:
     """Near pairs of different groups, int64 [M, 2], each once, a < b; rows of `hashes` are unique in a group."""
     words, count = _words(hashes), len(hashes)
+    sizes = np.unique(group, return_counts=True)[1]
+    if (count**2 - (sizes.astype(np.float64) ** 2).sum()) / 2 <= direct:
+        return _compare_all(words, group, limit)
     found = np.empty(0, np.int64)
     fresh: list[np.ndarray] = []
     for key, bits in _keys(hashes, limit):
@@ -81,6 +86,26 @@ def _near_sets(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
             found, fresh = np.unique(np.concatenate([found, *fresh])), []
     found = np.unique(np.concatenate([found, *fresh]))
     return np.stack([found // count, found % count], axis=1)
+
+
+def _compare_all(words: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
+    """As `_near_sets`, by comparing every row of a group with all rows of larger groups."""
+    names, place, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    rank = np.argsort(np.argsort(sizes, kind="stable"))[place]
+    order = np.argsort(rank, kind="stable")
+    columns = np.ascontiguousarray(words[order].T)
+    ends = np.cumsum(np.bincount(rank, minlength=len(names)))
+    found = []
+    for at, own in enumerate(rank[order].tolist()):
+        others = columns[:, ends[own] :]
+        bits = np.zeros(others.shape[1], np.uint16)
+        for word, column in zip(columns[:, at], others, strict=True):
+            bits += np.bitwise_count(column ^ word)
+        near = np.flatnonzero(bits <= limit)
+        if len(near):
+            two = order[near + ends[own]]
+            found.append(np.stack([np.minimum(order[at], two), np.maximum(order[at], two)], axis=1))
+    return np.concatenate(found) if found else np.empty((0, 2), np.int64)
 
 
 def _keys(hashes: np.ndarray, limit: int) -> Iterator[tuple[np.ndarray, int]]:

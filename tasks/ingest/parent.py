@@ -101,18 +101,21 @@ def read_head(store: Store, title: str) -> Manifest | None:
     Raises:
         CorruptError: the head or its manifest is damaged.
     """
+    place = f"{store.url}/heads/{title}"
     try:
-        data = store.get(f"heads/{title}")
-        head = json.loads(data)
-        name = manifest_name(head["stage"], head["key"])
+        head = json.loads(store.get(f"heads/{title}"))
+        name, digest = manifest_name(head["stage"], head["key"]), head["digest"]
     except MissingObjectError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise CorruptError(f"{store.url}/heads/{title} is damaged ({error}); run stillroom repair") from None
+        raise CorruptError(f"{place} is damaged ({error}); run stillroom repair") from None
     try:
-        return Manifest.from_bytes(store.get(name))
+        manifest = Manifest.from_bytes(store.get(name), name)
     except MissingObjectError:
         return None
+    if manifest.digest != digest:
+        raise CorruptError(f"{place} names another manifest than lies at {name}; run stillroom repair")
+    return manifest
 
 
 def write_head(store: Store, title: str, manifest: Manifest) -> None:

@@ -66,4 +66,3 @@ def equal_bytes(roll: Roll, rows: np.ndarray) -> np.ndarray:
     several = np.bincount(codes)[codes] > 1
     groups[at[several]] = np.unique(codes[several], return_inverse=True)[1]
     return groups
-

@@ -20,8 +20,13 @@ _MOST = 128  # of the contrast, in 64ths of the local mean
 _WAVES = 16  # lowest frequencies a direction
 BYTES = _WAVES * _WAVES // 8
 
-LIMITS = {"fundus": 20, "xray": 20, "endoscopy": 32}
-"""Bits that hashes of near copies differ in at most; `OTHER_LIMIT` for other modalities."""
+LIMITS = {"fundus": 20, "xray": 20, "endoscopy": 40}
+"""Bits that hashes of near copies differ in at most; `OTHER_LIMIT` for other modalities.
+
+Measured on real subsets: of copies (JPEG quality 50, half size, 10 % brighter, 15 % darker) 97 % or more are within
+20 bits; no two photographs or x-rays of different patients are within 41 or 61, no two endoscopy frames of
+unlike classes within 73. Frames of one video are up to 40 and more apart.
+"""
 OTHER_LIMIT = 16
 
 _angles = np.pi / (2 * _SIDE) * np.outer(np.arange(_WAVES), 2 * np.arange(_SIDE) + 1)

@@ -20,6 +20,7 @@ from tasks.ingest.facts import facts_of, notes_of, quarantine_of
 from tasks.ingest.glance import Glance, files_of, request_of
 from tasks.ingest.harvest import Harvest, results_of
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
+from tasks.ingest.phash import LIMITS, OTHER_LIMIT
 from tasks.ingest.plan import Place, ShardPlan, repair_jobs, shard_folder
 from tasks.ingest.roll import place_in
 from tasks.ingest.shard import STAGE, VERSION, ShardJob
@@ -79,7 +80,7 @@ class Ingest:
         if head is not None and self._unchanged(head):
             lost = self.cache.missing(head.outputs, verify=self.run_section.verify)
             if not lost:
-                return self._close(head, 0, shard_folder(self.title, head.section))
+                return self._close(head, 0)
         found = scan_corpus(self.corpus, self.how, self.source)
         if head is not None and head.section != found.section:
             head = None
@@ -100,7 +101,7 @@ class Ingest:
                 return self._found(hit.manifest, surveyed)
         mended = self.mend(head, surveyed) if head is not None else 0
         manifest, made = self._make(surveyed, parent, key, retry=self.run_section.retry_quarantined)
-        return self._close(manifest, made + mended, shard_folder(self.title, found.section))
+        return self._commit(manifest, made + mended)
 
     def _unchanged(self, head: Manifest) -> bool:
         """Whether the last ingest asked for the same, saw the same files and made the head."""
@@ -117,12 +118,13 @@ class Ingest:
         lost = self.cache.missing(manifest.outputs, verify=self.run_section.verify)
         if any(output.meta["kind"] != "shard" for output in lost):
             return self.make_whole(manifest, surveyed.found)
-        return self._close(
-            manifest, self.mend(manifest, surveyed, lost), shard_folder(self.title, surveyed.found.section)
-        )
+        return self._close(manifest, self.mend(manifest, surveyed, lost))
 
-    def _close(self, manifest: Manifest, made: int, folder: str) -> StageResult:
-        write_info(self.store, manifest, folder)
+    def _commit(self, manifest: Manifest, made: int) -> StageResult:
+        return self._close(self.cache.commit(manifest), made)
+
+    def _close(self, manifest: Manifest, made: int) -> StageResult:
+        write_info(self.store, manifest, shard_folder(self.title, manifest.section))
         head = read_head(self.store, self.title)
         if head is None or head.digest != manifest.digest:
             write_head(self.store, self.title, manifest)
@@ -158,14 +160,14 @@ class Ingest:
             mended = self.mend(before, surveyed) if before is not None else 0
             again, made = self._make(surveyed, parent, manifest.key, retry=manifest.facts["retried"])
             if again.digest == manifest.digest:
-                return self._close(again, made + mended, shard_folder(self.title, found.section))
+                return self._commit(again, made + mended)
         raise CorruptError(
             f"{self.title}: catalog or index is lost and cannot be made again as it was, because the corpus or "
             "a library changed since; restore it from a backup, or ingest under another corpus.name"
         )
 
     def _make(self, surveyed: Survey, parent: Parent, key: str, *, retry: bool) -> tuple[Manifest, int]:
-        """Carry out a draft and commit it; a retry that changes nothing gives back the parent."""
+        """Carry out a draft; the manifest is not committed yet. A retry that changes nothing gives back the parent."""
         found = surveyed.found
         draw = draft(surveyed, parent, self.how, retry=retry)
         roll = draw.roll
@@ -173,12 +175,14 @@ class Ingest:
         with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
             place = Place.of(surveyed, self.store.url)
             plan = ShardPlan(draw, parent, place, self.how.shard_size, Path(scratch))
+            # Joining left memory that the hours of decoding ahead do not need.
+            pa.default_memory_pool().release_unused()
             harvest = self._carry_out(plan, len(plan), surveyed, draw, reuse=not retried)
             done = results_of(plan, [job.key for job in plan], harvest, roll, parent)
         if parent.manifest and not done.kept and surveyed.digest == parent.manifest.inputs[0]:
             return parent.manifest, 0
         warnings = check_splits(roll, found.scan.classes, self.corpus.split)
-        leaks = mark_leaks(roll, done.index)
+        leaks = mark_leaks(roll, done.index, LIMITS.get(found.scan.modality, OTHER_LIMIT))
         index, new_index = self._table("index", done.index, INDEX)
         catalog, new_catalog = self._table("catalog", roll.catalog(), CATALOG)
         manifest = Manifest(
@@ -199,7 +203,7 @@ class Ingest:
                 "retried": retried,
             },
         )
-        return self.cache.commit(manifest), done.made + new_index + new_catalog
+        return manifest, done.made + new_index + new_catalog
 
     def _carry_out(
         self, jobs: Iterable[ShardJob], total: int, surveyed: Survey, draw: Draft | None = None, *, reuse: bool

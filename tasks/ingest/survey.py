@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from infra.errors import CorpusError
 from infra.store import Store
 from tasks.catalog import OK, SPLITS
 from tasks.corpora import Scan, adapter_of
+from tasks.corpora.rowtable import ROWS, RowTable
 from tasks.ingest.keys import Veil, assign_keys, secret_of
 from tasks.ingest.listing import Listing
 from tasks.ingest.parent import Parent
@@ -26,7 +27,7 @@ from tasks.sources.base import Source
 from tasks.sources.tree import Tree
 from tasks.spec import CorpusSection, IngestSection, Spec
 
-TOLD = 65536  # rows whose digest is taken at once
+TOLD = 8192  # rows whose digest is taken at once
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def survey(found: Found, store: Store, parent: Parent, *, dry: bool = False) -> 
     veil = Veil(secret_of(store, corpus.title, create=not dry)) if corpus.private else None
     roll = _roll(scan, veil, parent)
     listing = Listing(store, corpus.title)
-    survey = Survey(found, roll, listing, veil)
+    # The roll has all that the rows said.
+    slim = replace(found, scan=replace(scan, rows=RowTable(ROWS.empty_table())))
+    survey = Survey(slim, roll, listing, veil)
     _join_files(survey, dry)
     return survey
 

@@ -10,11 +10,9 @@ import pyarrow.compute as pc
 
 from tasks.ingest.near import near_pairs
 from tasks.ingest.people import equal_bytes
+from tasks.ingest.phash import OTHER_LIMIT
 from tasks.ingest.roll import Roll, mask, place_in
 from tasks.ingest.splits import TRAIN
-
-# Most bits of 256 in which the hashes of near twins differ.
-NEAR = 16
 
 
 def refuse_contradictions(roll: Roll) -> None:
@@ -57,17 +55,18 @@ class Leaks:
         return {"patient": self.patient, "bytes": self.bytes, "near": self.near}
 
 
-def mark_leaks(roll: Roll, hashes: pa.Table | None = None) -> Leaks:
+def mark_leaks(roll: Roll, hashes: pa.Table | None = None, limit: int = OTHER_LIMIT) -> Leaks:
     """Set `leak` on val and test rows whose patient, bytes or near twin stands in train too.
 
     Args:
         hashes: columns key and phash of the stored images.
+        limit: most bits in which the hashes of near twins differ.
     """
     usable, split = roll.usable, roll.numbers("split")
     train, held = usable & (split == TRAIN), usable & (split > TRAIN)
     by_patient = held & _shared(roll.text("patient"), train)
     by_bytes = held & _shared(roll.text("source_sha256"), train)
-    near = held & _near(roll, train, held, hashes) if hashes is not None else np.zeros(len(roll), bool)
+    near = held & _near(roll, train, held, hashes, limit) if hashes is not None else np.zeros(len(roll), bool)
     leak = by_patient | by_bytes | near
     roll.numbers("leak")[:] = leak
     return Leaks(*(int(rows.sum()) for rows in (leak, by_patient, by_bytes, near)))
@@ -78,7 +77,7 @@ def _shared(values: pa.Array, among: np.ndarray) -> np.ndarray:
     return mask(pc.and_(pc.is_in(values, value_set=known), pc.not_equal(values, "")))
 
 
-def _near(roll: Roll, train: np.ndarray, held: np.ndarray, hashes: pa.Table) -> np.ndarray:
+def _near(roll: Roll, train: np.ndarray, held: np.ndarray, hashes: pa.Table, limit: int) -> np.ndarray:
     found = np.zeros(len(roll), bool)
     at = place_in(hashes["key"].combine_chunks(), roll.text("key"))
     here = at >= 0
@@ -89,7 +88,7 @@ def _near(roll: Roll, train: np.ndarray, held: np.ndarray, hashes: pa.Table) -> 
         return found
     column = hashes["phash"].combine_chunks().filter(pa.array(here)).filter(pa.array(rows_known))
     bits = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(rows), -1)
-    pairs = near_pairs(bits, held[rows].astype(np.int64), NEAR)
+    pairs = near_pairs(bits, held[rows].astype(np.int64), limit)
     twins = rows[pairs.reshape(-1)]
     found[twins[held[twins]]] = True
     return found

@@ -87,7 +87,8 @@ def test_near_pairs_are_those_of_brute_force(data: st.DataObject) -> None:
     group = rng.integers(0, 8, rows)
     limit = data.draw(st.integers(0, min(8 * width - 1, 12)))
     sizes = np.unique(np.column_stack([hashes, group]), axis=0, return_counts=True)[1] if rows else np.zeros(1)
-    found, wanted = near_pairs(hashes, group, limit), brute(hashes, group, limit)
+    direct = data.draw(st.sampled_from([0, 10**10]))
+    found, wanted = near_pairs(hashes, group, limit, direct=direct), brute(hashes, group, limit)
     if sizes.max() <= 8:
         assert np.array_equal(found, wanted)
     else:
@@ -95,15 +96,16 @@ def test_near_pairs_are_those_of_brute_force(data: st.DataObject) -> None:
         assert set(found.ravel()) == set(wanted.ravel())
 
 
+@pytest.mark.parametrize("direct", [0, 10**10])
 @pytest.mark.parametrize("limit", [0, 4, 20, 40])
-def test_near_pairs_of_long_hashes_are_those_of_brute_force(limit: int) -> None:
+def test_near_pairs_of_long_hashes_are_those_of_brute_force(limit: int, direct: int) -> None:
     rng = np.random.default_rng(limit)
     hashes = rng.integers(0, 256, (300, BYTES), dtype=np.uint8)
     for row in range(0, 300, 3):
         places = rng.choice(8 * BYTES, row % 50, replace=False)
         hashes[row] = np.packbits(np.unpackbits(hashes[row + 1]) ^ np.isin(np.arange(8 * BYTES), places))
     group = rng.integers(0, 2, 300)
-    assert np.array_equal(near_pairs(hashes, group, limit), brute(hashes, group, limit))
+    assert np.array_equal(near_pairs(hashes, group, limit, direct=direct), brute(hashes, group, limit))
 
 
 def test_pairs_within_a_group_do_not_count() -> None:
