@@ -219,9 +219,9 @@ def without_pictures(markdown: str) -> str:
 
 
 def _with_places(line: Line, page: str, outcome: Outcome) -> str:
-    place = line.store.local_path(page)
     text = without_pictures(line.store.get(page).decode())
-    lines = [text.rstrip(), "", "## Where to look", "", f"- report and plots: `{Path(place).parent}`"]
+    folder = f"{line.store.url.partition('?')[0]}/{page.rpartition('/')[0]}"
+    lines = [text.rstrip(), "", "## Where to look", "", f"- report and plots: `{folder}`"]
     version = outcome.facts.get("register")
     if version:
         from infra.tracking import tracking_uri

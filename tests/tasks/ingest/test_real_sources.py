@@ -1,0 +1,87 @@
+"""The real subsets from a folder, a zip, split zip parts, a tar and S3: the same shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.cluster import Cluster
+from infra.manifest import Manifest
+from infra.store import LocalStore
+from tests.s3server import S3Server
+from tests.tasks.ingest.specs import run, spec
+from tests.tasks.sources.packing import cut, files_of, tar_of, zip_of
+
+pytestmark = pytest.mark.real
+
+CORPORA: dict[str, dict[str, Any]] = {
+    "hyper-kvasir": {"adapter": "hyper-kvasir", "split": {"official": "2_fold_split.csv"}},
+    "imo-fundus": {
+        "adapter": "table",
+        "modality": "fundus",
+        "table": {
+            "csv": "labels.csv",
+            "images": "images",
+            "image": "Name",
+            "label": "DR",
+            "unlabelled": ["-"],
+            "patient_pattern": r"(\d+)_",
+        },
+    },
+    "chestx-ray14": {
+        "adapter": "table",
+        "modality": "xray",
+        "table": {
+            "csv": "Data_Entry_2017.csv",
+            "image": "Image Index",
+            "label": "Finding Labels",
+            "patient": "Patient ID",
+            "split_lists": {"train": "train_val_list.txt", "test": "test_list.txt"},
+        },
+    },
+}
+COUNTS = {
+    "hyper-kvasir": {"train": 639, "val": 60, "test": 399},
+    "imo-fundus": {"train": 345, "val": 18, "test": 17},
+    "chestx-ray14": {"train": 449, "val": 87, "test": 187},
+}
+
+
+def in_s3(server: S3Server, folder: Path) -> str:
+    bucket = server.bucket()
+    for path in files_of(folder):
+        place = server.file(bucket, f"corpus/{path.relative_to(folder).as_posix()}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+    return server.url(bucket, "corpus")
+
+
+def shards(manifest: Manifest) -> dict[str, str]:
+    return {o.name: o.sha256 for o in manifest.outputs_where(kind="shard")}
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_source_gives_the_same_shards(
+    name: str, real_data: Path, tmp_path: Path, cluster: Cluster, s3_server: S3Server
+) -> None:
+    folder = real_data / name
+    sources: dict[str, Callable[[], Path | str]] = {
+        "folder": lambda: folder,
+        "zip": lambda: zip_of(folder, tmp_path / "corpus.zip"),
+        "zip of a folder": lambda: zip_of(folder, tmp_path / "within.zip", within=f"{name}/"),
+        "split zip": lambda: cut(tmp_path / "corpus.zip", tmp_path / "parts/corpus.zip.001", 4),
+        "tar": lambda: tar_of(folder, tmp_path / "corpus.tar"),
+        "s3": lambda: in_s3(s3_server, folder),
+    }
+    found = {}
+    for kind, make in sources.items():
+        store = LocalStore(tmp_path / "stores" / kind)
+        given = spec(tmp_path, store, {**CORPORA[name], "root": make()}, ingest={"size": 96, "shard_size": 64})
+        manifest = run(given, cluster).manifest
+        found[kind] = (manifest.digest, shards(manifest))
+        assert manifest.facts["images"] == COUNTS[name], kind
+    assert len({digest for digest, _ in found.values()}) == 1
+    assert len({tuple(sorted(own.items())) for _, own in found.values()}) == 1
