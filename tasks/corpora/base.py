@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.errors import CorpusError
 from tasks.corpora.rowtable import Row, RowTable
 from tasks.sources import Tree
@@ -64,6 +67,12 @@ def stem(name: str) -> str:
     base = name.rpartition("/")[2]
     head, dot, suffix = base.rpartition(".")
     return head if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES and head else base
+
+
+def stems(names: pa.StringArray) -> pa.StringArray:
+    """`stem` of many names."""
+    bases = pc.replace_substring_regex(names, r"(?s)^.*/", "")
+    return pc.replace_substring_regex(bases, rf"(?is)(.)\.(?:{'|'.join(s[1:] for s in IMAGE_SUFFIXES)})$", r"\1")
 
 
 def within(tree: Tree, *wanted: str) -> Tree | None:
@@ -124,4 +133,16 @@ def _holds(tree: Tree, wanted: Iterable[str]) -> bool:
     return all(tree.exists(w) for w in wanted)
 
 
-__all__ = ["IMAGE_SUFFIXES", "Adapter", "Found", "Row", "RowTable", "Scan", "need", "stem", "unpack_hint", "within"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Adapter",
+    "Found",
+    "Row",
+    "RowTable",
+    "Scan",
+    "need",
+    "stem",
+    "stems",
+    "unpack_hint",
+    "within",
+]

@@ -1,166 +1,128 @@
-"""From what tables claim about images to rows: one label an image, or a reason why not."""
+"""What the rows of a table claim about images, as row numbers: nothing is held for a row but its cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from infra.errors import CorpusError
-from tasks.catalog import MISSING, QUARANTINED
-from tasks.corpora.rowtable import Row, RowTable, RowWriter
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.corpora.texttable import Table, coded, joined
+
+NOBODY = -1  # in place of a row or a subject
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one row of a table says about an image."""
+class Claims:
+    """Rows of a table by their subject: the image, or the name without an image, that they are about.
 
-    where: str  # file and line
-    label: str  # as written; "" is unlabelled
-    patient: str = ""
-    split: str = ""
+    Args:
+        table: where the rows stand.
+        label: its column of label texts.
+        subject: int, number of each row's subject; NOBODY for rows that say nothing.
+        subjects: how many subjects there are; some may have no row.
+        patient: text of each row; default blank.
+        split: text of each row; default blank.
+
+    Attributes:
+        first: int64, first row of each subject; NOBODY for none. This one, `odd` and `repeated` have a further entry,
+            the last, so that they may be asked for the subject NOBODY.
+        odd: int64, first row of each subject that disagrees with its first; NOBODY for none.
+        repeated: bool, whether a subject has several rows.
+        texts: the distinct label texts.
+        codes: int, place in them of each row; beyond their end for the row NOBODY.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        label: pa.StringArray,
+        subject: np.ndarray,
+        subjects: int,
+        *,
+        patient: pa.StringArray | None = None,
+        split: pa.StringArray | None = None,
+    ) -> None:
+        self.table, self.subject, self.patient, self.split = table, subject, patient, split
+        self._said = {"label": label, "patient": patient, "split": split}
+        found = coded(label)
+        self.texts, self.codes = found.texts, np.append(found.codes, len(found.texts))
+        rows = np.flatnonzero(subject != NOBODY)
+        self.first = _first(rows, subject, subjects)
+        self.repeated = np.bincount(subject[rows], minlength=subjects + 1) > 1
+        later = rows[self.first[subject[rows]] != rows]
+        self.odd = _first(later[self._differs(later, self.first[subject[later]])], subject, subjects)
+
+    def disagreement(self, subject: int) -> str:
+        """Why a subject that has an odd row is not used."""
+        first, odd = int(self.first[subject]), int(self.odd[subject])
+        for what, column in self._said.items():
+            ours, theirs = ("", "") if column is None else (column[first].as_py(), column[odd].as_py())
+            if ours != theirs:
+                # A patient must not stand in the catalog of a private corpus.
+                values = f" ({ours!r}, {theirs!r})" if what != "patient" else ""
+                return f"{self.table.where(first)} and {self.table.where(odd)} disagree on its {what}{values}"
+        raise ValueError(f"the rows of subject {subject} agree")
+
+    def labels(self, subject: np.ndarray) -> set[str]:
+        """The distinct label texts of all rows about these subjects."""
+        wanted = np.zeros(len(self.first), bool)
+        wanted[subject] = True
+        wanted[NOBODY] = False
+        codes = np.unique(self.codes[:-1][wanted[self.subject]])
+        return set(self.texts.take(pa.array(codes)).to_pylist())
+
+    def _differs(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(rows), bool)
+        for column in self._said.values():
+            if column is not None:
+                found |= pc.not_equal(column.take(pa.array(rows)), column.take(pa.array(others))).to_numpy(False)
+        return found
 
 
 @dataclass(frozen=True)
-class Coding:
-    """How label texts become class numbers.
+class Named:
+    """Claims about names, and which images have these names.
 
     Args:
-        numbered: the text is the class number itself (EyePACS), whatever the classes are called.
-        separator: between the labels of one image (multilabel).
-        negative: text that means none of the classes (multilabel).
-        unlabelled: texts that mean unlabelled, beside blank.
+        claims: a subject a name.
+        names: name of each subject.
     """
 
-    task: str
-    classes: tuple[str, ...]
-    numbered: bool = False
-    separator: str = "|"
-    negative: str | None = None
-    unlabelled: frozenset[str] = frozenset()
+    claims: Claims
+    names: pa.StringArray
 
-    def number(self, text: str) -> int:
-        """Class number; ValueError says why there is none."""
-        if self.numbered and text.isascii() and text.isdigit() and int(text) < len(self.classes):
-            return int(text)
-        if text in self.classes:
-            return self.classes.index(text)
-        known = f"0 to {len(self.classes) - 1}" if self.numbered else ", ".join(self.classes)
-        raise ValueError(f"label {text!r} is outside the classes ({known})")
+    def subject(self, names: pa.StringArray) -> np.ndarray:
+        """int32, subject of each name; NOBODY for one without a claim."""
+        return pc.index_in(names, value_set=self.names).fill_null(NOBODY).to_numpy()
 
-    def names(self, text: str) -> list[str]:
-        """The label texts within a cell, without blanks, the negative and the unlabelled ones."""
-        parts = text.split(self.separator) if self.task == "multilabel" else [text]
-        parts = [p.strip() for p in parts]
-        return [p for p in parts if p and p not in self.unlabelled and p != self._none_of_them]
+    def twice(self, subject: np.ndarray, folder: str) -> tuple[np.ndarray, pa.StringArray]:
+        """Images whose subject an image before them has too, and why they are refused.
 
-    def code(self, text: str) -> tuple[int, tuple[int, ...] | None]:
-        """(label, labels) of a cell; ValueError when a label is outside the classes."""
-        if self.task != "multilabel":
-            return (self.number(text) if text and text not in self.unlabelled else -1), None
-        if not text or text in self.unlabelled:
-            return -1, self.unknown
-        marked = {self.number(name) for name in self.names(text)}
-        return -1, tuple(int(i in marked) for i in range(len(self.classes)))
+        Args:
+            subject: of each image of a folder.
+        """
+        again = np.ones(len(subject), bool)
+        again[np.unique(subject, return_index=True)[1]] = False
+        rows = np.flatnonzero(again & (subject != NOBODY))
+        places = self.claims.table.places(self.claims.first[subject[rows]])
+        return rows, joined(places, f" names two files in {folder}/; keep one of them")
 
-    @property
-    def unknown(self) -> tuple[int, ...] | None:
-        """`labels` of an unlabelled image."""
-        return (-1,) * len(self.classes) if self.task == "multilabel" else None
-
-    @property
-    def _none_of_them(self) -> str | None:
-        return self.negative if self.task == "multilabel" else None
+    def unseen(self, subject: np.ndarray) -> np.ndarray:
+        """Subjects without an image, in the order of the table; `subject` is that of each image."""
+        seen = np.zeros(len(self.names) + 1, bool)
+        seen[subject] = True
+        return np.flatnonzero(~seen[:-1])
 
 
-class Rows:
-    """Collects rows and counts what people should hear of. Only the newest row may still be changed."""
-
-    def __init__(self, coding: Coding) -> None:
-        self.coding = coding
-        self.writer = RowWriter()
-        self.images = self.absent = 0
-        self.repeated = self.coded = 0
-        self._codes: dict[str, tuple[int, tuple[int, ...] | None]] = {}
-        self.outside: list[str] = []
-
-    def image(
-        self,
-        path: str,
-        name: str,
-        claims: Sequence[Claim] = (),
-        *,
-        patient: str = "",
-        eye: str = "",
-        split: str = "",
-    ) -> Row:
-        """Add an image; a patient or split given here goes before that of the claims."""
-        row = Row(path, name, labels=self.coding.unknown, patient=patient, eye=eye, split=split)
-        self.writer.add(row)
-        self.images += 1
-        if claims:
-            self._settle(row, claims)
-        return row
-
-    def missing(self, name: str, claims: Sequence[Claim], *, patient: str = "") -> Row:
-        """Add a label row that has no image."""
-        row = Row(None, name, labels=self.coding.unknown, patient=patient)
-        self.writer.add(row)
-        self.absent += 1
-        self._settle(row, claims)
-        row.status = MISSING
-        row.reason = row.reason or f"{claims[0].where}: no such image"
-        return row
-
-    def refuse(self, row: Row, reason: str) -> None:
-        """Quarantine the newest row; what its label was then no longer matters."""
-        assert row is self.writer.newest, "a row that is not the newest was settled already"
-        row.status, row.reason = QUARANTINED, reason
-        row.label, row.labels = -1, self.coding.unknown
-
-    def _settle(self, row: Row, claims: Sequence[Claim]) -> None:
-        first = claims[0]
-        row.patient = row.patient or first.patient
-        row.split = row.split or first.split
-        for other in claims[1:]:
-            for what, ours, theirs in (
-                ("label", first.label, other.label),
-                ("patient", first.patient, other.patient),
-                ("split", first.split, other.split),
-            ):
-                if ours != theirs:
-                    values = f" ({ours!r}, {theirs!r})" if what != "patient" else ""
-                    self.refuse(row, f"{first.where} and {other.where} disagree on its {what}{values}")
-                    return
-        self.repeated += len(claims) > 1
-        try:
-            if first.label not in self._codes:
-                self._codes[first.label] = self.coding.code(first.label)
-            row.label, row.labels = self._codes[first.label]
-            self.coded += row.labelled
-        except ValueError as error:
-            self.outside.append(f"{first.where}: {error}")
-            self.refuse(row, self.outside[-1])
-
-    def finish(self) -> tuple[RowTable, list[str]]:
-        """Rows and notes; CorpusError when there is no image, or no label fits."""
-        if not self.images:
-            raise CorpusError(f"no image found, although there are {self.absent} label rows")
-        if self.outside and not self.coded:
-            raise CorpusError(
-                f"not one of {len(self.outside)} labels is among the classes; first {self.outside[0]}. "
-                "Set corpus.classes, or name the right label column"
-            )
-        notes = []
-        if self.repeated:
-            notes.append(f"{self.repeated} images have more than one row, all alike; one is kept")
-        if self.outside:
-            notes.append(f"{len(self.outside)} labels are outside the classes; first {self.outside[0]}")
-        return self.writer.finish(), notes
+def by_name(table: Table, name: pa.StringArray, label: pa.StringArray, *, split: pa.StringArray | None = None) -> Named:
+    """Claims of a table's rows, grouped by name."""
+    names = coded(name)
+    return Named(Claims(table, label, names.codes, len(names.texts), split=split), names.texts)
 
 
-def group(pairs: Iterable[tuple[str, Claim]]) -> dict[str, list[Claim]]:
-    """Claims by image, in the order of the table."""
-    grouped: dict[str, list[Claim]] = {}
-    for name, claim in pairs:
-        grouped.setdefault(name, []).append(claim)
-    return grouped
+def _first(rows: np.ndarray, subject: np.ndarray, subjects: int) -> np.ndarray:
+    """The lowest of the ascending rows of each subject."""
+    first = np.full(subjects + 1, NOBODY, np.int64)
+    first[subject[rows[::-1]]] = rows[::-1]  # of several values for one place numpy keeps the last
+    return first

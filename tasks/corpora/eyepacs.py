@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.errors import CorpusError
-from tasks.corpora.base import Found, Scan, need, stem, within
-from tasks.corpora.claims import Claim, Coding, Rows, group
+from tasks.corpora.base import Found, Scan, need, stems, within
+from tasks.corpora.claims import Named, by_name
+from tasks.corpora.coding import Coding
+from tasks.corpora.settle import Rows
 from tasks.corpora.tabular import read_table, table_exists
+from tasks.corpora.texttable import translated
 from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
@@ -49,41 +55,47 @@ class EyePacs(Found):
         self._folder(rows, tree, "train", self._claims(tree, LABELS, "train" if solution else ""))
         if solution:
             claims = self._claims(tree, SOLUTION, None)
-            official = frozenset({"train"} | {c.split for own in claims.values() for c in own})
+            official = frozenset({"train", *pc.unique(claims.claims.split).to_pylist()})
             self._folder(rows, tree, "test", claims)
         elif tree.is_dir("test"):
             notes.append(f"no {SOLUTION}: images of test/ are unlabelled, patients of train/ are split")
-            self._folder(rows, tree, "test", {})
+            self._folder(rows, tree, "test", None)
         elif table_exists(tree, SOLUTION):
             notes.append(f"{SOLUTION} is there, but no test/: patients of train/ are split")
         found, heard = rows.finish()
         notes += heard + tree.source.notes
         return Scan(task, classes, "fundus", 1024, official, found, notes, crop="fundus", below=tree.below)
 
-    def _claims(self, tree: Tree, path: str, split: str | None) -> dict[str, list[Claim]]:
+    def _claims(self, tree: Tree, path: str, split: str | None) -> Named:
         table = read_table(tree, path)
-        columns = [table.column("image"), table.column("level")]
+        name, level = table.texts("image"), table.texts("level")
         if split is not None:
-            return group((stem(n), Claim(w, level, split=split)) for w, (n, level) in table.cells(*columns))
-        columns.append(table.column("Usage"))
-        pairs = []
-        for where, (name, level, usage) in table.cells(*columns):
-            if usage.casefold() not in USAGE:
-                raise CorpusError(f"{where}: Usage is {usage!r}; Public or Private is expected")
-            pairs.append((stem(name), Claim(where, level, split=USAGE[usage.casefold()])))
-        return group(pairs)
+            return by_name(table, stems(name), level, split=pa.repeat(split, len(table)))
+        usage = table.texts("Usage")
+        splits = translated(usage, lambda text: USAGE.get(text.casefold()))
+        if splits.null_count:
+            row = pc.index(splits.is_null(), True).as_py()
+            raise CorpusError(f"{table.where(row)}: Usage is {usage[row].as_py()!r}; Public or Private is expected")
+        return by_name(table, stems(name), level, split=splits)
 
-    def _folder(self, rows: Rows, tree: Tree, folder: str, claims: dict[str, list[Claim]]) -> None:
-        left = dict(claims)
-        first: set[str] = set()
-        for path in tree.images(folder):
-            name = stem(path)
-            patient, _, side = name.rpartition("_")
-            eye = side.lower() if patient and side.lower() in ("left", "right") else ""
-            own = left.pop(name, claims.get(name, ()))
-            row = rows.image(path, name, own, patient=name.partition("_")[0], eye=eye)
-            if name in first and own:
-                rows.refuse(row, f"{own[0].where} names two files in {folder}/; keep one of them")
-            first.add(name)
-        for name, own in left.items():
-            rows.missing(name, own, patient=name.partition("_")[0])
+    def _folder(self, rows: Rows, tree: Tree, folder: str, claims: Named | None) -> None:
+        paths = pa.array(tree.images(folder), pa.string())
+        names = stems(paths)
+        eye = pc.if_else(_side(names, "left"), "left", pc.if_else(_side(names, "right"), "right", ""))
+        if claims is None:
+            rows.add(paths, names, patient=_patient(names), eye=eye)
+            return
+        subject = claims.subject(names)
+        refused = [claims.twice(subject, folder)]
+        rows.add(paths, names, claims.claims, subject, patient=_patient(names), eye=eye, refused=refused)
+        left = claims.unseen(subject)
+        names = claims.names.take(pa.array(left))
+        rows.miss(names, claims.claims, left, patient=_patient(names))
+
+
+def _patient(names: pa.StringArray) -> pa.StringArray:
+    return pc.replace_substring_regex(names, r"(?s)_.*$", "")
+
+
+def _side(names: pa.StringArray, side: str) -> pa.BooleanArray:
+    return pc.match_substring_regex(names, rf"(?is)._{side}$")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.errors import CorpusError
-from tasks.corpora.base import Found, Scan, need, stem, within
-from tasks.corpora.claims import Claim, Coding, Rows, group
+from tasks.corpora.base import Found, Scan, need, stems, within
+from tasks.corpora.claims import NOBODY, Named, by_name
+from tasks.corpora.coding import Coding
+from tasks.corpora.settle import Rows
 from tasks.corpora.tabular import read_table, table_exists
+from tasks.corpora.texttable import Table, coded
 from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
@@ -39,71 +48,97 @@ class HyperKvasir(Found):
         if task == "multilabel":
             raise CorpusError("corpus.task multilabel: a Hyper-Kvasir frame has one finding; use single")
         table = read_table(tree, LABELS)
-        claims = group(
-            (stem(name), Claim(where, finding))
-            for where, (name, finding) in table.cells(table.column("Video file"), table.column("Finding"))
-        )
-        images = {path: stem(path) for path in tree.images("labeled-images")}
-        present = {c.label for name in set(images.values()) for c in claims.get(name, ()) if c.label}
-        classes = tuple(section.classes or sorted(present))
+        name, finding = table.texts("Video file"), table.texts("Finding")
+        claims = by_name(table, stems(name), finding)
+        paths = pa.array(tree.images("labeled-images"), pa.string())
+        names = stems(paths)
+        classes = tuple(section.classes or sorted(claims.claims.labels(claims.subject(names)) - {""}))
         rows = Rows(Coding(task, classes))
-        folds, notes = self._folds(section, (tree, top), set(images.values()))
-        self._labelled(rows, images, claims, folds, str(section.split.official))
-        for path in tree.images(POOL):
-            rows.image(path, stem(path))
+        folds = self._folds(section, (tree, top))
+        self._labelled(rows, paths, names, claims, folds)
+        pool = pa.array(tree.images(POOL), pa.string())
+        rows.add(pool, stems(pool))
+        notes = folds.notes(names) if folds else []
         found, heard = rows.finish()
         official = frozenset({"train", "test"}) if folds is not None else frozenset[str]()
         notes += heard + tree.source.notes
         return Scan(task, classes, "endoscopy", 512, official, found, notes, crop="endoscopy", below=tree.below)
 
     def _labelled(
-        self,
-        rows: Rows,
-        images: dict[str, str],
-        claims: dict[str, list[Claim]],
-        folds: dict[str, str] | None,
-        split_file: str,
+        self, rows: Rows, paths: pa.StringArray, names: pa.StringArray, claims: Named, folds: Folds | None
     ) -> None:
-        seen: set[str] = set()
-        for path, name in images.items():
-            own = claims.get(name, [])
-            row = rows.image(path, name, own, split=(folds or {}).get(name, ""))
-            if name in seen and own:
-                rows.refuse(row, f"{own[0].where} names two files in labeled-images/; keep one of them")
-            elif folds is not None and own and name not in folds:
-                # To train on it could be to train on the test fold.
-                rows.refuse(row, f"{split_file} has no row for it, so its fold is unknown")
-            seen.add(name)
-        for name, own in claims.items():
-            if name not in seen:
-                rows.missing(name, own)
+        subject = claims.subject(names)
+        refused, split = [], None
+        if folds is not None:
+            split = folds.split(names)
+            # To train on it could be to train on the test fold.
+            unknown = np.flatnonzero((subject != NOBODY) & split.is_null().to_numpy(False))
+            refused.append(
+                (unknown, pa.repeat(f"{folds.file} has no row for it, so its fold is unknown", len(unknown)))
+            )
+            split = split.fill_null("")
+        refused.append(claims.twice(subject, "labeled-images"))
+        rows.add(paths, names, claims.claims, subject, split=split, refused=refused)
+        left = claims.unseen(subject)
+        rows.miss(claims.names.take(pa.array(left)), claims.claims, left)
 
-    def _folds(
-        self, section: CorpusSection, places: tuple[Tree, Tree], names: set[str]
-    ) -> tuple[dict[str, str] | None, list[str]]:
-        """Image name to split, joined on the file name: class names differ between table and folders.
+    def _folds(self, section: CorpusSection, places: tuple[Tree, Tree]) -> Folds | None:
+        """The official split, when the section names one.
 
         Args:
             places: where the file may lie: the folder of the images, or the top of the source.
         """
         file = section.split.official
         if file is None:
-            return None, []
+            return None
         tried = [(tree, path) for tree in places for path in (file, f"official_splits/{file}")]
         place = next(((tree, path) for tree, path in tried if table_exists(tree, path)), None)
         if place is None:
             shown = [tree.show(path) for tree, path in tried[:2]]
             raise CorpusError(f"corpus.split.official {file!r}: neither {shown[0]} nor {shown[1]} is there")
         table = read_table(*place)
-        folds: dict[str, int] = {}
-        for where, (name, fold) in table.cells(table.column("file-name"), table.column("split-index")):
-            if not (fold.isascii() and fold.isdigit()):
-                raise CorpusError(f"{where}: split-index is {fold!r}; a fold number is expected")
-            if folds.setdefault(stem(name), int(fold)) != int(fold):
-                raise CorpusError(f"{where}: {name} stands in two folds")
+        names, fold = _fold_of(table, table.texts("file-name"), table.texts("split-index"))
         test = section.split.test_fold
-        if test not in folds.values():
-            raise CorpusError(f"{file}: no fold {test} (corpus.split.test_fold); it has {sorted(set(folds.values()))}")
-        absent = sum(name not in names for name in folds)
-        notes = [f"{absent} of {len(folds)} rows of {table.name} have no image here"] if absent else []
-        return {name: "test" if fold == test else "train" for name, fold in folds.items()}, notes
+        if test not in fold:
+            raise CorpusError(f"{file}: no fold {test} (corpus.split.test_fold); it has {sorted(set(fold))}")
+        return Folds(file, table.name, names, pa.array(["test" if f == test else "train" for f in fold], pa.string()))
+
+
+@dataclass(frozen=True)
+class Folds:
+    """An official split file, joined on the file name: class names differ between table and folders."""
+
+    file: str  # as the spec names it
+    shown: str
+    names: pa.StringArray  # each once
+    splits: pa.StringArray  # train or test
+
+    def split(self, names: pa.StringArray) -> pa.StringArray:
+        """Split of each name; null where the file has no row for it."""
+        return self.splits.take(pc.index_in(names, value_set=self.names))
+
+    def notes(self, images: pa.StringArray) -> list[str]:
+        """What people should hear of."""
+        absent = len(self.names) - pc.sum(pc.is_in(self.names, value_set=images)).as_py()
+        return [f"{absent} of {len(self.names)} rows of {self.shown} have no image here"] if absent else []
+
+
+def _fold_of(table: Table, name: pa.StringArray, index: pa.StringArray) -> tuple[pa.StringArray, list[int]]:
+    """Image names, each once, and the fold of each."""
+    names, indices = coded(stems(name)), coded(index)
+    number = [int(text) if text.isascii() and text.isdigit() else -1 for text in indices.texts.to_pylist()]
+    # Folds by place in this list: `1` and `01` are one fold, and no number is too large for it.
+    places = {fold: at for at, fold in enumerate(dict.fromkeys(number))}
+    fold = np.array([places[n] for n in number], np.int64)[indices.codes]
+    first = np.unique(names.codes, return_index=True)[1]
+    bad = fold == places.get(-1, NOBODY)
+    wrong = np.flatnonzero(bad | (fold != fold[first][names.codes]))
+    if len(wrong):
+        row = int(wrong[0])
+        if bad[row]:
+            told = f"split-index is {index[row].as_py()!r}; a fold number is expected"
+        else:
+            told = f"{name[row].as_py()} stands in two folds"
+        raise CorpusError(f"{table.where(row)}: {told}")
+    folds = list(places)
+    return names.texts, [folds[at] for at in fold[first].tolist()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -27,9 +26,6 @@ ROWS = pa.schema(
         ("reason", pa.string()),
     ]
 )
-
-
-_VALUES = attrgetter(*ROWS.names)
 
 
 @dataclass(slots=True)
@@ -80,34 +76,3 @@ class RowTable:
 def _row(values: tuple[Any, ...]) -> Row:
     path, name, label, labels, *rest = values
     return Row(path, name, label, None if labels is None else tuple(labels), *rest)
-
-
-class RowWriter:
-    """Takes rows one by one. The newest may still be changed; the one before it may not."""
-
-    def __init__(self) -> None:
-        self.newest: Row | None = None
-        self._waiting: list[Row] = []
-        self._done: list[pa.RecordBatch] = []
-
-    def add(self, row: Row) -> None:
-        """Add a row; the one added before is settled now."""
-        if self.newest is not None:
-            self._waiting.append(self.newest)
-        self.newest = row
-        if len(self._waiting) >= BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        values = list(zip(*map(_VALUES, self._waiting), strict=True)) or [()] * len(ROWS)
-        columns = [pa.array(column, field.type) for column, field in zip(values, ROWS, strict=True)]
-        self._done.append(pa.record_batch(columns, schema=ROWS))
-        self._waiting = []
-
-    def finish(self) -> RowTable:
-        """All rows, in the order of adding."""
-        if self.newest is not None:
-            self._waiting.append(self.newest)
-            self.newest = None
-        self._flush()
-        return RowTable(pa.Table.from_batches(self._done, ROWS))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
 from tasks.catalog import SPLITS
-from tasks.corpora.base import Found, Scan, need, stem, unpack_hint, within
-from tasks.corpora.claims import Claim, Coding, Rows
+from tasks.corpora.base import Found, Scan, need, stems, unpack_hint, within
+from tasks.corpora.claims import Claims
+from tasks.corpora.coding import Coding
 from tasks.corpora.names import Finder
-from tasks.corpora.tabular import Table, outside, read_lines, read_table
+from tasks.corpora.rowtable import BATCH
+from tasks.corpora.settle import Rows
+from tasks.corpora.tabular import outside, read_lines, read_table
+from tasks.corpora.texttable import Table, coded, joined, translated
 from tasks.sources import Tree
 from tasks.spec import CorpusSection, TableSection
 
@@ -56,31 +61,23 @@ class TableCorpus(Found):
         assert table is not None  # the spec is checked for it
         tree = _place(tree, table)
         sheet = read_table(tree, table.csv, table.delimiter)
-        images = tree.images(table.images)
-        if not images:
+        images = pa.array(tree.images(table.images), pa.string())
+        if not len(images):
             raise CorpusError(
                 f"{tree.show(table.images)}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp)"
                 + unpack_hint(tree)
             )
         finder = Finder(images)
-        known, several, absent = _claims(sheet, table, finder)
+        claims, absent, several = _claims(sheet, table, finder)
         task = section.task or "single"
-        coding = _coding(section, table, task, [c for own in known.values() for c in own])
-        patient = _patient_of(table, [*images, *absent])
-        lists, notes = _lists(tree, table, finder)
+        subject = np.arange(len(images))
+        coding = _coding(section, table, task, claims.labels(subject))
+        names = stems(images), stems(absent)
+        patients = _patients(table, *names)
+        listed, refused, notes = _lists(tree, table, finder)
         rows = Rows(coding)
-        for path in images:
-            own = known.get(path, [])
-            row = rows.image(path, stem(path), own, patient=patient(path))
-            if path in several:
-                rows.refuse(row, several[path])
-            listed = lists.get(path, [])
-            if len(listed) > 1:
-                rows.refuse(row, f"it stands in the lists of {' and '.join(listed)}")
-            elif listed:
-                row.split = row.split or listed[0]
-        for name, own in absent.items():
-            rows.missing(stem(name), own, patient=patient(name))
+        rows.add(images, names[0], claims, subject, patient=patients[0], split=listed, refused=[several, refused])
+        rows.miss(names[1], claims, np.arange(len(images), len(images) + len(absent)), patient=patients[1])
         found, heard = rows.finish()
         nobody = pc.sum(pc.and_(pc.equal(found.table["patient"], ""), pc.is_valid(found.table["path"]))).as_py()
         if (table.patient or table.patient_pattern) and nobody:
@@ -102,36 +99,42 @@ def _place(tree: Tree, table: TableSection) -> Tree:
 
 def _claims(
     sheet: Table, table: TableSection, finder: Finder
-) -> tuple[dict[str, list[Claim]], dict[str, str], dict[str, list[Claim]]]:
-    """Claims by path; paths whose row does not say which of several it means; claims without an image."""
-    columns = [sheet.column(table.image), sheet.column(table.label)]
-    extra = [sheet.column(c) if c else None for c in (table.patient, table.split)]
-    # A column that is not named reads the label's cell; it is dropped again below.
-    columns += [c if c is not None else columns[1] for c in extra]
-    known: dict[str, list[Claim]] = {}
-    several: dict[str, str] = {}
-    absent: dict[str, list[Claim]] = {}
-    for where, (name, label, patient, split) in sheet.cells(*columns):
-        if not name:
+) -> tuple[Claims, pa.StringArray, tuple[np.ndarray, pa.StringArray]]:
+    """Claims about images, by position, and after these about names without one; these names; images to refuse."""
+    name, label = sheet.texts(table.image), sheet.texts(table.label)
+    patient = sheet.texts(table.patient) if table.patient else None
+    said = sheet.texts(table.split) if table.split else pa.repeat("", len(sheet))
+    split = translated(said, _split)
+    wrong = pc.index(pc.or_(pc.equal(name, ""), split.is_null()), True).as_py()
+    if wrong >= 0:
+        where = sheet.where(wrong)
+        if not name[wrong].as_py():
             raise CorpusError(f"{where}: column {table.image!r} is blank; an image's name is needed there")
-        claim = Claim(
-            where,
-            label,
-            patient if extra[0] is not None else "",
-            _split(split, where) if extra[1] is not None else "",
-        )
-        paths = finder.find(name)
-        if not paths:
-            absent.setdefault(name, []).append(claim)
-        elif len(paths) == 1:
-            known.setdefault(paths[0], []).append(claim)
-        else:
-            reason = f"{where} names {len(paths)} files; give the folder too in column {table.image!r}"
-            several.update(dict.fromkeys(paths, reason))
-    return known, several, absent
+        raise CorpusError(f"{where}: split is {said[wrong].as_py()!r}; train, val or test is expected")
+    found = finder.find(name)
+    subject = found.single()
+    rows = np.flatnonzero(found.count == 0)
+    absent = coded(name.take(pa.array(rows)))
+    subject[rows] = absent.codes + len(finder.paths)
+    claims = Claims(
+        sheet,
+        label,
+        subject,
+        len(finder.paths) + len(absent.texts),
+        patient=patient,
+        split=split if table.split else None,
+    )
+    row, several = found.pairs(np.flatnonzero(found.count > 1))
+    reasons = joined(
+        sheet.places(row),
+        " names ",
+        pa.array(found.count[row]).cast(pa.string()),
+        f" files; give the folder too in column {table.image!r}",
+    )
+    return claims, absent.texts, (several, reasons)
 
 
-def _coding(section: CorpusSection, table: TableSection, task: str, claims: list[Claim]) -> Coding:
+def _coding(section: CorpusSection, table: TableSection, task: str, labels: set[str]) -> Coding:
     def coding(classes: tuple[str, ...]) -> Coding:
         unlabelled = frozenset(table.unlabelled)
         return Coding(
@@ -145,7 +148,7 @@ def _coding(section: CorpusSection, table: TableSection, task: str, claims: list
     if section.classes:
         return coding(tuple(section.classes))
     found = coding(())
-    return coding(tuple(in_order({n for claim in claims for n in found.names(claim.label)})))
+    return coding(tuple(in_order({name for text in labels for name in found.names(text)})))
 
 
 def in_order(labels: set[str]) -> list[str]:
@@ -156,53 +159,62 @@ def in_order(labels: set[str]) -> list[str]:
         return sorted(labels)
 
 
-def _patient_of(table: TableSection, names: list[str]) -> Callable[[str], str]:
-    """Patient by the image's name; blank leaves it to the patient column."""
+def _patients(table: TableSection, images: pa.StringArray, absent: pa.StringArray) -> list[pa.StringArray | None]:
+    """Patients by the names of images, with and without a file; blank leaves it to the patient column."""
     if table.patient_pattern is None:
-        return lambda name: ""
+        return [None, None]
     try:
         pattern = re.compile(table.patient_pattern)
     except re.error as error:
         raise CorpusError(f"corpus.table.patient_pattern {table.patient_pattern!r}: {error}") from None
     if pattern.groups < 1:
         raise CorpusError(f"corpus.table.patient_pattern {table.patient_pattern!r}: needs a group for the patient")
-
-    def patient(name: str) -> str:
-        match = pattern.search(stem(name))
-        return (match.group(1) or "") if match else ""
-
-    if not any(patient(name) for name in names):
+    found = [_matched(pattern, names) for names in (images, absent)]
+    if not any(pc.any(pc.not_equal(own, "")).as_py() for own in found):
         raise CorpusError(
             f"corpus.table.patient_pattern {table.patient_pattern!r} matches no image's name, "
-            f"for instance not {stem(names[0])!r}"
+            f"for instance not {images[0].as_py()!r}"
         )
-    return patient
+    return found
 
 
-def _lists(tree: Tree, table: TableSection, finder: Finder) -> tuple[dict[str, list[str]], list[str]]:
-    """Path to the splits that list it."""
-    listed: dict[str, list[str]] = {}
-    notes = []
-    for split, file in sorted(table.split_lists.items()):
+def _matched(pattern: re.Pattern[str], names: pa.StringArray) -> pa.StringArray:
+    """First group of the pattern in each name, "" for none."""
+    parts = [pa.array([], pa.string())]
+    for start in range(0, len(names), BATCH):
+        matches = (pattern.search(name) for name in names.slice(start, BATCH).to_pylist())
+        parts.append(pa.array([(match.group(1) or "") if match else "" for match in matches], pa.string()))
+    return pa.concat_arrays(parts)
+
+
+def _lists(
+    tree: Tree, table: TableSection, finder: Finder
+) -> tuple[pa.StringArray | None, tuple[np.ndarray, pa.StringArray], list[str]]:
+    """Split of each image by the lists; images that stand in several, and why they are refused; notes."""
+    notes: list[str] = []
+    # Which of the lists an image stands in, as bits.
+    listed = np.zeros(len(finder.paths), np.int8)
+    splits = sorted(table.split_lists)
+    for bit, split in enumerate(splits):
         if split not in SPLITS:
             raise CorpusError(f"corpus.table.split_lists: {split!r} is no split; use train, val or test")
-        names = read_lines(tree, file)
-        absent = 0
-        for name in names:
-            paths = finder.find(name)
-            absent += not paths
-            for path in paths:
-                if split not in listed.setdefault(path, []):
-                    listed[path].append(split)
+        file = table.split_lists[split]
+        found = finder.find(pa.array(read_lines(tree, file), pa.string()))
+        _, images = found.pairs(np.flatnonzero(found.count))
+        listed[images] |= 1 << bit
+        absent = int((found.count == 0).sum())
         if absent:
-            notes.append(f"{absent} of {len(names)} names in {file} have no image here")
-    return listed, notes
+            notes.append(f"{absent} of {len(found.count)} names in {file} have no image here")
+    own = [[split for bit, split in enumerate(splits) if bits >> bit & 1] for bits in range(1 << len(splits))]
+    names = pa.array([several[0] if len(several) == 1 else "" for several in own], pa.string())
+    reasons = pa.array([f"it stands in the lists of {' and '.join(several)}" for several in own], pa.string())
+    refused = np.flatnonzero(np.bitwise_count(listed) > 1)
+    return names.take(pa.array(listed)), (refused, reasons.take(pa.array(listed[refused]))), notes
 
 
-def _split(text: str, where: str) -> str:
+def _split(text: str) -> str | None:
+    """The split that a word means; None when it means none."""
     for split, words in WORDS.items():
         if text.casefold() in words:
             return split
-    if text:
-        raise CorpusError(f"{where}: split is {text!r}; train, val or test is expected")
-    return ""
+    return None if text else ""

@@ -6,48 +6,14 @@ import csv
 import difflib
 import io
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from infra.errors import CorpusError
+from tasks.corpora.texttable import Table, table_of
 from tasks.sources import Tree
 
 DELIMITERS = (",", ";", "\t")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A CSV file in memory; cells are stripped text."""
-
-    name: str
-    header: list[str]
-    rows: list[tuple[int, list[str]]]  # (line in the file, cells)
-
-    def column(self, name: str) -> int:
-        """Position of a column, matched exactly, else ignoring case and blanks at the ends.
-
-        Raises:
-            CorpusError: there is none; names the columns that there are and the nearest.
-        """
-        if name in self.header:
-            return self.header.index(name)
-        folded = [h.casefold() for h in self.header]
-        if name.strip().casefold() in folded:
-            return folded.index(name.strip().casefold())
-        near = difflib.get_close_matches(name, self.header, n=1, cutoff=0.0)
-        raise CorpusError(
-            f"{self.name}: no column {name!r}; it has {', '.join(h for h in self.header if h)}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
-        )
-
-    def cells(self, *columns: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """(where, values) of each row; `where` names file and line, short rows give blanks."""
-        most, name = max(columns), self.name
-        for line, row in self.rows:
-            if len(row) <= most:
-                row = [*row, *[""] * (most + 1 - len(row))]  # noqa: PLW2901 - the table keeps its own
-            yield f"{name} line {line}", tuple([row[c] for c in columns])
 
 
 def read_table(tree: Tree, path: str, delimiter: str | None = None) -> Table:
@@ -60,26 +26,27 @@ def read_table(tree: Tree, path: str, delimiter: str | None = None) -> Table:
     Raises:
         CorpusError: no such file, no text, or no header.
     """
-    text, shown = _text(tree, path), tree.show(path)
-    first = text.split("\n", 1)[0].strip("\r")
+    data, shown = _bytes(tree, path), tree.show(path)
+    encoding, errors = _encoding(data)
+    text = io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline="")
+    first = text.readline()
     if not first.strip():
         raise CorpusError(f"{shown}: the first line is blank; a header with column names is needed there")
-    # max keeps the first of equals, so a file of one column reads with a comma.
-    delimiter = delimiter or max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d))))
-    # strict: a quote that never closes must not silently swallow the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = None
     try:
+        # strict: a quote that never closes must not silently swallow the rest of the file.
+        reader = csv.reader(chain([first], text), delimiter=delimiter or _delimiter(first), strict=True)
         header = [cell.strip() for cell in next(reader)]
-        read = ((reader.line_num, [c.strip() for c in row]) for row in reader)
-        rows = [row for row in read if any(row[1])]
+        rows = ((reader.line_num, row) for row in reader if "".join(row).strip())
+        return table_of(path.rpartition("/")[2], header, rows)
     except csv.Error as error:
-        raise CorpusError(f"{shown} line {reader.line_num}: not CSV: {error}") from None
-    return Table(path.rpartition("/")[2], header, rows)
+        raise CorpusError(f"{shown} line {reader.line_num if reader else 1}: not CSV: {error}") from None
 
 
 def read_lines(tree: Tree, path: str) -> list[str]:
     """Non-blank lines of a text file, stripped."""
-    return [line.strip() for line in _text(tree, path).splitlines() if line.strip()]
+    data = _bytes(tree, path)
+    return [line.strip() for line in data.decode(*_encoding(data)).splitlines() if line.strip()]
 
 
 def table_exists(tree: Tree, path: str) -> bool:
@@ -97,13 +64,23 @@ def outside(tree: Tree, path: str) -> Path | None:
     return None
 
 
-def _text(tree: Tree, path: str) -> str:
+def _bytes(tree: Tree, path: str) -> bytes:
     local = outside(tree, path)
-    data = local.read_bytes() if local else _read(tree, path)
+    return local.read_bytes() if local else _read(tree, path)
+
+
+def _encoding(data: bytes) -> tuple[str, str]:
+    """Encoding of a whole file, and what becomes of bytes that it does not have."""
     try:
-        return data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        return "cp1252", "replace"
+    return "utf-8-sig", "strict"
+
+
+def _delimiter(header: str) -> str:
+    # max keeps the first of equals, so a file of one column reads with a comma.
+    return max(DELIMITERS, key=lambda own: len(next(csv.reader([header.strip("\r\n")], delimiter=own))))
 
 
 def _read(tree: Tree, path: str) -> bytes:
@@ -118,3 +95,6 @@ def _read(tree: Tree, path: str) -> bytes:
     folder, _, name = path.rpartition("/")
     near = difflib.get_close_matches(name, tree.names(folder, most=1000), n=1, cutoff=0.3)
     raise CorpusError(f"{tree.show(path)}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+__all__ = ["Table", "outside", "read_lines", "read_table", "table_exists", "table_of"]

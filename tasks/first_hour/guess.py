@@ -61,10 +61,7 @@ def image_column(table: Table, finder: Finder) -> tuple[int, list[str]] | None:
     """
     best: tuple[int, int, list[str]] | None = None
     for number, name in enumerate(table.header):
-        paths = []
-        for _, (cell,) in table.cells(number):
-            found = finder.find(cell) if cell else []
-            paths.append(found[0] if len(found) == 1 else "")
+        paths = finder.single(table.columns[number])
         hits = len({p for p in paths if p})
         # Of two columns that name equally many, one called image or file is the better guess.
         hint = bool(re.search(r"image|file|name|path|\bid", worded_name(name)))

@@ -12,7 +12,7 @@ from infra.errors import CorpusError
 from tasks.corpora.base import stem, unpack_hint
 from tasks.corpora.names import Finder
 from tasks.corpora.table import WORDS
-from tasks.corpora.tabular import Table, read_lines, read_table
+from tasks.corpora.tabular import Table, read_lines, read_table, table_of
 from tasks.first_hour import words
 from tasks.first_hour.guess import (
     MOST_CLASSES,
@@ -64,7 +64,7 @@ def look(tree: Tree) -> Found:
     text = ""
     if table is None:
         table, text = _from_folders(tree, images, notes)
-        column, paths = 0, [row[0] for _, row in table.rows]
+        column, paths = 0, table.columns[0].to_pylist()
     lists = _lists(tree, finder)
     split = split_column(table, [column])
     skip = [column] + ([table.header.index(split)] if split else [])
@@ -88,7 +88,7 @@ def look(tree: Tree) -> Found:
         split=split,
         split_lists={} if split else lists,
         images=len(images) if within == "." else sum(p.startswith(f"{within}/") for p in images),
-        rows=len(table.rows),
+        rows=len(table),
         modality=words.modality_of(
             tree.show().rpartition("/")[2], name, *table.header, *label.counts, label.negative or ""
         ),
@@ -176,7 +176,7 @@ def _from_folders(tree: Tree, images: list[str], heard: list[str]) -> tuple[Tabl
     rows = [[p, label[p]] + ([people[p]] if people else []) + ([splits[p]] if splits else []) for p in sorted(images)]
     sink = io.StringIO()
     csv.writer(sink, lineterminator="\n").writerows([header, *rows])
-    return Table("labels", header, [(i + 2, row) for i, row in enumerate(rows)]), sink.getvalue()
+    return table_of("labels", header, enumerate(rows, start=2)), sink.getvalue()
 
 
 def _without_common(parts: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -198,7 +198,7 @@ def _lists(tree: Tree, finder: Finder) -> dict[str, str]:
         if split is None or split in found:
             continue
         lines = read_lines(tree, place)
-        if lines and sum(len(finder.find(line)) == 1 for line in lines[:2000]) > 0.02 * min(len(lines), 2000):
+        if lines and (finder.find(lines[:2000]).count == 1).sum() > 0.02 * min(len(lines), 2000):
             found[split] = place
     return found
 
@@ -210,7 +210,7 @@ def _splits(
     if split:
         cells = [cell.casefold() for _, (cell,) in table.cells(table.header.index(split))]
         return {path: cell for path, cell in zip(paths, cells, strict=True) if path and cell}
-    return {p: name for name, file in lists.items() for line in read_lines(tree, file) for p in finder.find(line)}
+    return {p: name for name, file in lists.items() for p in finder.meant(read_lines(tree, file))}
 
 
 def _strangers(images: list[str], paths: list[str]) -> list[str]:

@@ -45,9 +45,7 @@ class Sample:
     images: list[np.ndarray]  # some of them as stored, RGB uint8 [H, W, 3]
 
 
-def sample_images(
-    source: Source, files: pa.Table, recipe: Recipe, *, most: int = MOST, seconds: float = 3.0
-) -> Sample:
+def sample_images(source: Source, files: pa.Table, recipe: Recipe, *, most: int = MOST, seconds: float = 3.0) -> Sample:
     """Read images spread over the corpus as an ingest would, until `most` are done or the time is over.
 
     Args:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.corpora import rowtable
-from tasks.corpora.claims import Claim, Coding, Rows
-from tasks.corpora.rowtable import ROWS, Row, RowTable, RowWriter
+from tasks.corpora.rowtable import ROWS, Row, RowTable
 
 ROW = st.builds(
     Row,
@@ -23,14 +25,11 @@ ROW = st.builds(
 
 
 def table(rows: list[Row]) -> RowTable:
-    writer = RowWriter()
-    for row in rows:
-        writer.add(row)
-    return writer.finish()
+    return RowTable(pa.Table.from_pylist([asdict(row) for row in rows], ROWS))
 
 
 @given(st.lists(ROW, max_size=9))
-def test_rows_come_back_as_they_were_added_across_batches(rows: list[Row]) -> None:
+def test_rows_come_back_as_they_were_across_batches(rows: list[Row]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rowtable, "BATCH", 4)
         found = table(rows)
@@ -44,19 +43,3 @@ def test_an_index_may_count_from_the_end_and_not_beyond_it() -> None:
     assert found[-1].path == "b"
     with pytest.raises(IndexError):
         found[2]
-
-
-def test_the_newest_row_may_still_be_changed() -> None:
-    rows = Rows(Coding("single", ("x",)))
-    row = rows.image("a.png", "a", [Claim("t line 2", "x")])
-    rows.refuse(row, "no good")
-    rows.image("b.png", "b")
-    assert [(r.status, r.label) for r in rows.finish()[0]] == [("quarantined", -1), ("ok", -1)]
-
-
-def test_a_row_before_the_newest_is_settled() -> None:
-    rows = Rows(Coding("single", ("x",)))
-    first = rows.image("a.png", "a")
-    rows.image("b.png", "b")
-    with pytest.raises(AssertionError, match="settled already"):
-        rows.refuse(first, "too late")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_a_table_is_read_out_of_its_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
         archive.writestr("__MACOSX/._a.csv", "no")
         archive.writestr("a.csv", "image,level\n1_left,0\n")
-    assert read_table(tmp_path / "a.csv").rows == [(2, ["1_left", "0"])]
+    assert list(read_table(tmp_path / "a.csv").cells(0, 1)) == [("a.csv line 2", ("1_left", "0"))]
 
 
 def test_a_broken_zip_is_told(tmp_path: Path) -> None:
@@ -76,14 +77,14 @@ def test_a_blank_first_line_is_told(tmp_path: Path) -> None:
 def test_old_encodings_and_byte_order_marks_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("name,label\nM\xfcller,1\n".encode("cp1252"))
     (tmp_path / "b.txt").write_bytes("﻿x.png\r\n\r\ny.png".encode())
-    assert read_table(tmp_path / "a.csv").rows[0][1][0] == "M\xfcller"
+    assert read_table(tmp_path / "a.csv").texts("name").to_pylist() == ["M\xfcller"]
     assert tabular.read_lines(Tree(open_source(tmp_path)), "b.txt") == ["x.png", "y.png"]
 
 
 def test_a_table_of_another_name_is_read_out_of_the_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
         archive.writestr("testLabels.csv", "image,level\n1_left,0\n")
-    assert read_table(tmp_path / "a.csv").rows == [(2, ["1_left", "0"])]
+    assert list(read_table(tmp_path / "a.csv").cells(0, 1)) == [("a.csv line 2", ("1_left", "0"))]
 
 
 def test_a_zip_without_a_table_is_told(tmp_path: Path) -> None:
@@ -91,3 +92,32 @@ def test_a_zip_without_a_table_is_told(tmp_path: Path) -> None:
         archive.writestr("readme.txt", "nothing")
     with pytest.raises(CorpusError, match=r"a\.csv\.zip: no CSV file in it"):
         read_table(tmp_path / "a.csv")
+
+
+def test_lines_may_end_as_on_an_old_mac(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"name;label\ra;1\rb;2\r")
+    assert list(read_table(tmp_path / "a.csv").cells(0, 1)) == [
+        ("a.csv line 2", ("a", "1")),
+        ("a.csv line 3", ("b", "2")),
+    ]
+
+
+def test_a_header_that_is_too_long_for_csv_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"a\.csv line 1: not CSV: field larger than field limit"):
+        read_table(csv(tmp_path / "a.csv", "x" * 200_000, []))
+
+
+def test_a_large_table_is_held_as_text_not_as_lists(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "image,level", [f"{n}_left,{n % 5}" for n in range(200_000)])
+    tree = Tree(open_source(tmp_path))
+    tree.is_file(path.name)  # lists the folder
+    tracemalloc.start()
+    try:
+        table = tabular.read_table(tree, path.name)
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(table) == 200_000
+    # Lists of 200,000 rows hold more than 40 MB. Arrow's own memory is not Python's: 5 MB.
+    assert held < 2e6
+    assert most < 30e6
