@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -82,8 +83,18 @@ def shard_writer(paths: Sequence[Path], processes: int, folder: Path) -> float:
     return _rate(_shard_writer, jobs, len(paths))
 
 
+@contextmanager
+def _plain() -> Iterator[None]:
+    """An environment as others have it: what our cluster sets for its workers stays in ours after it is closed."""
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(("MALLOC_", "OMP_"))}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
 def _rate(work: Callable[..., int], jobs: list[object], count: int) -> float:
-    with ProcessPoolExecutor(len(jobs), mp_context=get_context("spawn")) as pool:
+    with _plain(), ProcessPoolExecutor(len(jobs), mp_context=get_context("spawn")) as pool:
         # Starting and importing are not what is measured.
         list(pool.map(os.getenv, ["HOME"] * 2 * len(jobs)))
         list(pool.map(work, [job[:0] if isinstance(job, list) else ([], job[1]) for job in jobs]))  # type: ignore[index]
@@ -110,8 +121,9 @@ def _run_img2dataset(python: str, paths: Sequence[Path], processes: int, folder:
     (folder / "urls.txt").write_text("".join(f"file://{path.resolve()}\n" for path in paths))
     (folder / "run.py").write_text(_IMG2DATASET)
     command = [python, str(folder / "run.py"), str(folder / "urls.txt"), str(folder / "out"), str(processes)]
-    environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    with _plain():
+        environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONWARNINGS": "ignore"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     stats = [json.loads(p.read_text()) for p in (folder / "out").glob("*_stats.json")]
     assert sum(s["successes"] for s in stats) == len(paths), done.stderr[-2000:]
     return float(done.stdout.split("seconds")[-1])
