@@ -9,14 +9,16 @@ import pytest
 from infra.cluster import Cluster
 from infra.store import LocalStore
 from tasks.corpus import Corpus, read_image
+from tests.tasks.ingest.real_corpora import CORPORA
 from tests.tasks.ingest.specs import run, spec
 
 pytestmark = pytest.mark.real
 
 
 def test_hyper_kvasir_with_its_official_split(real_data: Path, store: LocalStore, cluster: Cluster) -> None:
-    corpus = {"adapter": "hyper-kvasir", "split": {"official": "2_fold_split.csv"}}
-    manifest = run(spec(real_data / "hyper-kvasir", store, corpus, ingest={"size": 64}), cluster).manifest
+    manifest = run(
+        spec(real_data / "hyper-kvasir", store, CORPORA["hyper-kvasir"], ingest={"size": 64}), cluster
+    ).manifest
     facts = manifest.facts
     assert sum(facts["counts"]["test"].values()) == 399
     assert sum(n for split in facts["counts"].values() for n in split.values()) == 800
@@ -25,15 +27,7 @@ def test_hyper_kvasir_with_its_official_split(real_data: Path, store: LocalStore
 
 
 def test_imo_fundus_through_a_table(real_data: Path, store: LocalStore, cluster: Cluster) -> None:
-    table = {
-        "csv": "labels.csv",
-        "images": "images",
-        "image": "Name",
-        "label": "DR",
-        "unlabelled": ["-"],
-        "patient_pattern": r"(\d+)_",
-    }
-    corpus = {"adapter": "table", "task": "ordinal", "table": table}
+    corpus = {**CORPORA["imo-fundus"], "task": "ordinal"}
     manifest = run(spec(real_data / "imo-fundus", store, corpus, ingest={"size": 64}), cluster).manifest
     counts = manifest.facts["counts"]
     assert {c: sum(counts[s][c] for s in counts) for c in manifest.facts["classes"]} == {"0": 78, "NPDR": 22, "PDR": 6}
@@ -45,15 +39,9 @@ def test_imo_fundus_through_a_table(real_data: Path, store: LocalStore, cluster:
 
 
 def test_chest_x_rays_with_their_lists(real_data: Path, store: LocalStore, cluster: Cluster) -> None:
-    table = {
-        "csv": "Data_Entry_2017.csv",
-        "image": "Image Index",
-        "label": "Finding Labels",
-        "patient": "Patient ID",
-        "split_lists": {"train": "train_val_list.txt", "test": "test_list.txt"},
-    }
-    corpus = {"adapter": "table", "table": table}
-    manifest = run(spec(real_data / "chestx-ray14", store, corpus, ingest={"size": 64}), cluster).manifest
+    manifest = run(
+        spec(real_data / "chestx-ray14", store, CORPORA["chestx-ray14"], ingest={"size": 64}), cluster
+    ).manifest
     facts = manifest.facts
     assert facts["classes"] == ["No Finding", "Pneumonia"]
     assert facts["images"]["test"] == 187

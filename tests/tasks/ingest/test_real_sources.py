@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,37 +11,12 @@ from infra.cluster import Cluster
 from infra.manifest import Manifest
 from infra.store import LocalStore
 from tests.s3server import S3Server
+from tests.tasks.ingest.real_corpora import CORPORA
 from tests.tasks.ingest.specs import run, spec
 from tests.tasks.sources.packing import cut, files_of, tar_of, zip_of
 
 pytestmark = pytest.mark.real
 
-CORPORA: dict[str, dict[str, Any]] = {
-    "hyper-kvasir": {"adapter": "hyper-kvasir", "split": {"official": "2_fold_split.csv"}},
-    "imo-fundus": {
-        "adapter": "table",
-        "modality": "fundus",
-        "table": {
-            "csv": "labels.csv",
-            "images": "images",
-            "image": "Name",
-            "label": "DR",
-            "unlabelled": ["-"],
-            "patient_pattern": r"(\d+)_",
-        },
-    },
-    "chestx-ray14": {
-        "adapter": "table",
-        "modality": "xray",
-        "table": {
-            "csv": "Data_Entry_2017.csv",
-            "image": "Image Index",
-            "label": "Finding Labels",
-            "patient": "Patient ID",
-            "split_lists": {"train": "train_val_list.txt", "test": "test_list.txt"},
-        },
-    },
-}
 COUNTS = {
     "hyper-kvasir": {"train": 639, "val": 60, "test": 399},
     "imo-fundus": {"train": 345, "val": 18, "test": 17},
