@@ -34,6 +34,7 @@ def test_a_short_spec_is_enough() -> None:
         (GOOD.replace("eyepacs", "eyepax"), "corpus.adapter"),
         (GOOD.replace("eyepacs", "table"), "corpus.table is needed"),
         (GOOD.replace("root: images", "root: images, split: {val: 0.6, test: 0.5}"), "leave nothing for train"),
+        (GOOD + "ingest: {encode: keep, size: 512}\n", "encode: keep stores files as they are"),
         (GOOD.replace("name: dr", "name: [1"), "not YAML"),
         ("- 1", "a spec is a mapping"),
     ],
@@ -63,7 +64,7 @@ def test_paths_are_taken_from_the_spec_s_folder(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
     spec = load_spec(tmp_path / "s.yaml")
     assert spec.store == str(tmp_path / "store")
-    assert spec.corpus.root == tmp_path / "images"
+    assert spec.corpus.root == str(tmp_path / "images")
 
 
 def test_a_missing_spec_file_is_named(tmp_path: Path) -> None:
@@ -74,3 +75,10 @@ def test_a_missing_spec_file_is_named(tmp_path: Path) -> None:
 def test_paths_and_run_are_no_part_of_the_identity() -> None:
     one, two = parse_spec(GOOD), parse_spec(GOOD.replace("root: images", "root: elsewhere"))
     assert one.corpus.identity() == two.corpus.identity()
+
+
+def test_an_address_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(GOOD)
+    overrides = ["corpus.root=s3://bucket/eyepacs", "store=s3://bucket/store"]
+    spec = load_spec(tmp_path / "spec.yaml", overrides)
+    assert (spec.corpus.root, spec.store) == ("s3://bucket/eyepacs", "s3://bucket/store")
