@@ -120,9 +120,15 @@ def _write_once(root: Path, wanted: dict[str, Any], draw: Callable[[Path], None]
         draw(drawing)
         marker = {"parameters": wanted, "digest": corpus_digest(drawing)}
         _write_lines(drawing / MARKER, [json.dumps(marker, indent=1, sort_keys=True)])
-        if root.exists():
-            root.rmdir()
-        os.replace(drawing, root)
+        try:
+            if root.exists():
+                root.rmdir()
+            os.replace(drawing, root)
+        except OSError:
+            # Another run drew the same corpus meanwhile and was faster.
+            if _read_marker(root) != wanted:
+                raise
+            shutil.rmtree(drawing)
     except BaseException:
         shutil.rmtree(drawing, ignore_errors=True)
         raise

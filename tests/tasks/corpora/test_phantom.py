@@ -2,6 +2,7 @@
 
 import csv
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -204,3 +205,12 @@ def test_a_linear_model_on_trivial_features_scores_near_chance(kind: str, reduce
     chance = 1 / len(np.unique(labels))
     # Four standard errors of an accuracy at chance on 300 images: 0.09.
     assert accuracy < chance + 4 * np.sqrt(chance * (1 - chance) / len(truth))
+
+
+def test_two_runs_that_draw_the_same_corpus_at_once_both_succeed(tmp_path: Path) -> None:
+    def draw(number: int) -> None:
+        write_phantom_endoscopy(tmp_path / "corpus", seed=1, size=64, labelled=12, unlabelled=12)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(draw, range(4)))
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
