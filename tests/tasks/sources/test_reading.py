@@ -198,7 +198,7 @@ def test_a_damaged_zip_gives_an_error_or_the_right_bytes(tmp_path: Path, method:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.data())
-def test_a_tar_with_a_damaged_header_or_a_cut_is_refused(tmp_path: Path, damage: st.DataObject) -> None:
+def test_a_tar_with_a_damaged_header_or_a_cut_is_refused_or_read_right(tmp_path: Path, damage: st.DataObject) -> None:
     folder = tmp_path / "f/train"
     folder.mkdir(parents=True, exist_ok=True)
     for path, data in CONTENT.items():
@@ -211,8 +211,13 @@ def test_a_tar_with_a_damaged_header_or_a_cut_is_refused(tmp_path: Path, damage:
         at = 1024 * damage.draw(st.integers(0, 5)) + damage.draw(st.integers(0, 511))
         data = data[:at] + bytes([data[at] ^ 1 << damage.draw(st.integers(0, 7))]) + data[at + 1 :]
     place.write_bytes(data)
-    with pytest.raises(CorpusError, match=r"a\.tar"):
-        open_source(place).files()
+    source = open_source(place)
+    try:
+        listed = rows(source)
+    except CorpusError:
+        return
+    # The last byte of a header's checksum field, for one, says nothing.
+    assert {path: source.read(path, stamp) for path, (_, stamp) in listed.items()} == CONTENT
 
 
 def test_a_zip_in_a_folder_reads_as_the_zip_itself(tmp_path: Path) -> None:
