@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from infra.cluster import Cluster
 from infra.cluster_spec import ClusterSection
 from infra.settings import reload_settings
 from infra.store import LocalStore, Store, open_store
 from tests.s3server import FaultProxy, S3Server, environment
+
+# The same examples on every run; HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("search", deadline=None)
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture
