@@ -71,8 +71,12 @@ class Bucket:
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Every object whose key starts with `prefix`, sorted by key, a page of 1,000 at a time."""
         more: dict[str, str] = {}
+
+        def next_page() -> Any:
+            return self.client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
+
         while True:
-            page = self.ask(prefix, lambda: self.client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more))  # noqa: B023
+            page = self.ask(prefix, next_page)
             for row in page.get("Contents", ()):
                 yield Entry(row["Key"], int(row["Size"]), row["ETag"].strip('"'), row["LastModified"].timestamp())
             if not page.get("IsTruncated"):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -114,7 +115,7 @@ def uploads(bucket: Bucket, prefix: str) -> list[Upload]:
     more: dict[str, str] = {}
     now = time.time()
     while True:
-        page = bucket.ask(prefix, lambda: _page_of_uploads(bucket, prefix, more))  # noqa: B023
+        page = bucket.ask(prefix, partial(_page_of_uploads, bucket, prefix, more))
         for row in page.get("Uploads", ()):
             found.append(Upload(row["Key"], row["UploadId"], now - row["Initiated"].timestamp()))
         if not page.get("IsTruncated"):

@@ -22,6 +22,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine with nothing set but its home."""
+    for name in ("STILLROOM_MLFLOW_URI", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STILLROOM_HOME", str(tmp_path / "home"))
+    reload_settings()
+    yield tmp_path / "home"
+    monkeypatch.undo()
+    reload_settings()
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder of real subsets; the test skips, saying so, where there is none."""
     folder = os.environ.get("STILLROOM_REAL_DATA")

@@ -29,7 +29,7 @@ class Draft:
     changed: int  # images in shards whose file holds other bytes now
 
 
-def draft(survey: Survey, parent: Parent, budget: IngestSection, *, retry: bool = False) -> Draft:
+def draft(survey: Survey, parent: Parent, section: IngestSection, *, retry: bool = False) -> Draft:
     """Join survey and parent, assign splits, choose what is new.
 
     Args:
@@ -39,7 +39,7 @@ def draft(survey: Survey, parent: Parent, budget: IngestSection, *, retry: bool 
         CorpusError: a split is empty, train lacks a class, or an official split changed.
         BudgetError: too many rows are at fault already.
     """
-    roll, scan, section = survey.roll, survey.found.scan, survey.found.corpus.split
+    roll, scan = survey.roll, survey.found.scan
     refuse_contradictions(roll)
     at = place_in(roll.text("key"), parent.keys)
     stored = np.zeros(len(roll), bool)
@@ -49,12 +49,12 @@ def draft(survey: Survey, parent: Parent, budget: IngestSection, *, retry: bool 
         _keep_quarantined(roll, parent, at, stored)
     places = np.full(len(roll), -1, np.int8)
     places[stored] = parent.splits[at[stored]]
-    assign_splits(roll, section, scan.official, Before(places, *parent.people))
+    assign_splits(roll, survey.found.corpus.split, scan.official, Before(places, *parent.people))
     gone = parent.stored & ~mask(pc.is_in(parent.keys, value_set=roll.text("key")))
     roll.append(parent.rows(gone))
     # The budget first: rows at fault are often why a split is empty.
-    check_budget(roll, budget)
-    check_splits(roll, scan.classes, section)
+    Budget(roll, section).check()
+    check_splits(roll, scan.classes, survey.found.corpus.split)
     waiting = roll.usable & ~np.concatenate([stored, np.ones(int(gone.sum()), bool)])
     order = roll.by_key()
     return Draft(roll, order[waiting[order]], int(gone.sum()), changed)
@@ -101,18 +101,23 @@ def _keep_quarantined(roll: Roll, parent: Parent, at: np.ndarray, stored: np.nda
     roll.refuse(kept, as_text(before["reason"].filter(same)))
 
 
-def check_budget(roll: Roll, section: IngestSection, more: Sequence[str] = ()) -> None:
-    """BudgetError, naming the first few, when more images are at fault than the spec allows.
+class Budget:
+    """How many images may be at fault; the roll's own are counted once, for shards ask after every landing."""
 
-    Args:
-        more: images found at fault beside those of the roll, as messages.
-    """
-    faults = roll.where("status", QUARANTINED)
-    count = int(faults.sum()) + len(more)
-    images = int(roll.has_file.sum())
-    if count > section.max_bad and count > section.max_bad_share * images:
-        told = [f"{name}: {reason}" for name, reason in roll.told(("shown", "reason"), rows=faults)]
-        raise BudgetError(
-            f"{count} of {images} images are at fault, more than ingest.max_bad {section.max_bad} and "
-            f"ingest.max_bad_share {section.max_bad_share} allow: {'; '.join([*told, *more][:3])}; ..."
-        )
+    def __init__(self, roll: Roll, section: IngestSection) -> None:
+        faults = roll.where("status", QUARANTINED)
+        self._section, self._images, self._faults = section, int(roll.has_file.sum()), int(faults.sum())
+        self._told = [f"{name}: {reason}" for name, reason in roll.told(("shown", "reason"), rows=faults)]
+
+    def check(self, more: Sequence[str] = ()) -> None:
+        """BudgetError, naming the first few, when more images are at fault than the spec allows.
+
+        Args:
+            more: images found at fault beside those of the roll, as messages.
+        """
+        count, section = self._faults + len(more), self._section
+        if count > section.max_bad and count > section.max_bad_share * self._images:
+            raise BudgetError(
+                f"{count} of {self._images} images are at fault, more than ingest.max_bad {section.max_bad} and "
+                f"ingest.max_bad_share {section.max_bad_share} allow: {'; '.join([*self._told, *more][:3])}; ..."
+            )

@@ -14,10 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.digest import canonical_json, digest_of
-from infra.manifest import Manifest
 from infra.store import MissingObjectError, Store
 from tasks.ingest.shard import VERSION
-from tasks.sources.base import Source
 from tasks.spec import CorpusSection, IngestSection
 
 TOGETHER = 65536  # files whose names are hashed at once
@@ -32,11 +30,6 @@ class Glance:
     request: str  # digest of what the spec asks for
     files: str  # digest of the source's listing
     digest: str  # of the manifest that came of it
-
-    @classmethod
-    def of(cls, corpus: CorpusSection, ingest: IngestSection, source: Source, manifest: Manifest) -> Glance:
-        """What there is now."""
-        return cls(source.url, request_of(corpus, ingest), files_of(source.files()), manifest.digest)
 
     @classmethod
     def load(cls, store: Store, title: str) -> Glance | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from infra.errors import CorruptError
 from infra.manifest import Manifest, Output, manifest_name
 from infra.store import MissingObjectError, Store
 from tasks.catalog import CATALOG, INDEX, QUARANTINED, from_parquet, to_parquet
-from tasks.ingest.draft import Draft, check_budget, draft
+from tasks.ingest.draft import Budget, Draft, draft
 from tasks.ingest.facts import facts_of, notes_of, quarantine_of
 from tasks.ingest.glance import Glance, files_of, request_of
 from tasks.ingest.harvest import Harvest, results_of
@@ -80,7 +81,8 @@ class Ingest:
         if head is not None and self._unchanged(head):
             lost = self.cache.missing(head.outputs, verify=self.run_section.verify)
             if not lost:
-                return self._close(head, 0)
+                write_info(self.store, head, shard_folder(self.title, head.section))
+                return StageResult(head, 0, len(head.outputs))
         found = scan_corpus(self.corpus, self.how, self.source)
         if head is not None and head.section != found.section:
             head = None
@@ -103,6 +105,10 @@ class Ingest:
         manifest, made = self._make(surveyed, parent, key, retry=self.run_section.retry_quarantined)
         return self._commit(manifest, made + mended)
 
+    @cached_property
+    def _files(self) -> str:
+        return files_of(self.source.files())
+
     def _unchanged(self, head: Manifest) -> bool:
         """Whether the last ingest asked for the same, saw the same files and made the head."""
         seen = Glance.load(self.store, self.title)
@@ -111,7 +117,7 @@ class Ingest:
             and seen is not None
             and seen.digest == head.digest
             and seen.request == request_of(self.corpus, self.how)
-            and seen.files == files_of(self.source.files())
+            and seen.files == self._files
         )
 
     def _found(self, manifest: Manifest, surveyed: Survey) -> StageResult:
@@ -128,7 +134,8 @@ class Ingest:
         head = read_head(self.store, self.title)
         if head is None or head.digest != manifest.digest:
             write_head(self.store, self.title, manifest)
-        Glance.of(self.corpus, self.how, self.source, manifest).save(self.store, self.title)
+        seen = Glance(self.source.url, request_of(self.corpus, self.how), self._files, manifest.digest)
+        seen.save(self.store, self.title)
         return StageResult(manifest, made, len(manifest.outputs))
 
     def mend(self, manifest: Manifest, surveyed: Survey, lost: Sequence[Output] | None = None) -> int:
@@ -208,10 +215,6 @@ class Ingest:
     def _carry_out(
         self, jobs: Iterable[ShardJob], total: int, surveyed: Survey, draw: Draft | None = None, *, reuse: bool
     ) -> Harvest:
-        def check(bad: Sequence[str]) -> None:
-            if draw is not None:
-                check_budget(draw.roll, self.how, bad)
-
         work = Work(
             self.cluster,
             self.cache,
@@ -219,7 +222,7 @@ class Ingest:
             attempts=self.run_section.attempts,
             progress=self.progress,
             stop=self.stop,
-            check=check,
+            check=Budget(draw.roll, self.how).check if draw is not None else lambda bad: None,
             verify=self.run_section.verify,
         )
         return carry_out(work, jobs, total, reuse=reuse)

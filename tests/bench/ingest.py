@@ -138,7 +138,7 @@ def _show(figures: dict[str, float | None], ratios: dict[str, float | None]) -> 
         value = figures[name]
         told = f"{value:8.1f} images/s" if value else "       - "
         print(f"{name:14}{told}" + (f"   ours over it: {ratios[name]}" if name in ratios else ""))
-    print(f"peak of a worker: {figures['peak_mb_few_shards']:.0f} MB (2 shards), {figures['peak_mb']:.0f} MB (all)")
+    print(f"peak of a worker: {figures['peak_mb_few_shards']:.0f} MB (4 shards), {figures['peak_mb']:.0f} MB (all)")
     for name in ("tenth", "whole"):
         print(f"nothing new ({name}): {figures[f'noop_{name}_s']:.2f} s, {figures[f'noop_{name}_mb']:.0f} MB")
 

@@ -22,7 +22,7 @@ from infra.digest import sha256_bytes
 from infra.manifest import Manifest
 from infra.store import LocalStore
 from tasks.catalog import CATALOG, INDEX, to_parquet
-from tasks.ingest.glance import Glance
+from tasks.ingest.glance import Glance, files_of, request_of
 from tasks.ingest.parent import write_head
 from tasks.ingest.stage import STAGE, VERSION, ingest
 from tasks.ingest.survey import scan_corpus, source_of
@@ -90,7 +90,8 @@ def _store(spec: Spec, keys: list[str], shards: int) -> None:
         facts={"task": "single"},
     )
     write_head(store, "many", cache.commit(manifest))
-    Glance.of(spec.corpus, spec.ingest, found.source, manifest).save(store, "many")
+    request = request_of(spec.corpus, spec.ingest)
+    Glance(found.source.url, request, files_of(found.source.files()), manifest.digest).save(store, "many")
 
 
 def peak_mb() -> float:

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,14 +74,15 @@ def _jpeg(image: Image.Image) -> bytes:
 
 def bound(paths: Sequence[Path], processes: int) -> float:
     """Images a second of the bare loop: read, decode at reduced scale, resize, encode; nothing is kept."""
-    return _rate(_bare, [paths[i::processes] for i in range(processes)], len(paths))
+    return _rate(_bare, [paths[i::processes] for i in range(processes)], [[]] * processes, len(paths))
 
 
 def shard_writer(paths: Sequence[Path], processes: int, folder: Path) -> float:
     """Images a second of WebDataset's ShardWriter with Pillow."""
     folder.mkdir(parents=True)
     jobs = [(paths[i::processes], str(folder / f"{i}-%04d.tar")) for i in range(processes)]
-    return _rate(_shard_writer, jobs, len(paths))
+    idle = [([], str(folder / f"idle-{i}-%04d.tar")) for i in range(processes)]
+    return _rate(_shard_writer, jobs, idle, len(paths))
 
 
 @contextmanager
@@ -93,11 +95,11 @@ def _plain() -> Iterator[None]:
         os.environ.update(taken)
 
 
-def _rate(work: Callable[..., int], jobs: list[object], count: int) -> float:
+def _rate(work: Callable[..., int], jobs: list[Any], idle: list[Any], count: int) -> float:
     with _plain(), ProcessPoolExecutor(len(jobs), mp_context=get_context("spawn")) as pool:
         # Starting and importing are not what is measured.
         list(pool.map(os.getenv, ["HOME"] * 2 * len(jobs)))
-        list(pool.map(work, [job[:0] if isinstance(job, list) else ([], job[1]) for job in jobs]))  # type: ignore[index]
+        list(pool.map(work, idle))
         start = time.perf_counter()
         list(pool.map(work, jobs))
         return count / (time.perf_counter() - start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,6 @@ import pytest
 from infra.errors import UsageError
 from infra.settings import reload_settings
 from infra.tracking import alias_of, connect, experiment, tracking_uri, versions
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A machine with nothing set but its home."""
-    for name in ("STILLROOM_MLFLOW_URI", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("STILLROOM_HOME", str(tmp_path / "home"))
-    reload_settings()
-    yield tmp_path / "home"
-    monkeypatch.undo()
-    reload_settings()
 
 
 def test_the_default_is_sqlite_under_home(home: Path) -> None:

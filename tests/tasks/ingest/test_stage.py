@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from infra.errors import BudgetError, CancelledError, CorpusError, CorruptError
-from infra.manifest import Manifest
+from infra.errors import CancelledError, CorpusError, CorruptError
 from infra.store import LocalStore
 from tasks.catalog import from_parquet
 from tasks.ingest.parent import read_head
 from tasks.ingest.preview import preview
 from tasks.ingest.stage import ingest
-from tests.tasks.corpora.layouts import csv, eyepacs, image, many_patients
+from tests.tasks.corpora.layouts import csv, eyepacs, image
+from tests.tasks.ingest.graded import catalog, grade, shards
 from tests.tasks.ingest.specs import run, spec
-
-GRADES = many_patients(20)
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    """40 graded images of 20 patients, 6 more in the pool."""
-    return eyepacs(tmp_path / "corpus", GRADES, pool=[f"{p}_left" for p in range(30, 36)])
-
-
-@pytest.fixture
-def no_cluster() -> Cluster:
-    """A cluster that fails when anybody asks for a worker."""
-    return Cluster(ClusterSection(kind="address", address="nowhere://0"))
-
-
-def catalog(store: LocalStore, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    rows = from_parquet(store.get(manifest.output(kind="catalog").name)).to_pylist()
-    assert [r["key"] for r in rows] == sorted(r["key"] for r in rows)
-    return {row["key"]: row for row in rows}
-
-
-def shards(manifest: Manifest) -> list[str]:
-    return [o.name for o in manifest.outputs_where(kind="shard")]
-
-
-def grade(corpus: Path, **changed: int) -> None:
-    rows = {**GRADES, **{key.removeprefix("p"): value for key, value in changed.items()}}
-    csv(corpus / "trainLabels.csv", "image,level", [f"{name},{level}" for name, level in rows.items()])
 
 
 def test_a_corpus_becomes_shards_index_and_catalog(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
@@ -217,62 +185,6 @@ def test_other_sizes_lie_in_another_folder(corpus: Path, store: LocalStore, clus
     assert run(spec(corpus, store), cluster).manifest.digest == first.manifest.digest
 
 
-def spoil(corpus: Path) -> dict[str, str]:
-    """Three files at fault; key to reason."""
-    whole = (corpus / "train/32_left.jpeg").read_bytes()
-    (corpus / "train/30_left.jpeg").write_bytes(b"")
-    (corpus / "train/31_left.jpeg").write_bytes(b"<html>not found</html>")
-    (corpus / "train/32_left.jpeg").write_bytes(whole[:-40])
-    return {
-        "train/30_left.jpeg": "not readable: the file is empty (zero bytes)",
-        "train/31_left.jpeg": "not readable: the content is an HTML page, perhaps the error page of a failed download",
-        "train/32_left.jpeg": "not readable: cut-off JPEG: no end-of-image marker",
-    }
-
-
-def test_files_at_fault_are_quarantined_with_reasons(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
-    reasons = spoil(corpus)
-    manifest = run(spec(corpus, store), cluster).manifest
-    assert {q.source: q.reason for q in manifest.quarantine} == reasons
-    row = catalog(store, manifest)["30_left"]
-    assert (row["status"], row["split"], manifest.facts["quarantined"]) == ("quarantined", "", 3)
-
-
-def test_quarantined_files_are_asked_again_only_on_request(
-    corpus: Path, store: LocalStore, cluster: Cluster, no_cluster: Cluster
-) -> None:
-    spoil(corpus)
-    first = run(spec(corpus, store), cluster)
-    grade(corpus, **{"p3_left": 2})
-    again = run(spec(corpus, store), no_cluster)
-    assert len(again.manifest.quarantine) == 3
-    asked = run(spec(corpus, store, run={"retry_quarantined": True}), cluster)
-    assert (asked.made, asked.manifest.digest) == (0, again.manifest.digest)
-    assert shards(asked.manifest) == shards(first.manifest)
-
-
-def test_a_file_that_was_put_right_comes_in(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
-    spoil(corpus)
-    first = run(spec(corpus, store), cluster)
-    image(corpus / "train/31_left.jpeg", 31)
-    again = run(spec(corpus, store), cluster)
-    assert len(again.manifest.quarantine) == 2
-    assert len(shards(again.manifest)) == len(shards(first.manifest)) + 1
-
-
-def test_the_failure_budget_ends_the_run(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
-    spoil(corpus)
-    with pytest.raises(BudgetError, match=r"of 46 images are at fault, more than ingest\.max_bad 1 .*30_left: not"):
-        run(spec(corpus, store, ingest={"max_bad": 1, "max_bad_share": 0.01}), cluster)
-    assert store.sizes("manifests/") == {}
-    assert not cluster.client.futures
-
-
-def test_the_budget_does_not_enter_the_key(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
-    first = run(spec(corpus, store), cluster)
-    assert run(spec(corpus, store, ingest={"max_bad": 3}), cluster).manifest.digest == first.manifest.digest
-
-
 def test_a_partial_download_is_counted(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
     with (corpus / "trainLabels.csv").open("a") as table:
         table.writelines(f"{n}_left,{n % 5}\n" for n in range(1000, 29000))
@@ -301,14 +213,6 @@ def test_an_empty_split_ends_the_run_before_any_work(tmp_path: Path, store: Loca
     eyepacs(tmp_path / "c", {"1_left": 0, "1_right": 0})
     with pytest.raises(CorpusError, match=r"no labelled image in the val split"):
         run(spec(tmp_path / "c", store, {"classes": ["a"]}), no_cluster)
-
-
-def test_an_unreadable_file_is_quarantined(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
-    (corpus / "train/30_left.jpeg").unlink()
-    os.symlink("nowhere", corpus / "train/30_left.jpeg")
-    (fault,) = run(spec(corpus, store), cluster).manifest.quarantine
-    assert fault.source == "train/30_left.jpeg"
-    assert fault.reason == "not readable: a link that leads nowhere (No such file or directory)"
 
 
 def test_a_preview_says_what_the_run_will_do_and_writes_nothing(

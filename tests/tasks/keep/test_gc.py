@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,7 @@ from tests.tasks.keep.conftest import Kept
 DAYS = 86400
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A machine with its own MLflow."""
-    for name in ("STILLROOM_MLFLOW_URI", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("STILLROOM_HOME", str(tmp_path / "home"))
-    reload_settings()
-    yield tmp_path / "home"
-    monkeypatch.undo()
-    reload_settings()
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def age(store: LocalStore, days: float, prefix: str = "") -> None:

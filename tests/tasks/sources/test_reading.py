@@ -170,6 +170,25 @@ def test_archives_open_for_long_are_closed_when_others_are_read(tmp_path: Path) 
 CONTENT = {f"train/{n}.jpeg": random.Random(n).randbytes(60 + n) for n in range(6)}
 
 
+def refused_or_right(place: Path) -> int:
+    """How many files of a damaged archive of CONTENT were read; each is right, and none is missing from its listing."""
+    source = open_source(place)
+    try:
+        listed = rows(source)
+    except CorpusError:
+        return 0
+    assert sorted(listed) == sorted(CONTENT)
+    count = 0
+    for path, (_, stamp) in listed.items():
+        try:
+            read = source.read(path, stamp)
+        except (OSError, ChangedError):
+            continue
+        assert read == CONTENT[path]
+        count += 1
+    return count
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.data())
@@ -182,18 +201,7 @@ def test_a_damaged_zip_gives_an_error_or_the_right_bytes(tmp_path: Path, method:
     else:
         data = data[:at] + bytes([data[at] ^ 1 << damage.draw(st.integers(0, 7))]) + data[at + 1 :]
     place.write_bytes(data)
-    source = open_source(place)
-    try:
-        listed = rows(source)
-    except CorpusError:
-        return
-    assert len(listed) == len(CONTENT)
-    for path, (_, stamp) in listed.items():
-        try:
-            read = source.read(path, stamp)
-        except (OSError, ChangedError):
-            continue
-        assert read == CONTENT[path]
+    refused_or_right(place)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -211,13 +219,8 @@ def test_a_tar_with_a_damaged_header_or_a_cut_is_refused_or_read_right(tmp_path:
         at = 1024 * damage.draw(st.integers(0, 5)) + damage.draw(st.integers(0, 511))
         data = data[:at] + bytes([data[at] ^ 1 << damage.draw(st.integers(0, 7))]) + data[at + 1 :]
     place.write_bytes(data)
-    source = open_source(place)
-    try:
-        listed = rows(source)
-    except CorpusError:
-        return
     # The last byte of a header's checksum field, for one, says nothing.
-    assert {path: source.read(path, stamp) for path, (_, stamp) in listed.items()} == CONTENT
+    assert refused_or_right(place) in (0, len(CONTENT))
 
 
 def test_a_zip_in_a_folder_reads_as_the_zip_itself(tmp_path: Path) -> None:
