@@ -235,7 +235,7 @@ def _run(
             model_stage=model.stage,
             model_key=model.key,
             model_sha256=model.output(kind="model").sha256,
-            batch=spec.run.label_batch,
+            batch=spec.run.predict_batch,
             threads=threads,
             device=device,
             **base,

@@ -125,7 +125,7 @@ class _Estimate:
         """Seconds an image of rendering and asking, all workers together."""
         machine = self.machine
         threads = max(1, machine.cores // machine.slots)
-        batch = self.spec.run.label_batch
+        batch = self.spec.run.predict_batch
         each = forward_seconds(
             self.built[name], input_side(section, self.spec), batch, threads=threads, device=machine.device
         )

@@ -154,7 +154,7 @@ def _make(
                     views=tuple((unit.view, unit.key) for unit in group),
                     teacher=model,
                     device=device,
-                    batch=spec.run.label_batch,
+                    batch=spec.run.label.batch or 32,
                     share=share,
                 )
                 yield Job(group[0].key, (job,))

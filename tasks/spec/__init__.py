@@ -1,24 +1,20 @@
 """The spec: one YAML file that says what to make; `run:` alone says how and where."""
 
 from tasks.spec.corpus import CorpusSection, IngestSection, PhantomSection, SplitSection, TableSection
-from tasks.spec.learn import (
-    EvaluateSection,
-    LossTerm,
-    ModelSection,
-    RegisterSection,
-    SelectSection,
-    StudentSection,
-    TeacherSection,
-    TrainSection,
-    ViewsSection,
-)
+from tasks.spec.learn import EvaluateSection, LossTerm, RegisterSection, StudentSection
 from tasks.spec.load import load_spec, parse_spec
-from tasks.spec.spec import RunSection, Spec
+from tasks.spec.run import LabelRunSection, RunSection
+from tasks.spec.select import SelectSection
+from tasks.spec.spec import Spec
+from tasks.spec.teacher import TeacherSection
+from tasks.spec.train import ModelSection, TrainSection
+from tasks.spec.views import ViewsSection
 
 __all__ = [
     "CorpusSection",
     "EvaluateSection",
     "IngestSection",
+    "LabelRunSection",
     "LossTerm",
     "ModelSection",
     "PhantomSection",

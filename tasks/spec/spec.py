@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
-from infra.cluster_spec import ClusterSection
 from tasks.spec.base import Section
 from tasks.spec.corpus import CorpusSection, IngestSection
-from tasks.spec.learn import (
-    EvaluateSection,
-    RegisterSection,
-    SelectSection,
-    StudentSection,
-    TeacherSection,
-    ViewsSection,
-)
-
-
-class RunSection(Section):
-    """`run:` how and where; never hashed, so changing it recomputes nothing."""
-
-    cluster: ClusterSection = ClusterSection()
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where a worker offers one")
-    label_batch: int = Field(32, ge=1, description="images a forward pass of a teacher")
-    train_threads: int | None = Field(None, ge=1, description="CPU threads of one training; default: a fair share")
-    attempts: int = Field(3, ge=1, description="tries of a shard before it counts as failed")
-    retries: int = Field(2, ge=0, description="retries of a stage after a transient error")
-    verify: bool = Field(False, description="re-hash cached outputs instead of trusting their size")
-    retry_quarantined: bool = Field(False, description="try quarantined inputs again")
+from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
+from tasks.spec.run import RunSection
+from tasks.spec.select import SelectSection
+from tasks.spec.teacher import TeacherSection
+from tasks.spec.views import ViewsSection
 
 
 class Spec(Section):

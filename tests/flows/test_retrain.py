@@ -56,7 +56,7 @@ def test_a_deleted_shard_is_made_again_alone(place: Place, first: dict[str, Any]
 
 
 def test_run_settings_recompute_nothing(place: Place, first: dict[str, Any]) -> None:
-    again = place.json("retrain", str(place.spec), "--set", "run.label_batch=7", "--set", "run.cluster.workers=1")
+    again = place.json("retrain", str(place.spec), "--set", "run.label.batch=7", "--set", "run.cluster.workers=1")
     assert again["cached"] is True
 
 

@@ -159,13 +159,13 @@ def test_the_key_follows_models_and_section_and_nothing_under_run(done) -> None:
     corpus, models, spec, result, _ = done
     assert stage_key(corpus, models[1:], spec) != result.manifest.key
     assert stage_key(corpus, models, tiny_spec(corpus.store, "evaluate.bins=5")) != result.manifest.key
-    assert stage_key(corpus, models, tiny_spec(corpus.store, "run.label_batch=3")) == result.manifest.key
+    assert stage_key(corpus, models, tiny_spec(corpus.store, "run.predict_batch=3")) == result.manifest.key
 
 
 def test_batch_size_changes_no_prediction_beyond_rounding(store: LocalStore, cluster: Cluster, done) -> None:  # type: ignore[no-untyped-def]
     corpus = tiny_corpus(store, train=30, val=12, test=24, task="ordinal")
     models = _models(corpus)
-    again = evaluate(corpus, models, tiny_spec(store, "run.label_batch=5"), store, cluster)
+    again = evaluate(corpus, models, tiny_spec(store, "run.predict_batch=5"), store, cluster)
     first = _table(done[3].manifest, done[0].store)
     second = _table(again.manifest, store)
     assert np.stack(second["prob"].tolist()) == pytest.approx(np.stack(first["prob"].tolist()), abs=1e-5)

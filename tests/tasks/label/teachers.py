@@ -24,7 +24,7 @@ def spec_of(store: LocalStore, weights: Path, **changes: Any) -> Spec:
             "views": {"size": 32, "count": 2},
             "teachers": [{"name": "small", "model": "micro_xs", "weights": str(weights)}],
             "student": {"model": "micro_xs"},
-            "run": {"device": "cpu", "label_batch": 5},
+            "run": {"device": "cpu", "label": {"engine": "eager", "precision": "float32", "batch": 5}},
             **changes,
         }
     )

@@ -115,7 +115,11 @@ def test_verify_makes_a_damaged_file_again(store: LocalStore, cluster: Cluster, 
     good = store.get(broken.name)
     store.put(broken.name, good[:-1] + bytes([good[-1] ^ 1]))
     assert label(corpus, handle_of(spec, corpus), spec, store, cluster).made == 0
-    strict = spec_of(store, weights, run={"device": "cpu", "label_batch": 5, "verify": True})
+    strict = spec_of(
+        store,
+        weights,
+        run={"device": "cpu", "label": {"engine": "eager", "precision": "float32", "batch": 5}, "verify": True},
+    )
     assert label(corpus, handle_of(strict, corpus), strict, store, cluster).made == 1
     assert store.get(broken.name) == good
 

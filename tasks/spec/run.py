@@ -1,0 +1,45 @@
+"""`run:` how and where; never hashed, so changing it recomputes nothing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from infra.cluster_spec import ClusterSection
+from tasks.spec.base import Section
+
+
+class LabelRunSection(Section):
+    """`run.label:` how teachers are asked; none of it enters a key."""
+
+    engine: Literal["auto", "eager", "compile", "onnxruntime", "openvino"] = Field(
+        "auto", description="auto: time those that are installed for a while and keep to the fastest that agrees"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: the fastest that agrees with float32"
+    )
+    batch: int | None = Field(None, ge=1, description="images a forward pass; default: found by measuring")
+    threads: int | None = Field(None, ge=1, description="cores of a shard in work; default: a fair share")
+    min_agreement: float = Field(
+        0.99, ge=0, le=1, description="share of a sample's top classes that must be those of float32 ..."
+    )
+    max_error: float = Field(
+        0.05, gt=0, description="... and largest logit difference, as a share of the spread of the logits"
+    )
+    max_bad: int = Field(20, ge=0, description="failure budget: samples that may be kept out ...")
+    max_bad_share: float = Field(0.01, ge=0, le=1, description="... or this share of them, if that is more")
+
+
+class RunSection(Section):
+    """`run:` how and where; never hashed, so changing it recomputes nothing."""
+
+    cluster: ClusterSection = ClusterSection()
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where a worker offers one")
+    label: LabelRunSection = LabelRunSection()
+    predict_batch: int = Field(32, ge=1, description="images a forward pass of an evaluation")
+    train_threads: int | None = Field(None, ge=1, description="CPU threads of one training; default: a fair share")
+    attempts: int = Field(3, ge=1, description="tries of a shard before it counts as failed")
+    retries: int = Field(2, ge=0, description="retries of a stage after a transient error")
+    verify: bool = Field(False, description="re-hash cached outputs instead of trusting their size")
+    retry_quarantined: bool = Field(False, description="try quarantined inputs again")
