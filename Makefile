@@ -31,5 +31,5 @@ clean:
 # The stamp is touched last: a cut installation is done again.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite,test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite,test,dev,onnx,openvino,ssh,slurm,kubernetes]'
 	touch $(READY)
