@@ -4,6 +4,9 @@ Shapes: B samples, C classes, K teachers. `z_BC` are the student's logits, `t_KB
 Each term returns a loss a sample [B] and a mask [B] of the samples that it sees. The objective sums what a term
 sees and divides by the weight of the whole batch: an image counts the same whatever batch it falls into, the label
 term of a batch with few labelled images is small, and that of a batch without any is zero instead of NaN.
+
+A picture that is mixed with a partner's has both labels, each with its share (1710.09412, 1905.04899). Terms on soft
+labels know nothing of it: the teachers saw the mixture.
 """
 
 from __future__ import annotations
@@ -27,28 +30,40 @@ class Targets:
     teacher_KBC: Tensor | None  # float32 raw logits
     valid_B: Tensor  # bool: the teachers' rows may be used
     weight_B: Tensor  # float32, from select
+    partner_label_B: Tensor | None = None  # as label_B, of who is mixed in; None: nobody is mixed with anybody
+    partner_labels_BC: Tensor | None = None
+    share_B: Tensor | None = None  # float32, of the sample's own picture; 1: mixed with nobody's
 
     @property
     def labelled_B(self) -> Tensor:
-        """bool [B]: at least one known label."""
-        return self.label_B >= 0 if self.labels_BC is None else (self.labels_BC >= 0).any(1)
+        """bool [B]: at least one known label, of both pictures where two are mixed."""
+        own = _labelled(self.label_B, self.labels_BC)
+        if self.share_B is None or self.partner_label_B is None:
+            return own
+        return own & ((self.share_B == 1) | _labelled(self.partner_label_B, self.partner_labels_BC))
 
 
 def cross_entropy(z_BC: Tensor, targets: Targets, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """Softmax cross-entropy on labels, unlabelled samples masked."""
-    mask = targets.labelled_B
-    loss = F.cross_entropy(z_BC, targets.label_B.clamp(min=0), reduction="none", label_smoothing=smoothing)
-    return loss, mask
+
+    def loss(label_B: Tensor) -> Tensor:
+        return F.cross_entropy(z_BC, label_B.clamp(min=0), reduction="none", label_smoothing=smoothing)
+
+    return _shared(loss, targets.label_B, targets.partner_label_B, targets.share_B), targets.labelled_B
 
 
 def binary(z_BC: Tensor, targets: Targets, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """Per-class binary cross-entropy on labels, mean over the known classes of a sample."""
     if targets.labels_BC is None:
         raise ValueError("the binary loss needs a multilabel corpus; use cross_entropy")
-    known = (targets.labels_BC >= 0).to(z_BC.dtype)
-    y = targets.labels_BC.clamp(min=0) * (1 - smoothing) + smoothing / 2
-    loss = F.binary_cross_entropy_with_logits(z_BC, y, reduction="none") * known
-    return loss.sum(1) / known.sum(1).clamp(min=1), targets.labelled_B
+
+    def loss(labels_BC: Tensor) -> Tensor:
+        known = (labels_BC >= 0).to(z_BC.dtype)
+        y = labels_BC.clamp(min=0) * (1 - smoothing) + smoothing / 2
+        each = F.binary_cross_entropy_with_logits(z_BC, y, reduction="none") * known
+        return each.sum(1) / known.sum(1).clamp(min=1)
+
+    return _shared(loss, targets.labels_BC, targets.partner_labels_BC, targets.share_B), targets.labelled_B
 
 
 def kl(z_BC: Tensor, targets: Targets, *, temperature: float) -> tuple[Tensor, Tensor]:
@@ -67,6 +82,16 @@ def soft_binary(z_BC: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     cross = F.binary_cross_entropy_with_logits(z, p, reduction="none")
     entropy = F.binary_cross_entropy(p, p, reduction="none")
     return (cross - entropy).sum(-1).mean(0), targets.valid_B
+
+
+def _labelled(label_B: Tensor, labels_BC: Tensor | None) -> Tensor:
+    return label_B >= 0 if labels_BC is None else (labels_BC >= 0).any(1)
+
+
+def _shared(loss: Callable[[Tensor], Tensor], own: Tensor, partner: Tensor | None, share_B: Tensor | None) -> Tensor:
+    if partner is None or share_B is None:
+        return loss(own)
+    return share_B * loss(own) + (1 - share_B) * loss(partner)
 
 
 def _teachers(targets: Targets) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -215,13 +215,6 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def _to(targets: Targets, device: torch.device) -> Targets:
-    def move(value: Tensor | None) -> Tensor | None:
-        return value if value is None else value.to(device, non_blocking=True)
-
-    return Targets(
-        label_B=targets.label_B.to(device, non_blocking=True),
-        labels_BC=move(targets.labels_BC),
-        teacher_KBC=move(targets.teacher_KBC),
-        valid_B=targets.valid_B.to(device, non_blocking=True),
-        weight_B=targets.weight_B.to(device, non_blocking=True),
-    )
+    values: dict[str, Tensor | None] = {each.name: getattr(targets, each.name) for each in fields(targets)}
+    moved: dict[str, Any] = {n: v if v is None else v.to(device, non_blocking=True) for n, v in values.items()}
+    return Targets(**moved)

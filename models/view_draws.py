@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 VERSION = 1
 """Version of draws and pixels together; part of every recipe id. Bump it when either moves."""
@@ -32,6 +34,15 @@ _SLOTS = (
     "saturation",
     "hue",
 )
+
+MIXES = ("none", "mixup", "cutmix")
+
+ALONE = -1
+"""In place of a partner's row: this row's view is mixed with nobody's."""
+
+_PAIR_SLOTS = ("mixed", "share", "x", "y")
+_PLACE_BITS = 53  # of a double in [0, 1)
+_SHARE_STEPS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,9 @@ class Recipe:
     contrast: float = 0.15
     saturation: float = 0.1
     hue: float = 0.0  # largest turn of the colour circle; 0.5 is half
+    mix: str = "none"  # none, mixup or cutmix
+    mix_alpha: float = 1.0
+    mix_share: float = 1.0  # of the pairs
 
     def __post_init__(self) -> None:
         for name in ("crop_scale", "crop_ratio"):
@@ -59,10 +73,16 @@ class Recipe:
             if not 0 < low <= high:
                 raise ValueError(f"views.{name} is ({low}, {high}); it needs 0 < low <= high")
             object.__setattr__(self, name, (low, high))
-        for name in ("rotate", "brightness", "contrast", "saturation", "hue"):
+        for name in ("rotate", "brightness", "contrast", "saturation", "hue", "mix_alpha", "mix_share"):
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.crop_scale[1] > 1:
             raise ValueError(f"views.crop_scale ends at {self.crop_scale[1]}; a crop is at most the whole, 1")
+        if self.mix not in MIXES:
+            raise ValueError(f"views.mix is {self.mix!r}; known: {', '.join(MIXES)}")
+        if self.mix_alpha <= 0 or not 0 <= self.mix_share <= 1:
+            raise ValueError(
+                f"views.mix_alpha {self.mix_alpha} is not positive, or mix_share {self.mix_share} no share"
+            )
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Recipe:
@@ -72,7 +92,10 @@ class Recipe:
     @cached_property
     def recipe_id(self) -> str:
         """sha256 of the version and the canonical values."""
-        return _digest(["views", VERSION, asdict(self)])
+        values = asdict(self)
+        if self.mix == "none":
+            values = {name: value for name, value in values.items() if not name.startswith("mix")}
+        return _digest(["views", VERSION, values])
 
     def view_id(self, view: int) -> str:
         """Identity of one numbered view: `recipe_id`, but for the plain view what it depends on, its size.
@@ -98,6 +121,14 @@ class Draw:
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0  # turns of the colour circle
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How a view and its partner's become one picture; the partner's own picture has the same share and box."""
+
+    share: float  # of the own view: of every pixel's value (mixup), or of the pixels (cutmix)
+    box: tuple[int, int, int, int] | None  # left, top, right, bottom in pixels of the view: the partner's; None: blend
 
 
 def uniforms(name: str, count: int) -> list[float]:
@@ -140,6 +171,69 @@ def draw(recipe: Recipe, view: int, key: str) -> Draw:
         saturation=1.0 + around("saturation", recipe.saturation),
         hue=around("hue", recipe.hue),
     )
+
+
+def partners(recipe: Recipe, view: int, keys: Sequence[str] | np.ndarray) -> np.ndarray | None:
+    """Who is mixed with whom in view `view` of the images `keys` of one shard.
+
+    Partners are mutual: neighbours in the order of a hash of each key. Halves of the order pair within themselves,
+    halves of halves before them, and what one leaves over pairs with what its neighbour does; so a key more or less
+    moves at most one pair at each halving, about log2 N in all, where pairing a sorted list would move them all.
+
+    Args:
+        keys: N different keys, in any order.
+
+    Returns:
+        int32 [N], the partner's position or ALONE; None where no view is mixed: `recipe.mix` is none, or view 0.
+    """
+    if recipe.mix == "none" or view == 0:
+        return None
+    names = [str(key) for key in keys]
+    units = [uniforms(f"partner/{recipe.recipe_id}/{view}/{name}", 1)[0] for name in names]
+    places = (np.array(units) * 2.0**_PLACE_BITS).astype(np.int64)
+    found = np.full(len(names), ALONE, dtype=np.int32)
+    free = np.argsort(places)
+    for bit in range(_PLACE_BITS + 1):
+        half = places[free] >> bit
+        left = np.flatnonzero(half[:-1] == half[1:])
+        for a, b in zip(free[left].tolist(), free[left + 1].tolist(), strict=True):
+            if _pair_units(recipe, view, names[a], names[b])["mixed"] < recipe.mix_share:
+                found[a], found[b] = b, a
+        free = np.delete(free, np.concatenate([left, left + 1]))
+    return found
+
+
+def mixture(recipe: Recipe, view: int, key: str, partner_key: str) -> Mixture:
+    """The mixture of two partners' views, the same whichever of them comes first.
+
+    Mixup (Zhang et al. 2018, 1710.09412): share from Beta(alpha, alpha). CutMix (Yun et al. 2019, 1905.04899): a box of
+    side sqrt(1 - share) of the view around a uniform centre, clipped; the share is then that of the pixels kept.
+    Raises ValueError for a recipe that does not mix.
+    """
+    from scipy.special import betaincinv
+
+    if recipe.mix == "none":
+        raise ValueError(f"view {view} of {key} has a partner, {partner_key}, and its recipe mixes none")
+    unit = _pair_units(recipe, view, key, partner_key)
+    # Steps of 2^-16 absorb what the quantile's last bits owe to scipy's version, and make the blend exact in float32.
+    steps = round(float(betaincinv(recipe.mix_alpha, recipe.mix_alpha, unit["share"])) * _SHARE_STEPS)
+    share = min(max(steps, 1), _SHARE_STEPS - 1) / _SHARE_STEPS
+    if recipe.mix == "mixup":
+        return Mixture(share, None)
+    reach = recipe.size * math.sqrt(1 - share) / 2
+
+    def edge(place: float) -> int:
+        return min(max(math.floor(place + 0.5), 0), recipe.size)
+
+    x, y = unit["x"] * recipe.size, unit["y"] * recipe.size
+    left, top, right, bottom = edge(x - reach), edge(y - reach), edge(x + reach), edge(y + reach)
+    return Mixture(1 - (right - left) * (bottom - top) / recipe.size**2, (left, top, right, bottom))
+
+
+def _pair_units(recipe: Recipe, view: int, key: str, other: str) -> dict[str, float]:
+    first, second = sorted((key, other))
+    name = f"mixture/{recipe.recipe_id}/{view}/{first}\n{second}"
+    return dict(zip(_PAIR_SLOTS, uniforms(name, len(_PAIR_SLOTS)), strict=True))
 
 
 def epoch_view(epoch: int, count: int) -> int:

@@ -125,9 +125,13 @@ class Corpus:
         return [shard for shard in self.shards if shard.split == split]
 
 
-def read_image(store: Store, shard: Shard, row: int) -> bytes:
-    """The encoded bytes of one image, crc checked; CorruptError names shard and key."""
-    data = store.read(shard.output.name, int(shard.offsets[row]), int(shard.lengths[row]))
+def read_image(store: Store, shard: Shard, row: int, *, cached: bool = True) -> bytes:
+    """The encoded bytes of one image, crc checked; CorruptError names shard and key.
+
+    Args:
+        cached: fetch the whole shard of a remote store, because others of its images will be read too.
+    """
+    data = store.read(shard.output.name, int(shard.offsets[row]), int(shard.lengths[row]), cached=cached)
     if zlib.crc32(data) != int(shard.crcs[row]):
         raise CorruptError(f"{shard.output.name}: bytes of {shard.keys[row]} are not those ingested; run repair")
     return data

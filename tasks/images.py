@@ -10,9 +10,9 @@ from models.views import decode
 from tasks.corpus import Shard, read_image
 
 
-def load_image(store: Store, shard: Shard, row: int) -> np.ndarray:
-    """One stored image, RGB uint8 [H, W, 3]; CorruptError names shard and key."""
-    data = read_image(store, shard, row)
+def load_image(store: Store, shard: Shard, row: int, *, cached: bool = True) -> np.ndarray:
+    """One stored image, RGB uint8 [H, W, 3]; CorruptError names shard and key. `cached` as `read_image`."""
+    data = read_image(store, shard, row, cached=cached)
     try:
         return decode(data)
     except ValueError as error:

@@ -6,8 +6,8 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -45,6 +45,7 @@ def tiny_corpus(
     unlabelled: int = 8,
     shard_size: int = 16,
     title: str = "tiny",
+    black: Sequence[str] = (),
 ) -> Corpus:
     """An ingested corpus of generated PNG images whose stripes and tint tell the class.
 
@@ -52,6 +53,7 @@ def tiny_corpus(
         train: labelled training images; `unlabelled` more of the split come after them.
         size: side of the square images in pixels.
         task: single, ordinal or multilabel (each class then adds its own stripes).
+        black: keys of images without anything in them.
         shard_size: images a shard; equal arguments but for more `train` begin with equal shards.
     """
     counts = {"train": train + unlabelled, "val": val, "test": test}
@@ -60,6 +62,8 @@ def tiny_corpus(
         for split, count in counts.items()
         for number in range(count)
     ]
+    nothing = cv2.imencode(".png", np.zeros((size, size, 3), dtype=np.uint8))[1].tobytes()
+    items = [replace(item, data=nothing) if item.key in black else item for item in items]
     cache = StageCache(store)
     outputs: list[Output] = []
     index: list[dict[str, Any]] = []
@@ -176,18 +180,20 @@ def tiny_labels(
     logits_of: Callable[[Shard, int], np.ndarray],
     *,
     views: int = 0,
+    partner: Callable[[Shard, int], np.ndarray | None] = lambda shard, view: None,
 ) -> Manifest:
     """A label manifest whose logits the test chooses, without a network.
 
     Args:
         logits_of: (shard, view) -> float32 [N, C].
         views: random views of training shards beside the plain view of every shard.
+        partner: (shard, view) -> int32 [N], or None where the view is not mixed.
     """
     cache = StageCache(corpus.store)
     outputs = []
     for number, shard in enumerate(corpus.shards):
         for view in range(1 + (views if shard.split == "train" else 0)):
-            soft = keep(logits_of(shard, view))
+            soft = keep(logits_of(shard, view), partner=partner(shard, view))
             unit = digest_of([teacher, shard.id, view])
             outputs.append(
                 cache.put_object(

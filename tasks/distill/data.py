@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +20,12 @@ import torch
 from models.epoch_plan import EpochPlan
 from models.losses import Targets
 from models.training import Batch
-from models.view_draws import Recipe, draw, epoch_view
-from models.views import render, to_input
+from models.view_draws import ALONE, Recipe, epoch_view, partners
+from models.views import to_input
 from tasks.corpus import Corpus, Shard
 from tasks.images import load_image
 from tasks.label.lookup import Teaching
+from tasks.views import view_of
 
 
 class DecodedImages:
@@ -51,6 +55,18 @@ class DecodedImages:
 
 
 IMAGES = DecodedImages(limit=1 << 30)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    shard: Shard
+    row: int
+    partner: int  # row mixed in, or ALONE
+    picture: np.ndarray  # uint8 [S, S, 3]
+    share: float  # of the row's own view in the picture
+    weight: float
+    logits: np.ndarray | None  # float32 [K, C]
+    valid: bool
 
 
 class TrainData:
@@ -89,6 +105,8 @@ class TrainData:
         self.weights = [
             np.array([weights.get(key, 1.0) for key in corpus.shards[i].keys], dtype=np.float32) for i in self.numbers
         ]
+        # Steps of an epoch come back to the same shards in one view.
+        self._partners = lru_cache(maxsize=4096)(self._pair)
         self.plan = EpochPlan([self._rows(i) for i in range(len(self.numbers))], seed=seed)
 
     def _rows(self, position: int) -> np.ndarray:
@@ -98,33 +116,40 @@ class TrainData:
 
     def load(self, step: int) -> Batch:
         """The batch of a step."""
-        chosen = self.plan.batch(step, self.batch)
-        views, labels, many, taught, valid, weight, keys = [], [], [], [], [], [], []
-        for epoch, position, row in chosen.tolist():
-            number = self.numbers[position]
-            shard = self.corpus.shards[number]
-            view = self._view(epoch)
-            views.append(self._render(shard, row, view))
-            labels.append(int(shard.label[row]))
-            keys.append(str(shard.keys[row]))
-            weight.append(float(self.weights[position][row]))
-            if shard.labels is not None:
-                many.append(shard.labels[row])
-            if self.teaching is not None:
-                soft = self.teaching.rows(number, view)
-                taught.append(soft.logits[:, row])
-                valid.append(bool(soft.valid[row]))
-        x = to_input(np.stack(views), self.size, self.mean, self.std)
-        return Batch(
-            x_B3HW=torch.from_numpy(x),
-            targets=Targets(
-                label_B=torch.tensor(labels, dtype=torch.int64),
-                labels_BC=torch.from_numpy(np.stack(many).astype(np.float32)) if many else None,
-                teacher_KBC=torch.from_numpy(np.stack(taught, axis=1)) if taught else None,
-                valid_B=torch.tensor(valid if taught else [False] * len(labels)),
-                weight_B=torch.tensor(weight, dtype=torch.float32),
-            ),
-            keys=keys,
+        samples = [self._sample(*place) for place in self.plan.batch(step, self.batch).tolist()]
+        x = to_input(np.stack([sample.picture for sample in samples]), self.size, self.mean, self.std)
+        logits = [sample.logits for sample in samples if sample.logits is not None]
+        targets = Targets(
+            **_labels([(sample.shard, sample.row) for sample in samples], ""),
+            teacher_KBC=torch.from_numpy(np.stack(logits, axis=1)) if logits else None,
+            valid_B=torch.tensor([sample.valid for sample in samples]),
+            weight_B=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
+        )
+        if self.recipe.mix != "none":
+            targets = replace(
+                targets,
+                **_labels([(sample.shard, sample.partner) for sample in samples], "partner_"),
+                share_B=torch.tensor([sample.share for sample in samples], dtype=torch.float32),
+            )
+        return Batch(torch.from_numpy(x), targets, [str(sample.shard.keys[sample.row]) for sample in samples])
+
+    def _sample(self, epoch: int, position: int, row: int) -> _Sample:
+        number = self.numbers[position]
+        shard = self.corpus.shards[number]
+        view = self._view(epoch)
+        soft = None if self.teaching is None else self.teaching.rows(number, view)
+        partner = self._partners(position, view) if soft is None else soft.partner
+        other = ALONE if partner is None else int(partner[row])
+        picture, share = view_of(partial(IMAGES.get, self.corpus, shard), shard, self.recipe, view, row, other)
+        return _Sample(
+            shard,
+            row,
+            other,
+            picture,
+            share,
+            float(self.weights[position][row]),
+            None if soft is None else soft.logits[:, row],
+            soft is not None and bool(soft.valid[row]),
         )
 
     def _view(self, epoch: int) -> int:
@@ -132,9 +157,16 @@ class TrainData:
             return 1 + epoch
         return epoch_view(epoch, self.view_count)
 
-    def _render(self, shard: Shard, row: int, view: int) -> np.ndarray:
-        image = IMAGES.get(self.corpus, shard, row)
-        return render(image, self.recipe, draw(self.recipe, view, str(shard.keys[row])))
+    def _pair(self, position: int, view: int) -> np.ndarray | None:
+        """Partners where none are stored: labelled images pair among themselves, so that every mixture has labels."""
+        shard = self.corpus.shards[self.numbers[position]]
+        rows = np.flatnonzero(shard.labelled)
+        found = partners(self.recipe, view, shard.keys[rows])
+        if found is None:
+            return None
+        partner = np.full(len(shard), ALONE, dtype=np.int32)
+        partner[rows] = np.where(found == ALONE, ALONE, rows[found])
+        return partner
 
     def batches(self, start: int, stop: int, *, ahead: int = 3, threads: int = 1) -> Iterator[Batch]:
         """Batches `start` to `stop` - 1, loaded ahead by threads."""
@@ -146,3 +178,17 @@ class TrainData:
                     yield flying.popleft().result()
             while flying:
                 yield flying.popleft().result()
+
+
+def _labels(rows: Sequence[tuple[Shard, int]], prefix: str) -> dict[str, Any]:
+    """`label_B` and `labels_BC` of some rows, -1 where the row is ALONE."""
+    label = [-1 if row == ALONE else int(shard.label[row]) for shard, row in rows]
+    many = [
+        np.full(shard.labels.shape[1], -1) if row == ALONE else shard.labels[row]
+        for shard, row in rows
+        if shard.labels is not None
+    ]
+    return {
+        f"{prefix}label_B": torch.tensor(label, dtype=torch.int64),
+        f"{prefix}labels_BC": torch.from_numpy(np.stack(many).astype(np.float32)) if many else None,
+    }

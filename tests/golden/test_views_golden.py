@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from infra.digest import sha256_bytes
-from models.view_draws import VERSION, Recipe, draw
-from models.views import render
+from models.view_draws import VERSION, Recipe, draw, mixture, partners
+from models.views import mix, render
 from tests.golden.guard import check
 
 RECIPES = {"default": Recipe(48), "everything": Recipe(48, vflip=True, rotate=180.0, hue=0.5)}
+MIXING = {"mixup": Recipe(48, mix="mixup", mix_alpha=0.4), "cutmix": Recipe(48, mix="cutmix", mix_share=0.7)}
 KEYS = ("a", "patient-17_left", "0f3b")
 
 
@@ -35,6 +36,21 @@ def test_draws_are_those_of_this_version() -> None:
     check("views", VERSION, value)
 
 
+def test_mixtures_are_those_of_this_version() -> None:
+    many = [f"key-{number}" for number in range(21)]
+    value = {
+        name: {
+            "recipe": recipe.recipe_id,
+            "partners": {
+                view: found.tolist() for view in (1, 4) if (found := partners(recipe, view, many)) is not None
+            },
+            "mixtures": {f"{key}/{view}": asdict(mixture(recipe, view, key, "z")) for key in KEYS for view in (1, 4)},
+        }
+        for name, recipe in MIXING.items()
+    }
+    check("views-mixing", VERSION, value)
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="pixels are kept for x86-64 alone")
 def test_pixels_are_those_of_this_version() -> None:
     images = {"same": formula_image(48, 48), "large": formula_image(300, 410), "small": formula_image(30, 40)}
@@ -45,3 +61,13 @@ def test_pixels_are_those_of_this_version() -> None:
         for view in (0, 1, 4)
     }
     check("views-pixels", VERSION, value)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="pixels are kept for x86-64 alone")
+def test_mixed_pixels_are_those_of_this_version() -> None:
+    own, other = formula_image(48, 48), formula_image(300, 410)
+    value = {}
+    for name, recipe in MIXING.items():
+        pictures = [render(image, recipe, draw(recipe, 1, key)) for image, key in ((own, "a"), (other, "b"))]
+        value[name] = sha256_bytes(mix(*pictures, mixture(recipe, 1, "a", "b")).tobytes())
+    check("views-mixed-pixels", VERSION, value)

@@ -35,6 +35,39 @@ def test_cross_entropy_sees_labelled_samples_alone() -> None:
     assert mask.tolist() == [True, False]
 
 
+def test_cross_entropy_of_a_mixture_is_shared_between_its_labels() -> None:
+    mixed = targets(
+        label_B=torch.tensor([2, 0]), partner_label_B=torch.tensor([0, -1]), share_B=torch.tensor([0.25, 1.0])
+    )
+    loss, mask = cross_entropy(Z, mixed)
+    log_p = np.log(softmax(Z.numpy()))
+    assert loss[0].item() == pytest.approx(-0.25 * log_p[0, 2] - 0.75 * log_p[0, 0], rel=1e-6)
+    assert loss[1].item() == pytest.approx(-log_p[1, 0], rel=1e-6)
+    assert mask.tolist() == [True, True]
+
+
+def test_a_mixture_is_labelled_only_when_both_its_pictures_are() -> None:
+    mixed = targets(
+        label_B=torch.tensor([2, -1]), partner_label_B=torch.tensor([-1, 1]), share_B=torch.tensor([0.5, 0.5])
+    )
+    assert cross_entropy(Z, mixed)[1].tolist() == [False, False]
+
+
+def test_binary_loss_of_a_mixture_is_shared_between_its_labels() -> None:
+    own, other = torch.tensor([[1.0, -1.0, 0.0]] * 2), torch.tensor([[0.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
+    share = torch.tensor([0.25, 0.5])
+    loss, mask = binary(Z, targets(labels_BC=own, partner_labels_BC=other, partner_label_B=T[0, :, 0], share_B=share))
+    first, second = (binary(Z, targets(labels_BC=labels))[0][0].item() for labels in (own, other))
+    assert loss[0].item() == pytest.approx(0.25 * first + 0.75 * second, rel=1e-6)
+    assert mask.tolist() == [True, False]
+
+
+def test_soft_labels_know_nothing_of_mixtures() -> None:
+    mixed = targets(partner_label_B=torch.tensor([0, 1]), share_B=torch.tensor([0.5, 0.5]))
+    assert torch.equal(kl(Z, mixed, temperature=2.0)[0], kl(Z, targets(), temperature=2.0)[0])
+    assert torch.equal(soft_binary(Z, mixed)[0], soft_binary(Z, targets())[0])
+
+
 def test_kl_is_hinton_s_mean_over_teachers() -> None:
     loss, _ = kl(Z, targets(), temperature=3.0)
     q, p = softmax(Z.numpy() / 3), softmax(T.numpy() / 3)
