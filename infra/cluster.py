@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from types import TracebackType
 from typing import Any
 
 from infra.cluster_spec import ClusterSection
+from infra.dask_settings import PRELOAD, check_gpus, dask_config, patience
 from infra.errors import TransientError, UsageError
-from infra.settings import settings
 from infra.worker_preload import GPUS
 
 CLOSE_SECONDS = 5.0  # what a scheduler has to say good-bye
-
-_WORKER_ENVIRONMENT = {
-    # Threads that wait by spinning starve the threads that load images on a busy machine.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # Dask's own 64 KiB gives every tensor's memory back at once; a training step then takes twice as long
-    # (146 against 60 ms for micro at 128 px, batch 32), all of the difference in page faults.
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-}
 
 
 def cores() -> int:
@@ -37,6 +29,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._client: Any = None
         self._cluster: Any = None
+        self._complete = 0  # workers that a cluster of our own has when none is lost
 
     @property
     def client(self) -> Any:
@@ -50,57 +43,85 @@ class Cluster:
             return self._client
 
     @property
+    def patience(self) -> float:
+        """Seconds that work may wait for a worker that fits."""
+        return patience(self.section)
+
+    @property
     def slots(self) -> int:
         """Tasks that run at once."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return max(1, sum(worker["nthreads"] for worker in workers))
+        return max(1, sum(worker["nthreads"] for worker in self.workers()))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the scheduler says about each worker."""
+        return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
 
     def offers(self, resource: str) -> bool:
         """Whether some worker declares the resource, such as `GPU`."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return any(worker["resources"].get(resource, 0) > 0 for worker in workers)
+        return any(worker["resources"].get(resource, 0) > 0 for worker in self.workers())
+
+    def mend(self, workers: int) -> None:
+        """Start anew the workers that are missing for good.
+
+        A nanny gives up when its worker dies while it starts, a SLURM job ends with its time, a machine reboots.
+
+        Args:
+            workers: how many there are.
+        """
+        # Kubernetes replaces pods by itself.
+        if self._cluster is not None and workers < self._complete and self.section.kind != "kubernetes":
+            self._cluster.scale(self._complete)
 
     def _connect(self) -> Any:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
-        dask.config.set(
-            {
-                "distributed.scheduler.no-workers-timeout": f"{settings().worker_timeout}s",
-                "distributed.admin.tick.limit": "60s",
-                # Looking at every stack 100 times a second costs 3 % of a worker's core; 10 times serve as well.
-                "distributed.worker.profile.interval": "100ms",
-                **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _WORKER_ENVIRONMENT.items()},
-                "distributed.comm.timeouts.connect": "120s",
-            }
-        )
-        section = self.section
-        if section.kind == "address":
-            try:
-                client = Client(section.address, timeout=f"{settings().worker_timeout}s")
-                client.wait_for_workers(1, timeout=settings().worker_timeout)
-            except (OSError, TimeoutError) as error:
-                raise TransientError(f"no Dask scheduler with workers at {section.address}: {error}") from error
-            return client
-        gpus = _gpus() if section.gpus is None else section.gpus
-        workers = section.workers or gpus or cores()
-        if gpus and workers > gpus:
-            raise UsageError(
-                f"run.cluster.workers is {workers}, but there are {gpus} GPUs and each worker owns one; "
-                "lower it, or set run.cluster.gpus: 0 to leave the GPUs alone"
-            )
-        self._cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=section.threads or (max(1, cores() // workers) if gpus else 1),
-            processes=True,
-            memory_limit=section.memory_limit,
-            dashboard_address="127.0.0.1:0",
-            resources={"GPU": 1} if gpus else None,
-            preload="infra.worker_preload",
-            env={GPUS: str(gpus)},
-            silence_logs=30,
-        )
-        return Client(self._cluster)
+        dask.config.set(dask_config(self.section))
+        if self.section.kind == "address":
+            return self._guest()
+        if self._cluster is not None:
+            self._cluster.close()
+        self._cluster, self._complete = self._start()
+        client = Client(self._cluster)
+        try:
+            client.wait_for_workers(1, timeout=self.patience)
+        except TimeoutError:
+            client.close(timeout=CLOSE_SECONDS)
+            raise TransientError(
+                f"no Dask worker of kind {self.section.kind} came within {self.patience:g} s; look at the output of "
+                "its jobs or pods, or wait longer (run.cluster.wait)"
+            ) from None
+        return client
+
+    def _guest(self) -> Any:
+        from distributed import Client
+
+        try:
+            client = Client(self.section.address, timeout=f"{self.patience}s")
+            client.wait_for_workers(1, timeout=self.patience)
+        except (OSError, TimeoutError) as error:
+            raise TransientError(f"no Dask scheduler with workers at {self.section.address}: {error}") from error
+        return client
+
+    def _start(self) -> tuple[Any, int]:
+        """A cluster object of Dask, and its workers when it is complete."""
+        if self.section.kind == "ssh":
+            from infra.cluster_remote import ssh
+
+            return ssh(self.section)
+        if self.section.kind == "slurm":
+            from infra.cluster_remote import slurm
+
+            if shutil.which("sbatch") is None:
+                raise UsageError("run.cluster.kind is slurm, but there is no sbatch here; start the run where there is")
+            cluster, workers = slurm(self.section)
+            cluster.scale(workers)
+            return cluster, workers
+        if self.section.kind == "kubernetes":
+            from infra.cluster_kubernetes import kubernetes
+
+            return kubernetes(self.section)
+        return _local(self.section)
 
     def close(self) -> None:
         """Stop what this handle started; an existing scheduler goes on."""
@@ -118,6 +139,26 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _local(section: ClusterSection) -> tuple[Any, int]:
+    from distributed import LocalCluster
+
+    gpus = _gpus() if section.gpus is None else section.gpus
+    workers = section.workers or gpus or cores()
+    check_gpus(workers, gpus)
+    cluster = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=section.threads or (max(1, cores() // workers) if gpus else 1),
+        processes=True,
+        memory_limit=section.memory_limit,
+        dashboard_address="127.0.0.1:0",
+        resources={"GPU": 1} if gpus else None,
+        preload=PRELOAD,
+        env={GPUS: str(gpus)},
+        silence_logs=30,
+    )
+    return cluster, workers
 
 
 def _gpus() -> int:

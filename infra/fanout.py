@@ -1,21 +1,21 @@
 """A sliding window of Dask futures, one per shard (DESIGN: rules that experiments settled).
 
 Dask may run a function twice, and a dying worker may blame an innocent neighbour: shard functions are
-idempotent, attempts are counted here, and a shard whose worker died is tried again alone before it is
-called poison.
+idempotent, attempts are counted here, and a shard is called poison only after workers died of it alone.
 """
 
 from __future__ import annotations
 
-import queue
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from infra.cluster import Cluster
-from infra.errors import CancelledError, TransientError, is_transient
+from infra.errors import CancelledError, PermanentError, is_transient
+from infra.flight import Fate, Flight, Landed
 from infra.settings import settings
+from infra.stopping import StopFlag
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Outcome:
     attempts: int = 1
 
 
+class PoisonError(PermanentError):
+    """A job that kills the workers that run it."""
+
+
+def is_killed(error: BaseException | None) -> bool:
+    """Whether an outcome's error says that its job kills workers."""
+    return isinstance(error, PoisonError)
+
+
 def fan_out(
     cluster: Cluster,
     function: Callable[..., Any],
@@ -43,33 +52,38 @@ def fan_out(
     *,
     window: int | None = None,
     attempts: int = 3,
+    deaths: int = 3,
     resources: dict[str, float] | None = None,
     stop: Callable[[], bool] | None = None,
+    flag: StopFlag | None = None,
 ) -> Generator[Outcome, None, None]:
     """Run every job on the cluster and yield outcomes as they come.
 
     Args:
-        window: jobs in flight; default slots times `cluster.section.window`.
+        window: Dask tasks in flight, one job each unless jobs take milliseconds (`infra.bundle`); default slots
+            times `cluster.section.window`.
         attempts: tries of a job after transient errors.
+        deaths: workers that must die of a job that runs alone before its error is a PoisonError; one of them may
+            die by chance.
         resources: Dask resources a job needs, such as `{"GPU": 1}`.
         stop: asked between results and every `STILLROOM_POLL` seconds; CancelledError when it says yes.
+        flag: raised when jobs are given up while workers run them: on a stop, on an error, or when the generator
+            is closed early.
+
+    Raises:
+        CancelledError: `stop` said yes.
+        TransientError: the scheduler is gone, or had no worker for `cluster.patience` seconds.
+        UsageError: no worker had the resources for that long.
     """
-    flight = _Flight(cluster, function, resources)
-    limit = window or cluster.slots * cluster.section.window
-    todo = iter(jobs)
-    again: deque[tuple[Job, int]] = deque()
-    suspects: deque[tuple[Job, int]] = deque()
+    flight = Flight(cluster, function, _args, resources)
+    desk = _Desk(jobs, attempts, deaths)
 
     def refill() -> None:
-        while len(flight) < limit:
-            if again:
-                flight.launch(*again.popleft())
-            elif (job := next(todo, None)) is not None:
-                flight.launch(job, 1)
-            else:
-                break
-        if not len(flight) and suspects:
-            flight.launch(*suspects.popleft())
+        limit = window or flight.slots * cluster.section.window
+        while len(flight) < limit and (cases := desk.next(flight.bundle)):
+            flight.launch(cases, deadly=any(case.blamed for case in cases))
+        if not len(flight) and desk.suspects:
+            flight.launch([desk.suspects.popleft()], deadly=True, alone=True)
 
     try:
         refill()
@@ -77,66 +91,88 @@ def fan_out(
             landed = flight.land(settings().poll)
             if stop is not None and stop():
                 raise CancelledError("stopped on request")
-            if landed is None:
-                continue
-            outcome = landed
-            if outcome.error is not None and _killed(outcome.error) and outcome.attempts < 2:
-                suspects.append((outcome.job, outcome.attempts + 1))
-                refill()
-            elif outcome.error is not None and is_transient(outcome.error) and outcome.attempts < attempts:
-                again.append((outcome.job, outcome.attempts + 1))
-                refill()
-            else:
-                refill()
-                yield outcome
+            done = list(desk.judge(landed))
+            refill()
+            yield from done
     finally:
+        if flag is not None and len(flight):
+            flag.raise_it()
         flight.cancel()
 
 
-class _Flight:
-    """Futures that are under way, and a queue of those that have ended."""
+@dataclass
+class _Case:
+    """A job and what became of it so far."""
 
-    def __init__(self, cluster: Cluster, function: Callable[..., Any], resources: dict[str, float] | None) -> None:
-        self.client, self.function, self.resources = cluster.client, function, resources
-        self._futures: dict[str, tuple[Any, Job, int]] = {}
-        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def __len__(self) -> int:
-        return len(self._futures)
-
-    def launch(self, job: Job, tries: int) -> None:
-        future = self.client.submit(self.function, *job.args, pure=False, resources=self.resources)
-        self._futures[future.key] = (future, job, tries)
-        future.add_done_callback(lambda done: self._ended.put(done.key))
-
-    def land(self, timeout: float) -> Outcome | None:
-        """The next outcome, or None when nothing ended in time; TransientError when the scheduler is gone."""
-        try:
-            key = self._ended.get(timeout=timeout)
-        except queue.Empty:
-            key = None
-        # Futures of a scheduler that is gone are lost one by one or not at all; none of them will land.
-        if self.client.status != "running":
-            raise TransientError("the Dask scheduler is gone; what was made stays in the store, run again")
-        if key is None:
-            return None
-        future, job, tries = self._futures.pop(key)
-        try:
-            if future.status == "finished":
-                return Outcome(job, value=future.result(), attempts=tries)
-            error = future.exception() if future.status == "error" else ConnectionError(f"task {future.status}")
-            return Outcome(job, error=error, attempts=tries)
-        finally:
-            future.release()
-
-    def cancel(self) -> None:
-        if self.client.status == "running":
-            for future, _, _ in self._futures.values():
-                future.cancel()
-        self._futures.clear()
+    job: Job
+    attempts: int = 0
+    failures: int = 0  # transient errors
+    blamed: int = 0  # workers that died with it and others
+    killed: int = 0  # workers that died while it alone was under way
 
 
-def _killed(error: BaseException) -> bool:
-    from distributed.scheduler import KilledWorker
+def _args(case: _Case) -> tuple[Any, ...]:
+    return case.job.args
 
-    return isinstance(error, KilledWorker)
+
+class _Desk:
+    """Decides what is tried next, and what is at its end.
+
+    Dask blames all that a dead worker held, begun or not. A job that is blamed once goes back among the others: a
+    worker that dies by chance then costs no more than its work. One that is blamed twice is a suspect.
+    """
+
+    def __init__(self, jobs: Iterable[Job], attempts: int, deaths: int) -> None:
+        self._todo, self._attempts, self._deaths = iter(jobs), attempts, deaths
+        self._left_out: deque[_Case] = deque()
+        self._again: deque[_Case] = deque()
+        # Run when nothing else is left: to empty the cluster for each of them would cost more than they do.
+        self.suspects: deque[_Case] = deque()
+
+    def next(self, most: int) -> list[_Case]:
+        """Up to `most` cases for one task; one that went wrong before travels by itself."""
+        if self._again:
+            return [self._again.popleft()]
+        cases: list[_Case] = []
+        while len(cases) < most:
+            if self._left_out:
+                cases.append(self._left_out.popleft())
+            elif (job := next(self._todo, None)) is not None:
+                cases.append(_Case(job))
+            else:
+                break
+        return cases
+
+    def judge(self, landed: Iterable[Landed[_Case]]) -> Iterator[Outcome]:
+        """Outcomes of the cases that are at their end; the others are queued again."""
+        for one in landed:
+            case, transient = one.case, one.error is not None and is_transient(one.error)
+            if one.fate is Fate.LEFT_OUT:
+                self._left_out.append(case)
+                continue
+            if one.fate is Fate.UNCLEAR and not transient:
+                self._again.append(case)
+                continue
+            case.attempts += 1
+            if one.fate is Fate.KILLED:
+                yield from self._bury(case, one)
+            elif transient and case.failures + 1 < self._attempts:
+                case.failures += 1
+                self._again.append(case)
+            else:
+                yield Outcome(case.job, one.value, one.error, case.attempts)
+
+    def _bury(self, case: _Case, one: Landed[_Case]) -> Iterator[Outcome]:
+        if not one.alone:
+            case.blamed += 1
+            (self._again if case.blamed == 1 else self.suspects).append(case)
+        elif case.killed + 1 < self._deaths:
+            case.killed += 1
+            self.suspects.append(case)
+        else:
+            poison = PoisonError(
+                f"{case.job.key}: {case.killed + 1} workers died of it while they had nothing else to do; "
+                f"the scheduler says: {one.error}"
+            )
+            poison.__cause__ = one.error
+            yield Outcome(case.job, error=poison, attempts=case.attempts)

@@ -1,0 +1,59 @@
+"""Running work hears a stop request."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from infra.cluster import Cluster
+from infra.errors import CancelledError, TransientError
+from infra.stopping import StopFlag, stop_check
+
+
+def work(topic: str, seconds: float) -> str:
+    """Batches until somebody says stop."""
+    check, end = stop_check(topic, every=0.1), time.monotonic() + seconds
+    while time.monotonic() < end:
+        check()
+        time.sleep(0.01)
+    return "to the end"
+
+
+def submit_and_fail(cluster: Cluster) -> Any:
+    """What a driver does that meets an error while its work runs; the future is in the error."""
+    with StopFlag(cluster) as flag:
+        raise TransientError(cluster.client.submit(work, flag.topic, 60.0, pure=False))
+
+
+def test_running_work_hears_the_flag(cluster: Cluster) -> None:
+    with StopFlag(cluster) as flag:
+        future = cluster.client.submit(work, flag.topic, 60.0, pure=False)
+        flag.raise_it()
+        with pytest.raises(CancelledError, match="stopped on request"):
+            future.result(timeout=30)
+
+
+def test_leaving_by_an_exception_raises_the_flag(cluster: Cluster) -> None:
+    with pytest.raises(TransientError) as caught:
+        submit_and_fail(cluster)
+    with pytest.raises(CancelledError):
+        caught.value.args[0].result(timeout=30)
+
+
+def test_a_flag_that_nobody_raises_stops_nothing(cluster: Cluster) -> None:
+    with StopFlag(cluster) as flag:
+        assert cluster.client.submit(work, flag.topic, 0.4, pure=False).result() == "to the end"
+    assert not flag.raised
+
+
+def test_flags_do_not_hear_each_other(cluster: Cluster) -> None:
+    with StopFlag(cluster) as one, StopFlag(cluster) as other:
+        one.raise_it()
+        assert cluster.client.submit(work, other.topic, 0.4, pure=False).result() == "to the end"
+
+
+def test_no_topic_never_stops_and_needs_no_worker() -> None:
+    check = stop_check("", every=0.0)
+    assert check() is None  # type: ignore[func-returns-value]
