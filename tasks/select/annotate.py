@@ -1,0 +1,139 @@
+"""Lists for annotators: a CSV and a small JPEG an image, as objects of the store.
+
+`annotate/<corpus>/hardest-<sha8>.csv` and `label-errors-<sha8>.csv` name pictures below `thumbnails/`, relative to
+the CSV, so that a copy of the folder opens anywhere. Pictures of patients stay in the store.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from infra.cache import StageCache
+from infra.manifest import Output
+from tasks.corpus import Corpus
+from tasks.images import load_image
+from tasks.select.hardest import hardest
+from tasks.select.label_errors import Suspicions
+from tasks.select.survey import READERS, Survey
+
+SIDE = 96
+"""Longer side of a thumbnail in pixels; smaller images are not enlarged."""
+
+QUALITY = 85
+TOP_CLASSES = 3
+HARDEST, ERRORS, THUMBNAIL = "hardest", "label-errors", "thumbnail"
+
+
+def write_hardest(cache: StageCache, corpus: Corpus, found: Survey, count: int) -> list[Output]:
+    """The list of hardest unlabelled images (`tasks/select/hardest.py`); the CSV comes first, nothing for no image.
+
+    Columns: rank, key, entropy and disagreement (nats), confidence, top (classes with probabilities), shard (name in
+    the store), row, thumbnail.
+    """
+    chosen = hardest(found, count)
+    rows = [
+        {
+            "entropy": _figure(found.entropy[place]),
+            "disagreement": _figure(found.disagreement[place]),
+            "confidence": _figure(found.confidence[found.pool[place]]),
+            "top": _top(found.probability[place], corpus.classes),
+        }
+        for place in chosen
+    ]
+    return _write(cache, corpus, found, HARDEST, found.pool[chosen], rows)
+
+
+def write_errors(cache: StageCache, corpus: Corpus, found: Survey, suspicions: Suspicions, count: int) -> list[Output]:
+    """The list of likely label errors (`tasks/select/label_errors.py`); the CSV comes first, nothing for no image.
+
+    Columns: rank, key, given, suggested, margin, top (classes with probabilities of the out-of-fold teachers), shard
+    (name in the store), row, thumbnail. Multilabel: a row a label, given and suggested are `NAME` and `not NAME`.
+    """
+    rows = []
+    for row, given, suggested, margin in zip(
+        suspicions.row[:count],
+        suspicions.given[:count],
+        suspicions.suggested[:count],
+        suspicions.margin[:count],
+        strict=True,
+    ):
+        own, other = corpus.classes[given], corpus.classes[suggested] if found.given.ndim == 1 else ""
+        if not other:
+            own, other = (f"not {own}", own) if suggested else (own, f"not {own}")
+        rows.append(
+            {
+                "given": own,
+                "suggested": other,
+                "margin": _figure(margin),
+                "top": _top(found.verdict[row], corpus.classes),
+            }
+        )
+    return _write(cache, corpus, found, ERRORS, found.judged[suspicions.row[:count]], rows)
+
+
+def _write(
+    cache: StageCache,
+    corpus: Corpus,
+    found: Survey,
+    kind: str,
+    places: np.ndarray,
+    rows: Sequence[dict[str, str]],
+) -> list[Output]:
+    """Thumbnails, then the CSV; `places` [L] into the training images, `rows` the columns of each."""
+    if not rows:
+        return []
+    folder = f"annotate/{corpus.title}"
+
+    def picture(place: int) -> Output:
+        shard, row = corpus.shards[found.shard[place]], int(found.row[place])
+        data = thumbnail(load_image(corpus.store, shard, row, cached=False))
+        return cache.put_object(f"{folder}/thumbnails/{{sha}}.jpg", data, samples=1, meta={"kind": THUMBNAIL})
+
+    with ThreadPoolExecutor(READERS) as threads:
+        pictures = list(threads.map(picture, places.tolist()))
+    sink = io.StringIO()
+    table = csv.DictWriter(
+        sink, ["rank", "key", *rows[0], "shard", "row", "thumbnail"], lineterminator="\n", quoting=csv.QUOTE_MINIMAL
+    )
+    table.writeheader()
+    for rank, (place, row, shown) in enumerate(zip(places.tolist(), rows, pictures, strict=True), start=1):
+        table.writerow(
+            {
+                "rank": rank,
+                "key": str(found.key[place]),
+                **row,
+                "shard": corpus.shards[found.shard[place]].output.name,
+                "row": int(found.row[place]),
+                "thumbnail": shown.name.removeprefix(f"{folder}/"),
+            }
+        )
+    listed = cache.put_object(
+        f"{folder}/{kind}-{{sha8}}.csv", sink.getvalue().encode(), samples=len(rows), meta={"kind": kind}
+    )
+    return [listed, *pictures]
+
+
+def thumbnail(image: np.ndarray) -> bytes:
+    """JPEG of an RGB uint8 image [H, W, 3], its longer side at most SIDE."""
+    height, width = image.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    assert done
+    return bytes(data)
+
+
+def _top(prob: np.ndarray, classes: list[str]) -> str:
+    order = np.argsort(-prob, kind="stable")[:TOP_CLASSES]
+    return "; ".join(f"{classes[n]} {_figure(prob[n])}" for n in order)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}"
