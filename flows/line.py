@@ -20,7 +20,7 @@ from infra.runs import StopWatch
 from infra.store import open_store
 from tasks.keep.holdings import RUNS
 from tasks.keep.reach import run_record
-from tasks.spec import Spec, load_spec
+from tasks.spec import Spec, TeacherSection, load_spec
 from tasks.stages import (
     distill_task,
     evaluate_task,
@@ -111,15 +111,11 @@ def _stages(runs: _Runs, upto: str) -> None:
     corpus = runs.start("ingest", ingest_task, title=spec.corpus.title)
     if until < 1:
         return runs.finish()
-    trained = {
-        t.name: runs.start(f"teach {t.name}", teach_task, corpus=corpus, teacher=t.name)
-        for t in spec.teachers
-        if t.train
-    }
-    labels = [
-        runs.start(f"label {t.name}", label_task, corpus=corpus, teacher=t.name, trained=trained.get(t.name))
-        for t in spec.teachers
-    ]
+    trained = {t.name: _teach(runs, t, corpus) for t in spec.teachers if t.train}
+    names = [t.name for t in spec.teachers]
+    labels = runs.start(
+        [f"label {name}" for name in names], label_task, names=", ".join(names), corpus=corpus, trained=trained
+    )
     if until < 2:
         return runs.finish()
     select = runs.start("select", select_task, corpus=corpus, labels=labels)
@@ -139,7 +135,7 @@ def _stages(runs: _Runs, upto: str) -> None:
     ]
     if until < 3:
         return runs.finish()
-    models = [*students, *trained.values()]
+    models = [*students, *(whole for whole, *_ in trained.values())]
     report = runs.start("evaluate", evaluate_task, corpus=corpus, models=models)
     if until >= 4:
         runs.start(
@@ -149,7 +145,8 @@ def _stages(runs: _Runs, upto: str) -> None:
             corpus=corpus,
             report=report,
             models=models,
-            upstream=[*labels, select],
+            labels=labels,
+            select=select,
         )
     runs.finish()
     made = line.manifest(report.result())
@@ -159,18 +156,33 @@ def _stages(runs: _Runs, upto: str) -> None:
     return None
 
 
+def _teach(runs: _Runs, teacher: TeacherSection, corpus: PrefectFuture[Any]) -> list[PrefectFuture[Any]]:
+    """The whole teacher, then one for each fold."""
+    name, count = teacher.name, teacher.folds or 0
+    whole = runs.start(f"teach {name}", teach_task, corpus=corpus, teacher=name)
+    parts = [f" without fold {fold + 1} of {count}" for fold in range(count)]
+    return [
+        whole,
+        *(
+            runs.start(f"teach {name}{part}", teach_task, corpus=corpus, teacher=name, part=part, fold=(fold, count))
+            for fold, part in enumerate(parts)
+        ),
+    ]
+
+
 class _Runs:
     """Submits stages and gathers how they ended."""
 
     def __init__(self, line: Line, outcome: Outcome) -> None:
         self.line, self.outcome = line, outcome
-        self._futures: list[tuple[str, PrefectFuture[Any]]] = []
+        self._futures: list[tuple[list[str], PrefectFuture[Any]]] = []
 
-    def start(self, name: str, stage: Any, /, **arguments: Any) -> PrefectFuture[Ref]:
+    def start(self, name: str | list[str], stage: Any, /, **arguments: Any) -> PrefectFuture[Any]:
+        """Submit a stage; several names where it makes several manifests, in their order."""
         task = stage.with_options(retries=self.line.spec.run.retries)
         # quote: Prefect must not walk through the line in search of futures.
         future = task.submit(quote(self.line), **arguments)
-        self._futures.append((name, future))
+        self._futures.append(([name] if isinstance(name, str) else name, future))
         return future
 
     def settle(self) -> None:
@@ -182,33 +194,38 @@ class _Runs:
         """Wait for all; raise the error of the first stage that failed by itself."""
         for _, future in self._futures:
             future.wait()
-        for title, future in self._futures:
+        for titles, future in self._futures:
             state = future.state
             if state.is_failed() or state.is_crashed() or state.is_cancelled():
                 with suppress(StillroomError):
                     self._record()
                 error = state.result(raise_on_failure=False)
-                raise error if isinstance(error, BaseException) else RuntimeError(f"{title}: {state}")
+                raise error if isinstance(error, BaseException) else RuntimeError(f"{titles[0]}: {state}")
         self._record()
-        for title, future in self._futures:
-            ref: Ref = future.result()
-            facts = self.line.manifest(ref).facts
-            self.outcome.facts[title] = facts
-            self.outcome.stages.append(
-                {
-                    "stage": title,
-                    "state": future.state.name,
-                    "message": future.state.message,
-                    "manifest": ref.key,
-                    "digest": ref.digest,
-                }
-            )
+        for titles, future in self._futures:
+            for title, ref in zip(titles, _refs(future), strict=True):
+                self.outcome.facts[title] = self.line.manifest(ref).facts
+                self.outcome.stages.append(
+                    {
+                        "stage": title,
+                        "state": ref.state or future.state.name,
+                        "message": ref.message or future.state.message,
+                        "manifest": ref.key,
+                        "digest": ref.digest,
+                    }
+                )
 
     def _record(self) -> None:
         """Leave in the store what this run ended with, whole or not: gc keeps it for a while."""
-        refs: list[Ref] = [future.result() for _, future in self._futures if future.state.is_completed()]
+        refs = [ref for _, future in self._futures if future.state.is_completed() for ref in _refs(future)]
         name = f"{RUNS}{self.outcome.flow_run}.json"
         self.line.store.put(name, run_record(self.line.spec.name, [(ref.stage, ref.key) for ref in refs]))
+
+
+def _refs(future: PrefectFuture[Any]) -> list[Ref]:
+    """What a stage made: one reference, or several."""
+    found = future.result()
+    return list(found) if isinstance(found, list) else [found]
 
 
 def without_pictures(markdown: str) -> str:

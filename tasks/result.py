@@ -17,6 +17,7 @@ class StageResult:
     manifest: Manifest
     made: int
     total: int
+    samples: int = 0  # of what was made now, where the stage counts them
 
     @property
     def cached(self) -> bool:

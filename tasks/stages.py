@@ -5,6 +5,7 @@ Our cache decides: a state named `Cached` says that every output of the stage wa
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from prefect import task
@@ -15,7 +16,8 @@ from prefect.tasks import exponential_backoff
 
 from infra.manifest import Quarantined
 from tasks.corpus import Corpus
-from tasks.staging import Line, Ref, may_retry, slug, staged
+from tasks.result import StageResult
+from tasks.staging import Line, Ref, may_retry, slug, staged, staged_together
 
 _OPTIONS: dict[str, Any] = {
     "cache_policy": NO_CACHE,
@@ -39,17 +41,19 @@ def ingest_task(line: Line, title: str) -> State[Ref]:
     )
 
 
-@task(name="teach", task_run_name="fine-tune teacher {teacher}", **_OPTIONS)
-def teach_task(line: Line, corpus: Ref, teacher: str) -> State[Ref]:
-    """Fine-tune one teacher on the labels."""
+@task(name="teach", task_run_name="fine-tune teacher {teacher}{part}", **_OPTIONS)
+def teach_task(
+    line: Line, corpus: Ref, teacher: str, part: str = "", fold: tuple[int, int] | None = None
+) -> State[Ref]:
+    """Fine-tune one teacher on the labels, or on those outside of one fold; `part` names the fold for people."""
     from tasks.distill.stage import teach
 
     spec = line.spec
     section = next(t for t in spec.teachers if t.name == teacher)
-    count = sum(t.train is not None for t in spec.teachers)
+    count = sum(1 + (t.folds or 0) for t in spec.teachers if t.train is not None)
     return staged(
         line,
-        f"fine-tune teacher {teacher}",
+        f"fine-tune teacher {teacher}{part}",
         lambda progress, stop: teach(
             Corpus(line.store, line.manifest(corpus)),
             section,
@@ -59,22 +63,32 @@ def teach_task(line: Line, corpus: Ref, teacher: str) -> State[Ref]:
             progress=progress,
             stop=stop,
             side_by_side=count,
+            fold=fold,
         ),
     )
 
 
-@task(name="label", task_run_name="label with {teacher}", **_OPTIONS)
-def label_task(line: Line, corpus: Ref, teacher: str, trained: Ref | None) -> State[Ref]:
-    """Run one teacher over shards and views; write soft labels."""
+@task(name="label", task_run_name="label with {names}", **_OPTIONS)
+def label_task(line: Line, names: str, corpus: Ref, trained: dict[str, list[Ref]]) -> State[list[Ref]]:
+    """Run the teachers over shards and views; write soft labels and the card of the run.
+
+    Args:
+        names: of the teachers, for people.
+        trained: by teacher what fine-tuning made, the whole teacher first and then its folds.
+    """
     from tasks.label.stage import label, teacher_handle
 
-    section = next(t for t in line.spec.teachers if t.name == teacher)
     read = Corpus(line.store, line.manifest(corpus))
-    handle = teacher_handle(section, line.manifest(trained) if trained else None, read, line.store)
-    return staged(
+    handles = [
+        teacher_handle(section, [line.manifest(ref) for ref in trained.get(section.name, [])], read, line.store)
+        for section in line.spec.teachers
+    ]
+    began = time.monotonic()
+    return staged_together(
         line,
-        f"label with {teacher}",
-        lambda progress, stop: label(read, handle, line.spec, line.store, line.cluster, progress=progress, stop=stop),
+        f"label with {names}",
+        lambda progress, stop: label(read, handles, line.spec, line.store, line.cluster, progress=progress, stop=stop),
+        then=lambda results: _show_card(line, read, results, time.monotonic() - began),
     )
 
 
@@ -143,7 +157,7 @@ def evaluate_task(line: Line, corpus: Ref, models: list[Ref]) -> State[Ref]:
 
 @task(name="register", task_run_name="register {name}", **_OPTIONS)
 def register_task(
-    line: Line, name: str, corpus: Ref, report: Ref, models: list[Ref], upstream: list[Ref]
+    line: Line, name: str, corpus: Ref, report: Ref, models: list[Ref], labels: list[Ref], select: Ref
 ) -> State[Ref]:
     """Register the best student in MLflow and move its alias."""
     from tasks.register.stage import register
@@ -155,11 +169,24 @@ def register_task(
             line.manifest(report),
             [line.manifest(ref) for ref in models],
             Corpus(line.store, line.manifest(corpus)),
-            [line.manifest(ref) for ref in upstream],
+            [line.manifest(ref) for ref in (*labels, select)],
             line.spec,
             line.store,
         ),
     )
+
+
+def _show_card(line: Line, corpus: Corpus, results: list[StageResult], seconds: float) -> None:
+    """The label card as an artifact; made only when something was labelled."""
+    from tasks.label.card import Measured, label_card
+
+    made, total = sum(result.made for result in results), sum(result.total for result in results)
+    if made:
+        measured = Measured(seconds, made, total - made, sum(result.samples for result in results))
+        card = label_card(corpus, [result.manifest for result in results], measured, line.store)
+        create_markdown_artifact(
+            key=f"label-card-{slug(corpus.title)}", markdown=card.markdown, description=f"Label card of {corpus.title}"
+        )
 
 
 def show_report(title: str, markdown: str) -> None:

@@ -40,6 +40,8 @@ class Ref:
     stage: str
     key: str
     digest: str
+    state: str = ""  # Cached or Completed, where one task made several manifests
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,33 @@ def staged(
         result = call(progress, line.stop)
     if then is not None:
         then(result)
-    ref = Ref(result.manifest.stage, result.manifest.key, result.manifest.digest)
-    if result.cached:
-        message = f"{result.total} of {result.total} outputs found"
-        line.listener.ended(title, "Cached", message)
-        return Completed(name="Cached", message=message, data=ref)
-    message = f"made {result.made} of {result.total}"
-    line.listener.ended(title, "Completed", message)
-    return Completed(message=message, data=ref)
+    return _ended(line, title, result, Ref(result.manifest.stage, result.manifest.key, result.manifest.digest))
+
+
+def staged_together(
+    line: Line,
+    title: str,
+    call: Callable[[Callable[[int, int], None], Callable[[], bool]], list[StageResult]],
+    *,
+    then: Callable[[list[StageResult]], None] | None = None,
+) -> State[list[Ref]]:
+    """Like `staged`, for a stage that makes several manifests at once; each reference says how its own ended."""
+    with _Progress(title, line.listener) as progress:
+        results = call(progress, line.stop)
+    if then is not None:
+        then(results)
+    refs = [
+        Ref(r.manifest.stage, r.manifest.key, r.manifest.digest, "Cached" if r.cached else "Completed", r.message)
+        for r in results
+    ]
+    made, total = sum(r.made for r in results), sum(r.total for r in results)
+    return _ended(line, title, StageResult(results[0].manifest, made, total), refs)
+
+
+def _ended(line: Line, title: str, result: StageResult, data: Any) -> State[Any]:
+    state = "Cached" if result.cached else "Completed"
+    line.listener.ended(title, state, result.message)
+    return Completed(name=state, message=result.message, data=data)
 
 
 def slug(text: str) -> str:

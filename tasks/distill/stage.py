@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import closing
-from uuid import uuid4
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 
 from infra.cache import StageCache, UnitRecord
 from infra.cluster import Cluster, cores
 from infra.errors import StillroomError, TransientError, UsageError
 from infra.fanout import Job, fan_out
 from infra.manifest import Manifest
+from infra.stopping import StopFlag
 from infra.store import Store
 from models.terms import Term
 from tasks.corpus import Corpus
@@ -25,6 +26,7 @@ from tasks.distill.request import (
     student_section,
     terms_of,
 )
+from tasks.label.folds import WithoutFold
 from tasks.placement import place
 from tasks.result import StageResult
 from tasks.spec import Spec, TeacherSection
@@ -45,22 +47,33 @@ def teach(
     progress: Step | None = None,
     stop: Callable[[], bool] | None = None,
     side_by_side: int = 1,
+    fold: tuple[int, int] | None = None,
 ) -> StageResult:
-    """Train a teacher on the labels alone (DESIGN: a teacher is a student of nobody)."""
+    """Train a teacher on the labels alone (DESIGN: a teacher is a student of nobody).
+
+    Args:
+        fold: (number, of how many): hold out the labels of that fold; None: train on all of them.
+    """
     if teacher.train is None:
         raise UsageError(f"teacher {teacher.name} has no `train:`; nothing to train")
+    arm, section = f"teacher:{teacher.name}", teacher.identity()
+    if fold is not None:
+        corpus = WithoutFold(corpus, *fold)
+        arm, section = f"{arm}:fold-{fold[0]}-of-{fold[1]}", {**section, "fold": corpus.section()}
     rows = sum(int(s.labelled.sum()) for s in corpus.of_split("train"))
     request = Request(
         stage=TEACH,
-        arm=f"teacher:{teacher.name}",
+        arm=arm,
         seed=0,
         model=teacher,
         train=teacher.train,
         steps=steps_of(teacher.train, rows),
         terms=terms_of(corpus, None, teacher.train, taught=False),
-        section=teacher.identity(),
+        section=section,
         labels=[],
         select=None,
+        fold=fold,
+        input=(teacher.mean, teacher.std) if teacher.mean and teacher.std else None,
     )
     return _run(request, corpus, spec, store, cluster, progress, stop, side_by_side)
 
@@ -119,7 +132,7 @@ def _run(
     side_by_side: int,
 ) -> StageResult:
     cache = StageCache(store)
-    views = spec.views.identity()
+    views = spec.views.resolved(corpus.modality).identity()
     weights = find_weights(request.model.weights, request.model.model, store)
     key = request.key(corpus, views, weights.id)
     hit = cache.lookup(request.stage, key, verify=spec.run.verify)
@@ -136,7 +149,7 @@ def _run(
         inputs=[corpus.manifest.digest, *(m.key for m in request.labels)],
         section={**request.section, "arm": request.arm, "seed": request.seed},
         outputs=list(record.outputs),
-        facts=record.facts,
+        facts={**record.facts, **(corpus.facts() if isinstance(corpus, WithoutFold) else {})},
     )
     return StageResult(cache.commit(manifest), made=made, total=len(record.outputs))
 
@@ -158,8 +171,6 @@ def _train(
     from tasks.distill.work import LOG_POINTS, train
 
     device, resources = place(spec, cluster)
-    # The topic carries a random part: a later run of the same training must not hear an old one's events.
-    topic = f"stillroom-{key[:16]}-{uuid4().hex[:8]}"
     config = {
         k: v
         for k, v in request.train.model_dump().items()
@@ -178,7 +189,9 @@ def _train(
         options=request.model.options,
         input_size=request.model.size or spec.views.size,
         weights=weights,
-        views=spec.views.identity(),
+        fold=request.fold,
+        input=request.input,
+        views=spec.views.resolved(corpus.modality).identity(),
         terms=tuple(Term(**term) for term in request.terms),
         config=TrainConfig(
             steps=request.steps,
@@ -189,22 +202,12 @@ def _train(
         batch=request.train.batch,
         device=device,
         threads=spec.run.train_threads or max(1, cores() // max(1, min(side_by_side, cluster.slots))),
-        topic=topic,
-        stop_event=topic,
     )
-    if progress is not None:
-        report = progress
-        cluster.client.subscribe_topic(topic, lambda event: report(int(event[1]["step"]), request.steps))
-    try:
-        window = fan_out(cluster, train, [Job(key, (job,))], attempts=spec.run.attempts, resources=resources, stop=stop)
+    with StopFlag(cluster) as flag, _told(cluster, flag.topic, request.steps, progress):
+        jobs = [Job(key, (replace(job, topic=flag.topic),))]
+        window = fan_out(cluster, train, jobs, attempts=spec.run.attempts, resources=resources, stop=stop, flag=flag)
         with closing(window) as outcomes:
             outcome = next(outcomes)
-    except StillroomError:
-        _ask_to_stop(cluster, topic)
-        raise
-    finally:
-        if progress is not None:
-            cluster.client.unsubscribe_topic(topic)
     if outcome.error is not None:
         if isinstance(outcome.error, StillroomError):
             raise outcome.error
@@ -212,7 +215,14 @@ def _train(
     return UnitRecord.from_bytes(outcome.value.to_bytes())
 
 
-def _ask_to_stop(cluster: Cluster, topic: str) -> None:
-    from distributed import Event
-
-    Event(topic, client=cluster.client).set()
+@contextmanager
+def _told(cluster: Cluster, topic: str, steps: int, progress: Step | None) -> Iterator[None]:
+    """Pass on what the worker says of its steps."""
+    if progress is None:
+        yield
+        return
+    cluster.client.subscribe_topic(topic, lambda event: progress(int(event[1]["step"]), steps))
+    try:
+        yield
+    finally:
+        cluster.client.unsubscribe_topic(topic)

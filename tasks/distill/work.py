@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from safetensors.torch import save
 
 from infra.cache import StageCache, UnitRecord
 from infra.digest import canonical_json
-from infra.errors import CancelledError, PermanentError, UsageError
+from infra.errors import PermanentError, UsageError
 from infra.manifest import Manifest, manifest_name
+from infra.stopping import stop_check
 from infra.store import Store, open_store
 from models.build import Built, build
 from models.losses import Objective
@@ -26,6 +27,7 @@ from models.views import render, to_input
 from tasks.corpus import Corpus
 from tasks.distill.data import IMAGES, TrainData
 from tasks.distill.job import TrainJob
+from tasks.label.folds import WithoutFold
 from tasks.label.lookup import Teaching
 from tasks.select import read_weights
 from tasks.weights import PYPI, weights_file
@@ -47,6 +49,8 @@ def train(job: TrainJob) -> UnitRecord:
     torch.set_num_threads(job.threads)
     store = open_store(job.store)
     corpus = Corpus(store, _manifest(store, "ingest", job.ingest))
+    if job.fold is not None:
+        corpus = WithoutFold(corpus, *job.fold)
     built = _network(job, store, len(corpus.classes))
     recipe = Recipe.from_values(job.views)
     data = TrainData(
@@ -71,7 +75,7 @@ def train(job: TrainJob) -> UnitRecord:
             data.batches(trainer.step, job.config.steps),
             on_log=log,
             on_checkpoint=lambda step, state: _checkpoint(store, job, step, state, history),
-            stop=_stopper(job),
+            stop=stop_check(job.topic),
         )
     except DivergedError as error:
         raise PermanentError(f"{job.arm} seed {job.seed}: {error}") from error
@@ -82,7 +86,7 @@ def _network(job: TrainJob, store: Store, classes: int) -> Built:
     path = weights_file(job.weights, job.model, store)
     pypi = job.weights.where == PYPI
     try:
-        return build(
+        built = build(
             job.model,
             num_classes=classes,
             options=job.options,
@@ -93,10 +97,12 @@ def _network(job: TrainJob, store: Store, classes: int) -> Built:
         )
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"{job.arm}: {error}") from error
+    return built if job.input is None else replace(built, mean=job.input[0], std=job.input[1])
 
 
 def _manifest(store: Store, stage: str, key: str) -> Manifest:
-    return Manifest.from_bytes(store.get(manifest_name(stage, key)))
+    name = manifest_name(stage, key)
+    return Manifest.from_bytes(store.get(name), name)
 
 
 def _folder(job: TrainJob) -> str:
@@ -182,23 +188,6 @@ def _tell(job: TrainJob, step: int) -> None:
         from distributed import get_worker
 
         get_worker().log_event(job.topic, {"arm": job.arm, "seed": job.seed, "step": step})
-
-
-def _stopper(job: TrainJob) -> Callable[[], None]:
-    if not job.stop_event:
-        return lambda: None
-    from distributed import Event
-
-    event, asked = Event(job.stop_event), time.monotonic()
-
-    def check() -> None:
-        nonlocal asked
-        if time.monotonic() - asked > 2.0:
-            asked = time.monotonic()
-            if event.is_set():
-                raise CancelledError(f"{job.arm} seed {job.seed}: stopped on request")
-
-    return check
 
 
 def _keep(

@@ -13,7 +13,7 @@ import numpy as np
 from models.counts import confusion
 from models.metrics import reliability
 
-_BLUE, _ORANGE, _GREY = "#2a6f97", "#d1742f", "#9aa5ad"
+BLUE, ORANGE, GREY = "#2a6f97", "#d1742f", "#9aa5ad"
 
 
 def confusion_png(
@@ -39,20 +39,20 @@ def confusion_png(
         columns, across = ["found", "missed", "false alarm", "rightly not named"], "decision at 0.5"
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = max(4.5, 0.55 * len(columns) + 2.5)
-    figure, axes = _figure(side + 1, max(4.0, 0.5 * len(classes) + 2.5))
+    figure, axes = figure_of(side + 1, max(4.0, 0.5 * len(classes) + 2.5))
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     size = 9 if len(columns) <= 10 else 6
     for i in range(table.shape[0]):
         for j in range(table.shape[1]):
             colour = "white" if share[i, j] > 0.55 else "black"
             axes.text(j, i, f"{table[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=size)
-    axes.set_xticks(range(len(columns)), [_short(c) for c in columns], rotation=35, ha="right", fontsize=size)
-    axes.set_yticks(range(len(classes)), [_short(c) for c in classes], fontsize=size)
+    axes.set_xticks(range(len(columns)), [short_name(c) for c in columns], rotation=35, ha="right", fontsize=size)
+    axes.set_yticks(range(len(classes)), [short_name(c) for c in classes], fontsize=size)
     axes.set_xlabel(across)
     axes.set_ylabel("true class" if labels is None else "label")
     figure.colorbar(picture, ax=axes, label="share of the row")
-    axes.set_title(_wrapped(title), fontsize=10)
-    return _png(figure)
+    axes.set_title(wrapped(title), fontsize=10)
+    return png_of(figure)
 
 
 def reliability_png(
@@ -64,12 +64,12 @@ def reliability_png(
     title: str,
 ) -> bytes:
     """Share right against confidence for each named model; below, how many images stand in each bin."""
-    figure, (axes, below) = _figure(5.5, 6.0, rows=2, heights=[3, 1])
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    figure, (axes, below) = figure_of(5.5, 6.0, rows=2, heights=[3, 1])
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     edges = (np.arange(bins) + 0.5) / bins
     width = 0.8 / bins / max(len(shown), 1)
     for i, (name, prob) in enumerate(shown):
-        colour = (_BLUE, _ORANGE, "#3f7d4e", "#7a4f9a")[i % 4]
+        colour = (BLUE, ORANGE, "#3f7d4e", "#7a4f9a")[i % 4]
         count, confidence, right = reliability(task, prob, label, labels, bins=bins)
         full = count > 0
         axes.plot(confidence[full], right[full], color=colour, marker="o", markersize=4, label=name)
@@ -82,11 +82,11 @@ def reliability_png(
         each.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(fontsize=8, loc="upper left")
-    axes.set_title(_wrapped(title), fontsize=10)
-    return _png(figure)
+    axes.set_title(wrapped(title), fontsize=10)
+    return png_of(figure)
 
 
-def _figure(width: float, height: float, rows: int = 1, heights: Sequence[float] = (1,)) -> Any:
+def figure_of(width: float, height: float, rows: int = 1, heights: Sequence[float] = (1,)) -> Any:
     # The object interface: pyplot keeps figures alive and picks a backend for the whole process.
     from matplotlib.figure import Figure
 
@@ -94,7 +94,7 @@ def _figure(width: float, height: float, rows: int = 1, heights: Sequence[float]
     return figure, figure.subplots(rows, 1, height_ratios=list(heights))
 
 
-def _png(figure: Any) -> bytes:
+def png_of(figure: Any) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; the report has it in full.
@@ -103,10 +103,10 @@ def _png(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     # A dollar sign would start a formula.
     return textwrap.shorten(name.replace("$", r"\$"), 26, placeholder="…")
 
 
-def _wrapped(title: str) -> str:
+def wrapped(title: str) -> str:
     return textwrap.fill(title.replace("$", r"\$"), 60)

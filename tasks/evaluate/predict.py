@@ -122,14 +122,16 @@ def load_network(corpus: Corpus, manifest: Manifest, device: str = "cpu") -> Net
 @lru_cache(maxsize=2)
 def _corpus(store: str, ingest: str) -> Corpus:
     opened = open_store(store)
-    return Corpus(opened, Manifest.from_bytes(opened.get(manifest_name("ingest", ingest))))
+    name = manifest_name("ingest", ingest)
+    return Corpus(opened, Manifest.from_bytes(opened.get(name), name))
 
 
 @lru_cache(maxsize=2)
 def _network(store: str, stage: str, key: str, sha256: str, device: str) -> Network:
     # sha256 is in the arguments so that a model that was trained again is read again.
     opened = open_store(store)
-    manifest = Manifest.from_bytes(opened.get(manifest_name(stage, key)))
+    name = manifest_name(stage, key)
+    manifest = Manifest.from_bytes(opened.get(name), name)
     return load_network(Corpus(opened, manifest), manifest, device)
 
 

@@ -125,7 +125,7 @@ def _table_of_arms(numbers: Mapping[str, Any]) -> str:
             cells.append(_number(row["without_leaks"]))
         cells.append(f"{row['parameters']:,}" if row["parameters"] else "-")
         rows.append(cells)
-    return _table([*head, "parameters"], rows)
+    return table_text([*head, "parameters"], rows)
 
 
 def _notes(numbers: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ def _notes(numbers: Mapping[str, Any]) -> str:
             if metric in columns(numbers):
                 lines.append(f"- {METRIC_TITLES[metric]} of {title_of(arm)} is undefined: {reason}.")
     if numbers["absent"]:
-        lines.append(f"- Not in the test images, so unjudged: {', '.join(map(_text, numbers['absent']))}.")
+        lines.append(f"- Not in the test images, so unjudged: {', '.join(map(cell_text, numbers['absent']))}.")
     if "ece" in columns(numbers):
         lines.append("- ECE is the gap between confidence and truth: smaller is better, 0 is perfect.")
     if numbers["leaks"]:
@@ -172,7 +172,7 @@ def _corpus(numbers: Mapping[str, Any], context: Context) -> str:
     rows = [
         [split, f"{c['images']:,}", f"{c['labelled']:,}", f"{c['patients']:,}"] for split, c in context.counts.items()
     ]
-    lines = [_table(["split", "images", "labelled", "patients"], rows), ""]
+    lines = [table_text(["split", "images", "labelled", "patients"], rows), ""]
     lines.append(f"- Test images that leak from training: {numbers['leaks']}.")
     lines.append(f"- Images kept out as unreadable or unusable (quarantine): {context.kept_out}.")
     if context.without_image:
@@ -182,14 +182,14 @@ def _corpus(numbers: Mapping[str, Any], context: Context) -> str:
 
 def _classes(numbers: Mapping[str, Any], context: Context) -> str:
     rows = [
-        [_text(r["class"]), str(r["n"]), *(_number(r[k]) for k in ("recall", "precision", "f1", "auc"))]
+        [cell_text(r["class"]), str(r["n"]), *(_number(r[k]) for k in ("recall", "precision", "f1", "auc"))]
         for r in numbers["per_class"]
     ]
     head = ["class", "test images", "recall", "precision", "F1", "AUC"]
-    return f"Of the {context.shown}.\n\n" + _table(head, rows)
+    return f"Of the {context.shown}.\n\n" + table_text(head, rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -202,5 +202,5 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _text(name: str) -> str:
+def cell_text(name: str) -> str:
     return name.replace("|", r"\|")

@@ -10,15 +10,18 @@ import torch
 
 from infra.cluster import cores
 from models.build import Built
+from models.engines.network import Network
 from models.terms import NEEDS_TEACHER, Term
 from models.view_draws import Recipe
 from tasks.corpus import Corpus
 from tasks.distill.request import DISTILL, TEACH, steps_of, terms_of
 from tasks.distill.work import VAL_POINTS
+from tasks.first_hour.asking import answer_seconds, feature_shape, plain_views
 from tasks.first_hour.measure import forward_seconds, step_seconds, view_seconds
 from tasks.first_hour.networks import input_side
 from tasks.first_hour.numbers import Numbers
 from tasks.first_hour.rehearse import CACHED, PARTLY, State
+from tasks.label.costs import Asked
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
@@ -51,10 +54,11 @@ class Machine:
 
 @dataclass
 class Costs:
-    """Seconds by stage, and rates worth telling."""
+    """Seconds by stage, rates worth telling, and the teachers as far as labelling costs go."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    teachers: list[Asked] = field(default_factory=list)
 
 
 def costs_of(
@@ -83,8 +87,8 @@ class _Estimate:
         self.corpus, self.machine = corpus, machine
         self.costs = Costs()
         self.open = [title for title, state in states.items() if state.state != CACHED]
-        recipe = Recipe.from_values(spec.views.model_dump())
-        self.view = view_seconds(numbers.sample.images, recipe) if self.open else 0.0
+        self.recipe = Recipe.from_values(spec.views.resolved(corpus.modality).model_dump())
+        self.view = view_seconds(numbers.sample.images, self.recipe) if self.open else 0.0
 
     def run(self) -> Costs:
         seconds, rates = self.costs.seconds, self.costs.rates
@@ -96,19 +100,13 @@ class _Estimate:
             seconds["start"] = START
         in_split = self.numbers.in_split
         judged = in_split["val"] + in_split["test"]
-        views = in_split["train"] * (1 + self.spec.views.count) + judged
         passes = 0.0
         for teacher in self.spec.teachers:
-            if self._wanted(f"teach {teacher.name}", f"label {teacher.name}"):
-                each = self._forward(teacher, teacher.name)
-                passes += judged * each
-                rates[f"{teacher.name}_forward_images_per_second"] = 1 / each
-                state = self.states[f"label {teacher.name}"]
-                left = 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
-                if f"label {teacher.name}" in self.open:
-                    seconds[f"label {teacher.name}"] = left * views * each
-            if f"teach {teacher.name}" in self.open and teacher.train:
-                seconds[f"teach {teacher.name}"] = self._teach(teacher, teacher.train)
+            self._label(teacher)
+            if teacher.train:
+                self._teach(teacher, teacher.train)
+                if "evaluate" in self.open:
+                    passes += judged * self._forward(teacher, teacher.name)
         passes += self._students()
         if "select" in self.open:
             seconds["select"] = 2.0
@@ -118,8 +116,37 @@ class _Estimate:
             seconds["register"] = REGISTER
         return self.costs
 
-    def _wanted(self, *titles: str) -> bool:
-        return any(title in self.open for title in titles)
+    def _label(self, teacher: TeacherSection) -> None:
+        """Fills in what a teacher's labelling takes; of kinds that are no network only the bytes are known."""
+        own, state = self.numbers.in_split, self.states[f"label {teacher.name}"]
+        features: tuple[int, ...] = ()
+        rate = None
+        if teacher.name in self.built:
+            built = self.built[teacher.name]
+            network = Network(
+                size=input_side(teacher, self.spec),
+                mean=teacher.mean or built.mean,
+                std=teacher.std or built.std,
+                num_classes=len(self.corpus.classes),
+                module=built.module,
+                features=teacher.features,
+            )
+            features = feature_shape(network) if network.features else ()
+            if state.state != CACHED:
+                answers = own["train"] * (1 + self.spec.views.count) + own["val"] + own["test"]
+                rate = self._rate(network, answers)
+                left = 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
+                self.costs.seconds[f"label {teacher.name}"] = left * answers / rate
+                self.costs.rates[f"{teacher.name}_label_images_per_second"] = rate
+        self.costs.teachers.append(Asked(teacher.name, len(self.corpus.classes), features, rate))
+
+    def _rate(self, network: Network, answers: int) -> float:
+        """Views of images rendered and answered in a second, all workers together."""
+        machine, how = self.machine, self.spec.run.label
+        threads = how.threads or max(1, machine.cores // machine.slots)
+        images = plain_views(self.numbers.sample.images, self.recipe, network.size)
+        each = answer_seconds(network, images, how, answers, threads=threads, device=machine.device)
+        return 1 / self._beside_rendering(each)
 
     def _forward(self, section: ModelSection, name: str) -> float:
         """Seconds an image of rendering and asking, all workers together."""
@@ -127,17 +154,34 @@ class _Estimate:
         threads = max(1, machine.cores // machine.slots)
         batch = self.spec.run.predict_batch
         each = forward_seconds(
-            self.built[name], input_side(section, self.spec), batch, threads=threads, device=machine.device
+            self.built[name].module, input_side(section, self.spec), batch, threads=threads, device=machine.device
         )
+        return self._beside_rendering(each)
+
+    def _beside_rendering(self, each: float) -> float:
+        """Seconds an image of all workers together, where one pass takes `each` seconds an image."""
+        machine = self.machine
         # Views are rendered by threads beside the network on a GPU, and in its time on a CPU.
         if machine.device == "cuda":
             return max(each / machine.at_once, self.view / machine.cores)
         return (each + self.view) / machine.slots
 
-    def _teach(self, teacher: TeacherSection, train: TrainSection) -> float:
-        beside = sum(t.train is not None for t in self.spec.teachers)
-        steps = steps_of(train, self.numbers.labelled_train)
-        return self._training(teacher, teacher.name, TEACH, train, steps, beside) / min(beside, self.machine.at_once)
+    def _teach(self, teacher: TeacherSection, train: TrainSection) -> None:
+        """Fills in the seconds of a teacher's trainings: the whole one's, and those without a fold."""
+        whole = f"teach {teacher.name}"
+        titles = [title for title in self.open if title == whole or title.startswith(f"{whole} without fold ")]
+        if not titles:
+            return
+        beside = sum(1 + (t.folds or 0) for t in self.spec.teachers if t.train is not None)
+        labelled = self.numbers.labelled_train
+        at_once = min(beside, self.machine.at_once)
+        step_of = {}
+        for title in titles:
+            seen = labelled if title == whole else labelled * ((teacher.folds or 2) - 1) // (teacher.folds or 2)
+            steps = steps_of(train, seen)
+            if steps not in step_of:
+                step_of[steps] = self._training(teacher, teacher.name, TEACH, train, steps, beside)
+            self.costs.seconds[title] = step_of[steps] / at_once
 
     def _students(self) -> float:
         """Fills in the students' seconds; returns those of judging them."""

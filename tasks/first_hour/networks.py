@@ -11,6 +11,7 @@ from tasks.distill.request import DISTILL
 from tasks.evaluate.stage import check_models
 from tasks.first_hour.numbers import Numbers
 from tasks.label import teacher_handle
+from tasks.label.teacher import teacher_model
 from tasks.spec import ModelSection, Spec
 from tasks.weights import PYPI, find_weights, weights_file
 
@@ -44,7 +45,11 @@ def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
     built = {}
     for teacher in spec.teachers:
         if teacher.train is None:
-            teacher_handle(teacher, None, corpus, store)
+            handle = teacher_handle(teacher, [], corpus, store)
+        if teacher.train is None and teacher.kind != "network":
+            # Whatever else speaks is known by its file or its name alone; it is asked, not built.
+            teacher_model(handle, corpus, spec, store)
+            continue
         arm = f"teacher:{teacher.name}" if teacher.train else f"teacher {teacher.name}"
         built[teacher.name] = _build(teacher, arm, spec, classes, store)
         if teacher.train is None and built[teacher.name].head_reset:

@@ -117,6 +117,7 @@ def _undrawn(spec: Spec) -> Numbers:
             "corpus": spec.corpus.title,
             "task": spec.corpus.task or ("ordinal" if fundus else "single"),
             "classes": classes,
+            "modality": "fundus" if fundus else "endoscopy",
             "official": sorted(SPLITS) if fundus else [],
             "counts": {s: {c: own[s] // len(classes) for c in classes} for s in SPLITS},
             "images": images,

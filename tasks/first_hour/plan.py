@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from infra.store import open_store
-from tasks.first_hour.costs import Machine, costs_of
+from tasks.first_hour.costs import Costs, Machine, costs_of
 from tasks.first_hour.networks import networks, stand_in
 from tasks.first_hour.numbers import Numbers, numbers_of
 from tasks.first_hour.rehearse import CACHED, TO_DO, State, rehearse
 from tasks.first_hour.render import render_plan
+from tasks.label.costs import LabelCost, label_cost, planned
 from tasks.spec import Spec
 
 __all__ = ["plan_run", "render_plan"]
+
+VIEWS = (1, 4, 16)
+"""Numbers of stored views whose cost is told beside that of the spec's own."""
 
 
 def plan_run(spec: Spec) -> dict[str, Any]:
@@ -22,8 +27,9 @@ def plan_run(spec: Spec) -> dict[str, Any]:
 
     Returns:
         JSON-safe values: name, store, corpus, adapter, root, drawn, task, classes, images, counts, prior, patients,
-        official, unlabelled, missing, quarantined, leaks, sample, bytes, stages (stage, state, done, total,
-        minutes or null), minutes, rates, machine, notes, wrote (nothing).
+        official, unlabelled, missing, quarantined, leaks, sample, bytes, labels (`tasks.label.costs.LabelCost` of
+        every teacher at several numbers of views, as if nothing were cached; hours null where not measured), stages
+        (stage, state, done, total, minutes or null), minutes, rates, machine, notes, wrote (nothing).
 
     Raises:
         UsageError, BudgetError: as a run of the spec would, as far as that can be seen before it.
@@ -36,6 +42,7 @@ def plan_run(spec: Spec) -> dict[str, Any]:
     states |= rehearse(spec, store, numbers.manifest)
     machine = Machine.of(spec)
     costs = costs_of(spec, numbers, states, built, corpus, machine)
+    labels = _labels(spec, numbers, costs)
     facts = numbers.facts
     minutes = {title: seconds / 60 for title, seconds in costs.seconds.items()}
     return {
@@ -60,8 +67,13 @@ def plan_run(spec: Spec) -> dict[str, Any]:
         "bytes": {
             "shards": round(numbers.sample.image_bytes * numbers.images),
             "image": round(numbers.sample.image_bytes),
-            "soft_labels": _soft_label_bytes(spec, numbers, states),
+            "soft_labels": sum(
+                cost.bytes
+                for cost in labels
+                if cost.views == spec.views.count and states[f"label {cost.teacher}"].state != CACHED
+            ),
         },
+        "labels": [asdict(cost) for cost in labels],
         "shards": numbers.shards,
         "stages": [
             {
@@ -102,12 +114,13 @@ def _prior(numbers: Numbers) -> dict[str, float]:
     return {name: n / whole if whole else 0.0 for name, n in own.items()}
 
 
-def _soft_label_bytes(spec: Spec, numbers: Numbers, states: dict[str, State]) -> int:
-    """Bytes of the soft labels to make: float16 logits and one byte a row, training images once a view."""
-    own = numbers.in_split
-    rows = own["train"] * (1 + spec.views.count) + own["val"] + own["test"]
-    teachers = sum(states[f"label {t.name}"].state != CACHED for t in spec.teachers)
-    return teachers * rows * (2 * len(numbers.facts["classes"]) + 1)
+def _labels(spec: Spec, numbers: Numbers, costs: Costs) -> list[LabelCost]:
+    """Costs of labelling anew, teacher by teacher, at the spec's number of views and at others."""
+    if numbers.manifest is not None:
+        shards = [(str(o.meta["split"]), o.samples) for o in numbers.manifest.outputs_where(kind="shard")]
+    else:
+        shards = planned(numbers.in_split, spec.ingest.shard_size)
+    return label_cost(shards, costs.teachers, sorted({spec.views.count, *VIEWS}), mixed=spec.views.mix != "none")
 
 
 def _notes(numbers: Numbers, machine: Machine, states: dict[str, State]) -> list[str]:

@@ -109,8 +109,8 @@ def rehearse(spec: Spec, store: Store, ingested: Manifest | None) -> dict[str, S
     """
     asked = _Asked(spec, store)
     corpus = Corpus(store, ingested) if ingested is not None else None
-    trained = {t.name: asked.teach(corpus, t) for t in spec.teachers if t.train is not None}
-    labels = [asked.label(corpus, t, trained.get(t.name)) for t in spec.teachers]
+    trained = {t.name: asked.teach_all(corpus, t) for t in spec.teachers if t.train is not None}
+    labels = [asked.label(corpus, t, trained.get(t.name, [])) for t in spec.teachers]
     known = [m for m in labels if m is not None]
     whole = corpus is not None and len(known) == len(labels)
     chosen = asked.select(corpus if whole else None, known)
@@ -119,7 +119,7 @@ def rehearse(spec: Spec, store: Store, ingested: Manifest | None) -> dict[str, S
         for arm in ([TAUGHT, LABELS_ONLY] if spec.evaluate.compare else [TAUGHT])
         for seed in spec.student.seeds
     ]
-    asked.judge(corpus, [*students, *trained.values()])
+    asked.judge(corpus, [*students, *(whole for whole, *_ in trained.values())])
     return asked.states
 
 
@@ -149,19 +149,27 @@ class _Asked:
         self.states[title] = State(CACHED)
         return manifest
 
-    def teach(self, corpus: Corpus | None, teacher: TeacherSection) -> Manifest | None:
+    def teach_all(self, corpus: Corpus | None, teacher: TeacherSection) -> list[Manifest | None]:
+        """The whole teacher, then its folds."""
+        count = teacher.folds or 0
+        whole = self.teach(corpus, teacher, None)
+        return [whole, *(self.teach(corpus, teacher, (fold, count)) for fold in range(count))]
+
+    def teach(self, corpus: Corpus | None, teacher: TeacherSection, fold: tuple[int, int] | None) -> Manifest | None:
         call = None
         if corpus is not None:
-            call = lambda _: teach(corpus, teacher, self.spec, self.store, self.cluster)  # noqa: E731
-        return self._ask(f"teach {teacher.name}", call)
+            call = lambda _: teach(corpus, teacher, self.spec, self.store, self.cluster, fold=fold)  # noqa: E731
+        part = f" without fold {fold[0] + 1} of {fold[1]}" if fold else ""
+        return self._ask(f"teach {teacher.name}{part}", call)
 
-    def label(self, corpus: Corpus | None, teacher: TeacherSection, trained: Manifest | None) -> Manifest | None:
+    def label(self, corpus: Corpus | None, teacher: TeacherSection, trained: list[Manifest | None]) -> Manifest | None:
         call = None
-        if corpus is not None and (trained is not None or teacher.train is None):
-            handle = teacher_handle(teacher, trained, corpus, self.store)
+        known = [manifest for manifest in trained if manifest is not None]
+        if corpus is not None and len(known) == len(trained):
+            handle = teacher_handle(teacher, known, corpus, self.store)
             call = lambda progress: label(  # noqa: E731
-                corpus, handle, self.spec, self.store, self.cluster, progress=progress
-            )
+                corpus, [handle], self.spec, self.store, self.cluster, progress=progress
+            )[0]
         return self._ask(f"label {teacher.name}", call)
 
     def select(self, corpus: Corpus | None, labels: list[Manifest]) -> Manifest | None:

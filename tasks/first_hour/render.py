@@ -9,7 +9,8 @@ from tasks.catalog import SPLITS
 
 MOST_CLASSES = 16
 MOST_NOTES = 6
-MOST_STAGES = 14
+MOST_STAGES = 12
+MOST_TEACHERS = 3
 
 
 def render_plan(found: Mapping[str, Any]) -> str:
@@ -21,6 +22,8 @@ def render_plan(found: Mapping[str, Any]) -> str:
         *_counts(found),
         "",
         *_files(found),
+        "",
+        *_labels(found),
         "",
         *_stages(found),
     ]
@@ -75,6 +78,25 @@ def _files(found: Mapping[str, Any]) -> list[str]:
     if sizes["soft_labels"]:
         parts.append(f"{_bytes(sizes['soft_labels'])} of soft labels")
     lines.append(f"  to write: about {', about '.join(parts)}" if parts else "  to write: no shards, no soft labels")
+    return lines
+
+
+def _labels(found: Mapping[str, Any]) -> list[str]:
+    """What labelling anew costs: a line a teacher, a column a number of stored views."""
+    views = sorted({row["views"] for row in found["labels"]})
+    teachers = list(dict.fromkeys(row["teacher"] for row in found["labels"]))
+    width = max(12, *(len(name) for name in teachers[:MOST_TEACHERS]))
+    cells = {
+        (row["teacher"], row["views"]): ", ".join(
+            filter(None, (_bytes(row["bytes"]), _minutes((row["hours"] or 0.0) * 60).removeprefix("about ")))
+        )
+        for row in found["labels"]
+    }
+    lines = [f"  {'labels':<{width}}" + "".join(f"{f'{count} views':>18}" for count in views)]
+    for name in teachers[:MOST_TEACHERS]:
+        lines.append(f"  {name:<{width}}" + "".join(f"{cells[name, count]:>18}" for count in views))
+    if len(teachers) > MOST_TEACHERS:
+        lines.append(f"  {len(teachers) - MOST_TEACHERS} more with --json")
     return lines
 
 

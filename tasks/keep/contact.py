@@ -24,7 +24,7 @@ _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.36
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
     shard: Shard
     row: int
     key: str
@@ -65,9 +65,9 @@ def _chosen(finder: Finder, what: str | None) -> tuple[Manifest, str | None]:
     return named.manifest, named.output.name
 
 
-def _by_class(corpus: Corpus, shards: Iterable[Shard]) -> dict[str, list[_Picture]]:
+def _by_class(corpus: Corpus, shards: Iterable[Shard]) -> dict[str, list[Picture]]:
     """An image of several classes stands in each of their rows."""
-    found: dict[str, list[_Picture]] = {name: [] for name in (*corpus.classes, UNLABELLED)}
+    found: dict[str, list[Picture]] = {name: [] for name in (*corpus.classes, UNLABELLED)}
     for shard in shards:
         for row, key in enumerate(shard.keys):
             if shard.labels is not None:
@@ -77,32 +77,32 @@ def _by_class(corpus: Corpus, shards: Iterable[Shard]) -> dict[str, list[_Pictur
             if not names and not shard.labelled[row]:
                 names = [UNLABELLED]
             for name in names:
-                found[name].append(_Picture(shard, row, str(key)))
+                found[name].append(Picture(shard, row, str(key)))
     return found
 
 
-def _first(pictures: Sequence[_Picture], each: int) -> list[_Picture]:
+def _first(pictures: Sequence[Picture], each: int) -> list[Picture]:
     return sorted(pictures, key=lambda picture: sha256_bytes(picture.key.encode()))[:each]
 
 
-def _strip(store: Store, name: str, pictures: Sequence[_Picture], each: int) -> np.ndarray:
+def _strip(store: Store, name: str, pictures: Sequence[Picture], each: int) -> np.ndarray:
     height, width = TILE + 2 * CAPTION + GAP, each * (TILE + GAP) + GAP
     strip = np.full((height, width, 3), _PAPER, np.uint8)
     for number, picture in enumerate(pictures):
         left = GAP + number * (TILE + GAP)
-        strip[GAP : GAP + TILE, left : left + TILE] = _tile(store, picture)
+        strip[GAP : GAP + TILE, left : left + TILE] = tile_of(store, picture)
         for line, text in enumerate((picture.key, name)):
-            _write(strip, text, left, GAP + TILE + (line + 1) * CAPTION - 4)
+            write_line(strip, text, left, GAP + TILE + (line + 1) * CAPTION - 4)
     return strip
 
 
-def _tile(store: Store, picture: _Picture) -> np.ndarray:
+def tile_of(store: Store, picture: Picture) -> np.ndarray:
     """BGR uint8 [TILE, TILE, 3]: the whole image, padded; or the word damaged."""
     tile = np.full((TILE, TILE, 3), 230, np.uint8)
     try:
         image = decode(read_image(store, picture.shard, picture.row))
     except (StillroomError, OSError, ValueError):
-        _write(tile, "damaged", GAP, TILE // 2)
+        write_line(tile, "damaged", GAP, TILE // 2)
         return tile
     height, width = image.shape[:2]
     scale = TILE / max(height, width)
@@ -113,7 +113,7 @@ def _tile(store: Store, picture: _Picture) -> np.ndarray:
     return tile
 
 
-def _write(canvas: np.ndarray, text: str, left: int, base: int) -> None:
+def write_line(canvas: np.ndarray, text: str, left: int, base: int) -> None:
     # The built-in font knows ASCII only.
     plain = text.encode("ascii", "replace").decode()
     while len(plain) > 1 and cv2.getTextSize(plain, _FONT, _SCALE, 1)[0][0] > TILE:

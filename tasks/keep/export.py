@@ -17,7 +17,7 @@ def write_sheet(store: Store, what: str | None, path: Path) -> None:
 
 
 def write_parquet(store: Store, what: str | None, path: Path) -> None:
-    """A soft-label file as Parquet (key, teacher, view, logits) under `path`.
+    """A soft-label file as Parquet (key, teacher, view, logits, partner, features) under `path`.
 
     Raises:
         UsageError: `what` names no soft-label file.

@@ -21,10 +21,11 @@ from infra.store import Store
 from tasks.keep.holdings import MANIFESTS, RUNS, THREADS_A_CORE, UNITS, look_into
 from tasks.keep.info import INFO
 from tasks.keep.reach import heads_of, reachable, registered, runs_of
+from tasks.weights import DEPOSITED
 
 HOUR, DAY = 3600.0, 86400.0
 CHECKPOINTS = "checkpoints/"
-MADE = ("shards/", "catalogs/", "labels/", "weights/", "models/", "reports/", "predictions/")
+MADE = ("shards/", "catalogs/", "labels/", "weights/", "models/", "reports/", "predictions/", "annotate/", DEPOSITED)
 """Folders that stages write to; whatever lies elsewhere is somebody's own and never touched."""
 
 # Stages write a digest into every name; a file that a person put beside them has none.
@@ -114,6 +115,7 @@ def collect(
     units |= {name for name in held.units if young(name, recent)}
     named |= {name for unit in units for name in held.units[unit]}
     trained = {manifest.key for manifest in held.manifests.values()}
+    told = frozenset[str]().union(*(held.manifests[name].refers for name in manifests))
     folders = {name.rpartition("/")[0] for name in named}
 
     def stays(name: str) -> bool:
@@ -127,6 +129,8 @@ def collect(
             return young(name, recent) and name.split("/")[1] not in trained
         if name.endswith(f"/{INFO}") and name.startswith("shards/"):
             return name.rpartition("/")[0] in folders
+        if name.startswith(DEPOSITED):
+            return name.removeprefix(DEPOSITED).partition(".")[0] in told or young(name, recent)
         return name in named or not (name.startswith(MADE) and _OURS.search(name))
 
     gone = [name for name in sorted(held.sizes) if not stays(name) and not young(name, grace)]

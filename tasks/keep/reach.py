@@ -21,6 +21,7 @@ from tasks.keep.holdings import HEADS, Holdings, in_threads
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REGISTERED = "manifests/register/"
+_CARD = "label-card"
 
 
 def reachable(held: Holdings, roots: Iterable[str]) -> set[str]:
@@ -42,6 +43,10 @@ def reachable(held: Holdings, roots: Iterable[str]) -> set[str]:
             found.add(name)
             refers = held.manifests[name].refers
             pending += [other for reference in refers for other in known.get(reference, ()) if other not in found]
+    # Nothing leads to a label card; it stays as long as all that it reports on.
+    for manifest in held.manifests.values():
+        if manifest.stage == _CARD and all(known[reference] & found for reference in manifest.refers):
+            found.add(manifest.name)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,34 +15,54 @@ from infra.manifest import Manifest, Output
 from infra.store import Store
 from tasks.keep.find import Finder, Named, table_of
 from tasks.label.lookup import sigmoid, softmax
-from tasks.label.soft_labels import SoftLabels, read_soft_labels
+from tasks.label.soft_labels import ALONE, SoftLabels, read_soft_labels
 
 TOP_CLASSES = 3
 FIRST_ROWS = 5
 SOFT = pa.schema(
-    [("key", pa.string()), ("teacher", pa.string()), ("view", pa.int32()), ("logits", pa.list_(pa.float32()))]
+    [
+        ("key", pa.string()),
+        ("teacher", pa.string()),
+        ("view", pa.int32()),
+        ("logits", pa.list_(pa.float32())),  # null where not valid
+        ("partner", pa.string()),  # key of the image mixed into this view; null where it is mixed with nobody's
+        ("features", pa.list_(pa.float32())),  # flat, in C order; null where none are stored, or not valid
+    ]
 )
 
 
 def taught(finder: Finder, shard_id: str, row: int, manifest: Manifest) -> list[dict[str, Any]]:
-    """What teachers say of one image: teacher, view, valid, and the likeliest classes with their probabilities."""
+    """What teachers say of one image: teacher, view, valid, and the likeliest classes with their probabilities.
+
+    Also `partner`, the key of the image that its view is mixed with, and `features`, the shape of those stored of it;
+    None where there is neither.
+    """
     found: dict[str, dict[str, Any]] = {}
+    keys: list[str] = []
     for labels in finder.manifests("label"):
         for output in labels.outputs_where(kind="soft"):
             if labels.inputs[output.meta["shard"]] == shard_id and output.name not in found:
                 soft = _read(finder.store, output)
+                if soft.partner is not None and not keys:
+                    keys = _keys_of(finder.store, manifest, shard_id)
                 found[output.name] = {
                     "teacher": output.meta["teacher"],
                     "view": output.meta["view"],
                     "valid": bool(soft.valid[row]),
                     "top": _top(soft.logits[row], manifest),
+                    "partner": _partner(soft, row, keys),
+                    "features": list(soft.features.shape[1:]) if soft.features is not None else None,
                     "object": output.name,
                 }
     return sorted(found.values(), key=lambda each: (each["teacher"], each["view"], each["object"]))
 
 
 def soft_file(finder: Finder, named: Named) -> dict[str, Any]:
-    """One soft-label file: shape, teacher, view, classes that it holds most likely, its first rows."""
+    """One soft-label file: shape, teacher, view, classes that it holds most likely, its first rows.
+
+    `mixed` counts the rows whose view is mixed with a partner's, `features` is the shape of those stored; None where
+    there are no partners or features at all.
+    """
     output, soft = named.output, _read(finder.store, named.output)
     corpus = corpus_of(finder, named)
     keys = _keys(finder, named, corpus)
@@ -57,17 +78,24 @@ def soft_file(finder: Finder, named: Named) -> dict[str, Any]:
         "shape": list(soft.logits.shape),
         "bytes": output.bytes,
         "invalid": soft.invalid,
+        "mixed": int((soft.partner != ALONE).sum()) if soft.partner is not None else None,
+        "features": list(soft.features.shape) if soft.features is not None else None,
         "classes": {name: int((best == n).sum()) for n, name in enumerate(classes)},
         "mean_confidence": float(probable[soft.valid].max(axis=1).mean()) if soft.valid.any() else None,
         "rows": [
-            {"key": keys[n], "valid": bool(soft.valid[n]), "logits": [round(float(v), 3) for v in soft.logits[n]]}
+            {
+                "key": keys[n],
+                "valid": bool(soft.valid[n]),
+                "logits": [round(float(v), 3) for v in soft.logits[n]],
+                "partner": _partner(soft, n, keys),
+            }
             for n in range(min(FIRST_ROWS, len(keys)))
         ],
     }
 
 
 def soft_parquet(finder: Finder, named: Named) -> bytes:
-    """A soft-label file as Parquet, schema SOFT; logits of rows that are not valid are null."""
+    """A soft-label file as Parquet, schema SOFT."""
     output, soft = named.output, _read(finder.store, named.output)
     keys = _keys(finder, named, corpus_of(finder, named))
     table = pa.Table.from_pydict(
@@ -75,7 +103,9 @@ def soft_parquet(finder: Finder, named: Named) -> bytes:
             "key": keys,
             "teacher": [output.meta["teacher"]] * len(keys),
             "view": [output.meta["view"]] * len(keys),
-            "logits": [row.tolist() if ok else None for row, ok in zip(soft.logits, soft.valid, strict=True)],
+            "logits": _rows(soft.logits, soft.valid),
+            "partner": [_partner(soft, n, keys) for n in range(len(keys))],
+            "features": _rows(soft.features, soft.valid) if soft.features is not None else [None] * len(keys),
         },
         schema=SOFT,
     )
@@ -97,11 +127,25 @@ def _keys(finder: Finder, named: Named, corpus: Manifest | None) -> list[str]:
     """Keys of the rows; numbers where the shard's index is gone."""
     if corpus is None:
         return [str(n) for n in range(named.output.samples)]
-    shard = named.manifest.inputs[named.output.meta["shard"]]
-    number = [output.id for output in corpus.outputs_where(kind="shard")].index(shard)
-    index = table_of(finder.store, corpus, "index")
+    return _keys_of(finder.store, corpus, named.manifest.inputs[named.output.meta["shard"]])
+
+
+def _keys_of(store: Store, corpus: Manifest, shard_id: str) -> list[str]:
+    number = [output.id for output in corpus.outputs_where(kind="shard")].index(shard_id)
+    index = table_of(store, corpus, "index")
     keys: list[str] = index.filter(pa.compute.equal(index["shard"], number))["key"].to_pylist()
     return keys
+
+
+def _partner(soft: SoftLabels, row: int, keys: Sequence[str]) -> str | None:
+    if soft.partner is None or soft.partner[row] == ALONE:
+        return None
+    return keys[soft.partner[row]]
+
+
+def _rows(values: np.ndarray, valid: np.ndarray) -> list[list[float] | None]:
+    flat = values.reshape(len(values), -1)
+    return [row.tolist() if ok else None for row, ok in zip(flat, valid, strict=True)]
 
 
 def _read(store: Store, output: Output) -> SoftLabels:

@@ -143,7 +143,10 @@ def _image(found: Mapping[str, Any]) -> list[str]:
     lines += ["", f"  {shard['file']} at {shard['offset']}, {shard['bytes']} bytes, {state}", f"  {shard['name']}"]
     for soft in found["soft_labels"]:
         top = ", ".join(f"{name} {value:.3f}" for name, value in soft["top"])
-        lines.append(f"  teacher {soft['teacher']}, view {soft['view']}: {top if soft['valid'] else 'not valid'}")
+        mixed = f", mixed with {soft['partner']}" if soft["partner"] is not None else ""
+        stored = f"; features {_shape(soft['features'])}" if soft["features"] is not None else ""
+        said = f"{top}{stored}" if soft["valid"] else "not valid"
+        lines.append(f"  teacher {soft['teacher']}, view {soft['view']}{mixed}: {said}")
     return lines
 
 
@@ -153,15 +156,27 @@ def _soft(found: Mapping[str, Any]) -> list[str]:
         f"{found['name']}: teacher {found['teacher']}, view {found['view']} of a {found['split']} shard",
         f"  {found['shape'][0]} rows of {found['shape'][1]} logits, {found['invalid']} not valid, "
         f"{size_words(found['bytes'])}" + (f", mean confidence {confidence:.3f}" if confidence is not None else ""),
-        "",
-        "  likeliest class",
     ]
+    if found["mixed"] is not None:
+        lines.append(f"  {found['mixed']} of {found['shape'][0]} rows mixed with a partner of the shard")
+    if found["features"] is not None:
+        lines.append(f"  features {_shape(found['features'])}")
+    lines += ["", "  likeliest class"]
     most = max(1, *found["classes"].values())
     width = max(len(name) for name in found["classes"])
     for name, count in found["classes"].items():
         lines.append(f"    {name:<{width}} {'#' * round(BAR * count / most):<{BAR}} {count}")
-    rows = [[row["key"], " ".join(f"{value:.3f}" for value in row["logits"])] for row in found["rows"]]
-    return [*lines, "", *_table(["key", "logits"], rows)]
+    shown = ["key", "partner", "logits"] if found["mixed"] is not None else ["key", "logits"]
+    rows = [{**row, "partner": row["partner"] or "-", "logits": _numbers(row["logits"])} for row in found["rows"]]
+    return [*lines, "", *_table(shown, [[row[name] for name in shown] for row in rows])]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def _shape(sides: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in sides)
 
 
 def _object(found: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ class Taught:
 
     logits: np.ndarray  # [K, N, C] float32, teachers in manifest order
     valid: np.ndarray  # [N] bool: rows that every teacher has valid logits for
+    partner: np.ndarray | None  # [N] int32: row mixed into this one's view, -1 nobody's; None: view not mixed
 
 
 class Teaching:
@@ -64,7 +65,11 @@ class Teaching:
                 self._kept.move_to_end((shard, view))
                 return found
         parts = [self._read(number, shard, view) for number in range(len(self.manifests))]
-        taught = Taught(np.stack([part.logits for part in parts]), np.all([part.valid for part in parts], axis=0))
+        taught = Taught(
+            np.stack([part.logits for part in parts]),
+            np.all([part.valid for part in parts], axis=0),
+            self._partner(parts, shard, view),
+        )
         with self._lock:
             self._kept[(shard, view)] = taught
             while len(self._kept) > self.keep:
@@ -75,8 +80,20 @@ class Teaching:
         """float32 [K, N, C]; zeros in rows that are not valid. Errors as `rows`."""
         return self.rows(shard, view).logits
 
-    def probabilities(self, shard: int, view: int, temperatures: Mapping[str, float] | None = None) -> np.ndarray:
-        """The teachers' mean probabilities, float32 [N, C]: softmax, or sigmoid for multilabel corpora.
+    def features(self, teacher: int, shard: int, view: int) -> np.ndarray:
+        """Stored features of one teacher, float16 [N, D] or [N, D, H, W]; zeros in rows that are not valid.
+
+        Raises:
+            UsageError: none were stored.
+            CorruptError: as `rows`.
+        """
+        found = self._read(teacher, shard, view).features
+        if found is None:
+            raise UsageError(f"teacher {self.teachers[teacher]} stored no features; set teachers.features and label")
+        return found
+
+    def each(self, shard: int, view: int, temperatures: Mapping[str, float] | None = None) -> np.ndarray:
+        """Every teacher's probabilities, float64 [K, N, C]: softmax, or sigmoid for multilabel corpora.
 
         Args:
             temperatures: by teacher, as `select` fits them; 1 where there is none.
@@ -84,8 +101,33 @@ class Teaching:
         logits = self.logits(shard, view).astype(np.float64)
         scale = np.array([(temperatures or {}).get(teacher, 1.0) for teacher in self.teachers])
         scaled = logits / scale[:, None, None]
-        each = sigmoid(scaled) if self.corpus.task == "multilabel" else softmax(scaled)
-        return np.asarray(each.mean(axis=0), dtype=np.float32)
+        return sigmoid(scaled) if self.corpus.task == "multilabel" else softmax(scaled)
+
+    def probabilities(
+        self, shard: int, views: int | Sequence[int] = 0, temperatures: Mapping[str, float] | None = None
+    ) -> np.ndarray:
+        """Mean probabilities over teachers and views, float32 [N, C]: ensembles and test-time views are averages.
+
+        Args:
+            views: one view or several; only views that are not mixed with partners say something of one image.
+            temperatures: as `each`.
+        """
+        chosen = [views] if isinstance(views, int) else list(views)
+        mean = np.mean([self.each(shard, view, temperatures).mean(axis=0) for view in chosen], axis=0)
+        return np.asarray(mean, dtype=np.float32)
+
+    def _partner(self, parts: Sequence[SoftLabels], shard: int, view: int) -> np.ndarray | None:
+        first = parts[0].partner
+        for name, part in zip(self.teachers, parts, strict=True):
+            own = part.partner
+            if own is None and first is None:
+                continue
+            if own is None or first is None or not np.array_equal(first, own):
+                raise CorruptError(
+                    f"teachers {self.teachers[0]} and {name} saw other mixtures in view {view} of shard {shard}; "
+                    "label again with one recipe"
+                )
+        return first
 
     def _read(self, teacher: int, shard: int, view: int) -> SoftLabels:
         output = self._files[teacher].get((shard, view))

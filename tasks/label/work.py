@@ -1,132 +1,220 @@
-"""The worker's side of labelling: read, render, ask the teacher, store. May run twice without harm."""
+"""The worker's side of labelling: read, render, ask the teachers, store. May run twice without harm."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
-import torch
 
 from infra.cache import StageCache, UnitRecord
-from infra.cluster import cores
-from infra.errors import UsageError
+from infra.errors import PermanentError, StillroomError
+from infra.manifest import Quarantined
+from infra.stopping import stop_check
 from infra.store import Store, open_store
-from models.build import Built, build
-from models.views import draw, render, to_input
+from models.engines.network import Answer
 from tasks.images import load_image
-from tasks.label.job import STAGE, LabelJob, TeacherModel
-from tasks.label.soft_labels import keep, write_soft_labels
-from tasks.weights import PYPI, weights_file
+from tasks.label.job import STAGE, Ask, LabelJob
+from tasks.label.soft_labels import SoftLabels, keep, write_soft_labels
+from tasks.label.speaker import Speaker, speaker
+from tasks.label.table import table_teacher
+from tasks.views import rendered, stored_partners
 
-_NETWORKS: dict[tuple[str, str], Built] = {}
-_LOADING = threading.Lock()
-# A pass on a CPU is fastest while its activations fit the cache: EfficientNet-Lite0 at 224 px labels 41 images a
-# CPU second in batches of 8, and 27 in batches of 32; at 96 px batches of 32 are the better ones.
-_CPU_PIXELS = 8 * 224**2
+SAMPLE = 128
+"""Images on which engines are compared."""
+
+BLOCK, BLOCK_BYTES = 32, 64 << 20
+"""Rows rendered together: at least so many, more where a teacher takes larger batches and they fit these bytes."""
 
 
 def label_shard(job: LabelJob) -> list[UnitRecord]:
     """Label some views of one shard: store a soft-label file and leave a record for each.
 
+    A row on which a teacher fails is kept out alone, with its reason; the others are labelled.
+
     Raises:
         CorruptError: an image's bytes are not those ingested, or no image; shard and key are named.
-        UsageError: the teacher cannot be built, or its weights have another head.
+        UsageError: a teacher cannot be built, or its weights have another head.
+        PermanentError: a teacher fails on whatever it is asked.
+        CancelledError: the flow asked to stop.
     """
-    threads = max(1, cores() // job.share)
-    # The nanny sets OMP_NUM_THREADS=1, which torch takes for its limit.
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(1)
     store = open_store(job.store)
-    network = _network(job.teacher, job.device, store)
-    logits = np.empty((len(job.views), len(job.shard), job.teacher.num_classes), dtype=np.float32)
-    for rows, views in _batches(job, store, threads):
-        for number, images in enumerate(views):
-            logits[number, rows] = _ask(network, images, job.teacher.size, job.device)
-    return [_store_view(job, store, view, key, logits[n]) for n, (view, key) in enumerate(job.views)]
+    found = answers(job, store, stop=stop_check(job.topic))
+    return [
+        _keep_view(job, store, ask, view, key, said)
+        for ask, each in zip(job.asks, found, strict=True)
+        for (view, key), said in zip(ask.views, each, strict=True)
+    ]
 
 
-def _store_view(job: LabelJob, store: Store, view: int, key: str, logits: np.ndarray) -> UnitRecord:
+def get_ready(job: LabelJob) -> None:
+    """Load the teachers of a job and choose their engines, so that the workers that come after only follow."""
+    store = open_store(job.store)
+    for ask in job.asks:
+        _voices(job, ask, store)
+
+
+def probe(job: LabelJob, rows: Sequence[int]) -> None:
+    """Do with some rows all that labelling does, but store nothing: for the search after rows that kill."""
+    answers(job, open_store(job.store), rows=rows)
+
+
+@dataclass
+class Said:
+    """What a teacher says of one view, while it is gathered."""
+
+    logits: np.ndarray  # [N, C] float32
+    asked: np.ndarray  # [N] bool
+    partner: np.ndarray | None
+    features: np.ndarray | None = None  # [N, ...] float16, allocated with the first answer
+    engine: dict[str, object] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)  # row to reason
+
+    def take(self, rows: np.ndarray, answer: Answer) -> None:
+        """Take up an answer for some rows."""
+        self.logits[rows], self.asked[rows] = answer.logits_BC, True
+        if answer.features_BD is not None:
+            if self.features is None:
+                self.features = np.zeros((len(self.logits), *answer.features_BD.shape[1:]), dtype=np.float32)
+            self.features[rows] = answer.features_BD
+
+
+def answers(
+    job: LabelJob, store: Store, *, rows: Sequence[int] | None = None, stop: Callable[[], None] = lambda: None
+) -> list[list[Said]]:
+    """What every teacher of the job says: for each ask, for each of its views.
+
+    Args:
+        rows: the rows to read; default all but those that the job skips.
+        stop: called between batches; raises when the run is to end.
+    """
+    cv2.setNumThreads(1)
+    shard, skipped = job.shard, dict(job.skip)
+    if rows is None:
+        rows = [row for row in range(len(shard)) if row not in skipped]
+    # No row but these may be touched, not even for its picture in another's mixture.
+    others = set(range(len(shard))).difference(rows)
+    partner = {view: stored_partners(job.recipe, view, shard, others) for view in job.views}
+    found = [[_blank(job, ask, partner[view]) for view, _ in ask.views] for ask in job.asks]
+    if not rows:
+        return found
+    voices = [_voices(job, ask, store) for ask in job.asks]
+    sizes = {view: _sizes(job, voices, view) for view in job.views}
+    load = partial(load_image, store, shard)
+    together = _block(voices, sizes)
+    for block, images in rendered(
+        load, shard, job.recipe, sizes, partner, rows, threads=job.how.threads, block=together
+    ):
+        for ask, voice, each in zip(job.asks, voices, found, strict=True):
+            for (view, _), said in zip(ask.views, each, strict=True):
+                stop()
+                voice.speak(said, block, images, view)
+    return found
+
+
+class _Networks:
+    """A teacher with weights: the whole one, and its fold teachers for the rows of their folds."""
+
+    def __init__(self, job: LabelJob, ask: Ask, store: Store) -> None:
+        self.shard, self.name, self.folds = job.shard, ask.teacher.name, ask.folds
+        sample = partial(_sample, job, store)
+        refs = [ask.teacher.weights, *ask.teacher.folds]
+        self.speakers = [speaker(ask.teacher, ref, job.how, store, sample) for ref in refs]
+        self.size = self.speakers[0].size
+        self.batch = max(each.runner.batch for each in self.speakers)
+
+    def speak(self, said: Said, rows: np.ndarray, images: dict[tuple[int, int], np.ndarray], view: int) -> None:
+        pictures = images[view, self.size]
+        own = np.full(len(rows), -1) if self.folds is None else self.folds[rows]
+        for fold in np.unique(own):
+            chosen = own == fold
+            self._ask(said, self.speakers[fold + 1], rows[chosen], pictures if chosen.all() else pictures[chosen])
+
+    def _ask(self, said: Said, who: Speaker, rows: np.ndarray, pictures: np.ndarray) -> None:
+        said.engine = who.engine
+        try:
+            said.take(rows, who(pictures))
+        except StillroomError:
+            raise
+        # A teacher of somebody else's making may fail with anything; one by one shows on which image.
+        except Exception as error:
+            if len(rows) > 1:
+                for number in range(len(rows)):
+                    self._ask(said, who, rows[number : number + 1], pictures[number : number + 1])
+                if not said.asked[rows].any():
+                    raise PermanentError(
+                        f"teacher {self.name} fails on each of {len(rows)} images from "
+                        f"{self.shard.keys[rows[0]]} of {self.shard.output.name}: {type(error).__name__}: {error}"
+                    ) from error
+            else:
+                said.failed[int(rows[0])] = f"teacher {self.name}: {type(error).__name__}: {error}"
+
+
+class _Table:
+    """A teacher that is a table: it speaks of images, not of their views."""
+
+    size, batch = 0, BLOCK
+
+    def __init__(self, job: LabelJob, ask: Ask, store: Store) -> None:
+        self.table = table_teacher(ask.teacher, store)
+        self.logits, self.known = self.table.rows(job.shard.keys)
+
+    def speak(self, said: Said, rows: np.ndarray, images: dict[tuple[int, int], np.ndarray], view: int) -> None:
+        known = rows[self.known[rows]]
+        said.take(known, Answer(self.logits[known]))
+
+
+def _voices(job: LabelJob, ask: Ask, store: Store) -> _Networks | _Table:
+    return _Table(job, ask, store) if ask.teacher.kind == "table" else _Networks(job, ask, store)
+
+
+def _sizes(job: LabelJob, voices: Sequence[_Networks | _Table], view: int) -> set[int]:
+    asked = zip(job.asks, voices, strict=True)
+    return {voice.size for ask, voice in asked if voice.size and view in dict(ask.views)}
+
+
+def _block(voices: Sequence[_Networks | _Table], sizes: dict[int, set[int]]) -> int:
+    row = sum(3 * side**2 for sides in sizes.values() for side in sides)
+    return max(BLOCK, min(max(voice.batch for voice in voices), BLOCK_BYTES // max(1, row)))
+
+
+def _blank(job: LabelJob, ask: Ask, partner: np.ndarray | None) -> Said:
+    count = len(job.shard)
+    logits = np.zeros((count, ask.teacher.num_classes), dtype=np.float32)
+    return Said(logits, np.zeros(count, dtype=bool), partner)
+
+
+def _sample(job: LabelJob, store: Store, size: int) -> np.ndarray:
+    """Views to measure with, uint8 [n, size, size, 3]: the first view asked for, of the shard's first images."""
+    skipped, view = dict(job.skip), job.views[0]
+    rows = [row for row in range(len(job.shard)) if row not in skipped][:SAMPLE]
+    partner = {view: None}
+    load = partial(load_image, store, job.shard)
+    blocks = rendered(load, job.shard, job.recipe, {view: {size}}, partner, rows, threads=job.how.threads, block=BLOCK)
+    return np.concatenate([images[view, size] for _, images in blocks])
+
+
+def _keep_view(job: LabelJob, store: Store, ask: Ask, view: int, key: str, said: Said) -> UnitRecord:
     cache = StageCache(store)
-    soft = keep(logits)
+    soft: SoftLabels = keep(said.logits, asked=said.asked, partner=said.partner, features=said.features)
     output = cache.put_object(
-        job.object_name(view, key),
+        ask.object_name(job.title, job.recipe, view, key),
         write_soft_labels(soft),
         id=key,
         unit=key,
         samples=len(job.shard),
         meta={"invalid": soft.invalid},
     )
-    record = UnitRecord(key, (output,))
+    reasons = {**dict(job.skip), **said.failed}
+    record = UnitRecord(
+        key,
+        (output,),
+        quarantine=tuple(
+            Quarantined(source=str(job.shard.keys[row]), reason=reasons[row], stage=STAGE) for row in sorted(reasons)
+        ),
+        facts={"engine": said.engine} if said.engine else {},
+    )
     cache.record(STAGE, record)
     return record
-
-
-def _batches(job: LabelJob, store: Store, threads: int) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    """Rows, and for each view of the job uint8 [B, S, S, 3]; the next batch is made while one is in use."""
-
-    def prepare(row: int) -> list[np.ndarray]:
-        image = load_image(store, job.shard, row)
-        key = str(job.shard.keys[row])
-        return [render(image, job.recipe, draw(job.recipe, view, key)) for view, _ in job.views]
-
-    def ahead(start: int) -> list[Future[list[np.ndarray]]]:
-        return [pool.submit(prepare, row) for row in range(start, min(start + job.batch, len(job.shard)))]
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="views") as pool:
-        coming = ahead(0)
-        for start in range(0, len(job.shard), job.batch):
-            ready, coming = coming, ahead(start + job.batch)
-            try:
-                images = [future.result() for future in ready]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            yield slice(start, start + len(images)), [np.stack(each) for each in zip(*images, strict=True)]
-
-
-def _ask(network: Built, images: np.ndarray, size: int, device: str) -> np.ndarray:
-    x_B3HW = torch.from_numpy(to_input(images, size, network.mean, network.std)).to(device)
-    step = len(images) if device == "cuda" else max(1, _CPU_PIXELS // size**2)
-    with torch.inference_mode():
-        logits = [
-            network.module(part.contiguous(memory_format=torch.channels_last)).float().cpu()
-            for part in x_B3HW.split(step)
-        ]
-    return np.asarray(torch.cat(logits).numpy())
-
-
-def _network(teacher: TeacherModel, device: str, store: Store) -> Built:
-    """The teacher, loaded once in the life of this process."""
-    with _LOADING:
-        known = _NETWORKS.get((teacher.id, device))
-        if known is None:
-            known = _NETWORKS[(teacher.id, device)] = _load(teacher, device, store)
-        return known
-
-
-def _load(teacher: TeacherModel, device: str, store: Store) -> Built:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("a worker that offers the resource GPU sees no CUDA device; check its driver and torch")
-    path = weights_file(teacher.weights, teacher.model, store)
-    pypi = teacher.weights.where == PYPI
-    try:
-        built = build(
-            teacher.model,
-            num_classes=teacher.num_classes,
-            options=teacher.options,
-            weights=None if pypi else path,
-            pypi=pypi,
-            size=teacher.size,
-        )
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(f"teacher {teacher.name}: {error}") from error
-    if built.head_reset:
-        raise UsageError(
-            f"teacher {teacher.name}: the head of its weights has other classes than the corpus's "
-            f"{teacher.num_classes}; add `train:` to fine-tune it"
-        )
-    built.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return built

@@ -30,6 +30,9 @@ def parameters(spec: Spec) -> dict[str, str]:
     for section in (plain["student"], *plain["teachers"]):
         if section["weights"] not in (None, "pypi"):
             section["weights"] = "store" if section["weights"].startswith("store:") else "file"
+    for teacher in plain["teachers"]:
+        if teacher["model"].startswith(("onnx:", "table:")):
+            teacher["model"] = teacher["model"].partition(":")[0]
     return {name: str(value)[:_LONGEST] for name, value in _flat("", plain)}
 
 

@@ -13,12 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from infra.errors import SpecError
 from tasks.spec.spec import Spec
+from tasks.spec.teacher import TeacherSection
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Read a spec file.
 
-    Relative `store`, `corpus.root` and weight files are taken from the spec file's folder, so that a
+    Relative `store`, `corpus.root` and files of weights and teachers are taken from the spec file's folder, so that a
     spec means the same from anywhere.
 
     Args:
@@ -106,11 +107,18 @@ def _anchor(spec: Spec, base: Path) -> Spec:
     def weights(text: str | None) -> str | None:
         return text if text is None or text == "pypi" or text.startswith("store:") else here(text)
 
+    def model(teacher: TeacherSection) -> str:
+        if teacher.kind not in ("onnx", "table"):
+            return teacher.model
+        return f"{teacher.kind}:{here(teacher.target)}"
+
     return spec.model_copy(
         update={
             "store": here(spec.store),
             "corpus": spec.corpus.model_copy(update={"root": here(spec.corpus.root)}),
-            "teachers": [t.model_copy(update={"weights": weights(t.weights)}) for t in spec.teachers],
+            "teachers": [
+                t.model_copy(update={"model": model(t), "weights": weights(t.weights)}) for t in spec.teachers
+            ],
             "student": spec.student.model_copy(update={"weights": weights(spec.student.weights)}),
         }
     )

@@ -2,20 +2,109 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.spec.train import ModelSection, TrainSection
+
+Kind = Literal["network", "graph", "onnx", "python", "table"]
+
+_PREFIXES: dict[str, Kind] = {"onnx:": "onnx", "python:": "python", "table:": "table", "models:": "graph"}
+_SHAPES: dict[Kind, tuple[str, str]] = {
+    "onnx": (r".+", "onnx:FILE"),
+    "python": (r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", "python:package.module:function"),
+    "table": (r".+", "table:FILE.parquet"),
+    "graph": (r"/[^/@:]+(@[^/@:]+|/[0-9]+)", "models:/NAME@ALIAS or models:/NAME/VERSION"),
+}
+_WHAT: dict[Kind, str] = {
+    "network": "a network",
+    "graph": "a registered student",
+    "onnx": "an ONNX file",
+    "python": "a Python function",
+    "table": "a table",
+}
+# Which kinds a field means something to; anything else would be ignored without a word.
+_TAKES: dict[str, frozenset[Kind]] = {
+    "weights": frozenset({"network", "python"}),
+    "options": frozenset({"network", "python"}),
+    "size": frozenset({"network", "onnx", "python"}),
+    "mean": frozenset({"network", "graph", "onnx"}),
+    "std": frozenset({"network", "graph", "onnx"}),
+    "version": frozenset({"python"}),
+    "features": frozenset({"network", "onnx"}),
+    "train": frozenset({"network"}),
+    "folds": frozenset({"network"}),
+}
+_SINCE = ("mean", "std", "version")
+_ASKED = {"weights", "name", "features", "folds"}
 
 
 class TeacherSection(ModelSection):
     """One of `teachers:`."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the teacher in this spec")
+    model: str = Field(
+        description="timm model name, or micro, micro_xs, micro_m; onnx:FILE; python:package.module:function; "
+        "table:FILE.parquet (logits by key); models:/NAME@ALIAS or models:/NAME/VERSION (a registered student)"
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None, description="of the input, values scaled to 0..1; default: the network's own; onnx needs it"
+    )
+    std: tuple[float, float, float] | None = Field(None, description="of the input; see mean")
+    version: str | None = Field(
+        None, min_length=1, description="of a Python function: change it with the code; default: its distribution's"
+    )
+    features: str | None = Field(
+        None, min_length=1, description="also store features: pooled, or the path of a module (of an ONNX output)"
+    )
     train: TrainSection | None = Field(None, description="fine-tune on the labels first; null: use as it is")
+    folds: int | None = Field(
+        None, ge=2, le=100, description="out-of-fold labels: that many more trainings, none of which saw its own fold"
+    )
+
+    @property
+    def kind(self) -> Kind:
+        """What `model` names: graph is the exported graph of a registered student."""
+        return next((kind for prefix, kind in _PREFIXES.items() if self.model.startswith(prefix)), "network")
+
+    @property
+    def target(self) -> str:
+        """`model` without its prefix; NAME@ALIAS or NAME/VERSION of a registered student."""
+        if self.kind == "network":
+            return self.model
+        return self.model.partition(":")[2].removeprefix("/" if self.kind == "graph" else "")
+
+    @model_validator(mode="after")
+    def _fits(self) -> TeacherSection:
+        kind = self.kind
+        if kind != "network":
+            pattern, shape = _SHAPES[kind]
+            if not re.fullmatch(pattern, self.model.partition(":")[2]):
+                raise ValueError(f"model {self.model!r}: write it as {shape}")
+        for field, kinds in _TAKES.items():
+            if getattr(self, field) not in (None, {}) and kind not in kinds:
+                raise ValueError(f"`{field}` means nothing to {_WHAT[kind]}; leave it out")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give both of mean and std, or neither")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError("std must be above 0")
+        if kind == "onnx" and self.mean is None:
+            raise ValueError("an ONNX file does not say what its input is normalised with; give mean and std")
+        if self.folds is not None and self.train is None:
+            raise ValueError("`folds` are trainings; add `train:`")
+        return self
 
     def identity(self) -> dict[str, Any]:
-        section = self.model_dump(mode="json", exclude={"weights", "name"})
+        """What of the section the key of its training depends on; how it is asked afterwards is no part of it."""
+        section = self.model_dump(mode="json", exclude=_ASKED)
+        for field in _SINCE:
+            # Fields that came later are left out where they are unset, so that what was trained before is found.
+            if section[field] is None:
+                del section[field]
         section["train"] = self.train.identity() if self.train else None
+        if self.kind in ("onnx", "table", "graph"):
+            # A place; its file's digest enters the key beside this section.
+            section["model"] = self.kind
         return section

@@ -12,7 +12,7 @@ from infra.digest import sha256_file
 from infra.store import LocalStore
 from models.build import build
 from models.views import Recipe
-from tasks.label.job import STAGE, VERSION, LabelJob, TeacherModel, label_key
+from tasks.label.job import STAGE, VERSION, Ask, How, LabelJob, TeacherModel, label_key
 from tasks.label.soft_labels import read_soft_labels
 from tasks.label.work import label_shard
 from tasks.weights import WeightsRef
@@ -40,16 +40,18 @@ def test_logits_and_keys_are_those_of_this_version(store: LocalStore, tmp_path: 
     path = tmp_path / "teacher.safetensors"
     formula_weights(path)
     sha = sha256_file(path)
-    teacher = TeacherModel("small", "test_resnet", {}, 64, 3, WeightsRef(str(path), sha, sha))
+    teacher = TeacherModel("small", "network", "test_resnet", {}, 64, 3, WeightsRef(str(path), sha, sha))
     shard = tiny_corpus(store, size=80).shards[0]
-    job = LabelJob(store.url, "tiny", shard, RECIPE, ((0, "0" * 64), (2, "2" * 64)), teacher, "cpu", 8, 1)
+    ask = Ask(teacher, ((0, "0" * 64), (2, "2" * 64)))
+    how = How("cpu", 1, engine="eager", precision="float32", batch=8)
+    job = LabelJob(store.url, "tiny", shard, RECIPE, (ask,), how)
     soft = [read_soft_labels(store.get(record.outputs[0].name)) for record in label_shard(job)]
     check(
         STAGE,
         VERSION,
         {
             "key": label_key("a" * 64, teacher, RECIPE, 2),
-            "name": job.object_name(2, "2" * 64),
+            "name": ask.object_name("tiny", RECIPE, 2, "2" * 64),
             # One decimal of logits of some units: other engines differ far below, another picture far above.
             "logits": [[[round(float(v), 1) for v in row] for row in view.logits[:6]] for view in soft],
         },

@@ -59,7 +59,8 @@ def test_a_model_says_what_it_is(corpus: Corpus, store: LocalStore, cluster: Clu
 def test_a_student_learns_from_stored_labels(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     spec = spec_of(store)
     taught = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
-    labels = label(corpus, teacher_handle(spec.teachers[0], taught, corpus, store), spec, store, cluster).manifest
+    handle = teacher_handle(spec.teachers[0], [taught], corpus, store)
+    labels = label(corpus, [handle], spec, store, cluster)[0].manifest
     student = distill(corpus, [labels], None, spec, store, cluster, arm=TAUGHT, seed=0).manifest
     alone = distill(corpus, [labels], None, spec, store, cluster, arm=LABELS_ONLY, seed=0).manifest
     assert "kl" in student.facts["best"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from infra.cluster import Cluster
 from infra.errors import CorpusError, UsageError
 from infra.store import LocalStore
+from models.build import build
 from tasks.corpus import Corpus
 from tasks.distill.stage import LABELS_ONLY, distill, teach
 from tasks.first_hour.plan import plan_run, render_plan
@@ -98,11 +100,48 @@ def test_bad_files_are_found(plan: dict[str, Any]) -> None:
 
 
 def test_bytes_and_minutes_are_told(plan: dict[str, Any]) -> None:
-    train, other = plan["images"]["train"], plan["images"]["val"] + plan["images"]["test"]
-    assert plan["bytes"]["soft_labels"] == (3 * train + other) * (2 * 2 + 1)
     assert plan["bytes"]["shards"] > 48 * 1536
     assert set(states(plan).values()) == {"to do"}
     assert all(stage["minutes"] > 0 for stage in plan["stages"])
+
+
+def test_labelling_is_told_at_several_numbers_of_views(plan: dict[str, Any]) -> None:
+    train, other = plan["images"]["train"], plan["images"]["val"] + plan["images"]["test"]
+    labels = plan["labels"]
+    assert [(row["teacher"], row["views"]) for row in labels] == [("big", count) for count in (1, 2, 4, 16)]
+    assert [row["answers"] for row in labels] == [train * (1 + count) + other for count in (1, 2, 4, 16)]
+    # Two logits and a flag an answer; a header a file.
+    assert [row["bytes"] - 5 * row["answers"] for row in labels] == [
+        pytest.approx(row["files"] * 136, abs=row["files"] * 24) for row in labels
+    ]
+    assert plan["bytes"]["soft_labels"] == labels[1]["bytes"]
+    rate = plan["rates"]["big_label_images_per_second"]
+    assert [row["hours"] * 3600 * rate for row in labels] == [pytest.approx(row["answers"], rel=0.01) for row in labels]
+
+
+@pytest.fixture(scope="module")
+def rich(place: Path) -> dict[str, Any]:
+    """The same with partners, features and fold teachers."""
+    return plan_run(spec_at(place, "views.mix=mixup", "teachers.0.features=pooled", "teachers.0.folds=2"))
+
+
+def test_partners_and_features_are_counted(rich: dict[str, Any], plan: dict[str, Any]) -> None:
+    width = build("micro_xs", num_classes=2, size=32).module.num_features
+    for row, plain in zip(rich["labels"], plan["labels"], strict=True):
+        assert (row["files"], row["answers"]) == (plain["files"], plain["answers"])
+        stored = 2 * width * row["answers"] + 4 * plan["images"]["train"] * row["views"]
+        assert 0 < row["bytes"] - plain["bytes"] - stored < 200 * row["files"]
+
+
+def test_features_that_a_network_has_not_are_refused(place: Path) -> None:
+    with pytest.raises(UsageError, match="features nowhere"):
+        plan_run(spec_at(place, "teachers.0.features=nowhere"))
+
+
+def test_fold_teachers_are_planned_too(rich: dict[str, Any], plan: dict[str, Any]) -> None:
+    minutes = {stage["stage"]: stage["minutes"] for stage in rich["stages"]}
+    assert minutes.keys() - states(plan).keys() == {"teach big without fold 1 of 2", "teach big without fold 2 of 2"}
+    assert all(value > 0 for value in minutes.values())
 
 
 def test_the_text_is_short_and_says_what_it_is(plan: dict[str, Any]) -> None:
@@ -111,6 +150,8 @@ def test_the_text_is_short_and_says_what_it_is(plan: dict[str, Any]) -> None:
     assert "Nothing was written." in text
     assert "about" in text
     assert "label rows without an image: 2" in text
+    assert re.search(r"^  labels +1 views +2 views +4 views +16 views$", text, re.MULTILINE)
+    assert re.search(r"^  big( +[0-9.]+ kB, [0-9]+ s){4}$", text, re.MULTILINE)
 
 
 def test_many_classes_and_stages_still_fit(plan: dict[str, Any]) -> None:
@@ -140,7 +181,8 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
     spec, store = spec_at(tmp_path, "ingest.max_bad=9"), LocalStore(tmp_path / "store")
     corpus = Corpus(store, ingest(spec, store, cluster).manifest)
     trained = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
-    labels = label(corpus, teacher_handle(spec.teachers[0], trained, corpus, store), spec, store, cluster).manifest
+    handle = teacher_handle(spec.teachers[0], [trained], corpus, store)
+    labels = label(corpus, [handle], spec, store, cluster)[0].manifest
     select(corpus, [labels], spec.select, store)
     distill(corpus, [], None, spec, store, cluster, arm=LABELS_ONLY)
     before = tree(tmp_path)
@@ -157,6 +199,9 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
         "register": "to do",
     }
     assert (found["bytes"]["shards"], found["bytes"]["soft_labels"]) == (0, 0)
+    (again,) = (row for row in found["labels"] if row["views"] == 2)
+    assert again["bytes"] == sum(output.bytes for output in labels.outputs)
+    assert again["hours"] is None
     store.delete(labels.outputs[0].name)
     after = {stage["stage"]: stage for stage in plan_run(spec)["stages"]}
     total = len(labels.outputs)

@@ -184,6 +184,26 @@ def test_unfinished_work_stays_as_long_as_a_run_would(kept: Kept) -> None:
     assert {output.name, "units/label/u.json", "checkpoints/f00d/000000001.pt"} < gone(collect(kept.store))
 
 
+def test_a_teachers_file_stays_as_long_as_its_labels(kept: Kept) -> None:
+    used, unused = "1" * 64, "2" * 64
+    corpus = kept.manifest
+    label = Manifest(stage="label", version=2, key="3" * 64, inputs=[], section={}, outputs=[], facts={"files": [used]})
+    student = Manifest(
+        stage="distill", version=1, key="4" * 64, inputs=[corpus.digest, label.key], section={}, outputs=[]
+    )
+    cache = StageCache(kept.store)
+    for manifest in (label, student):
+        cache.commit(manifest)
+    for sha in (used, unused):
+        kept.store.put(f"teachers/{sha}.onnx", b"a network")
+    kept.store.put("runs/new.json", run_record("new", [("distill", student.key)]))
+    age(kept.store, 5)
+    assert not any(name.startswith("teachers/") for name in gone(collect(kept.store)))
+    age(kept.store, 20)
+    kept.store.put("runs/new.json", run_record("new", [("distill", student.key)]))
+    assert {name for name in gone(collect(kept.store)) if name.startswith("teachers/")} == {f"teachers/{unused}.onnx"}
+
+
 def test_what_a_person_put_into_the_store_is_never_touched(kept: Kept) -> None:
     own = ["weights/best.pt", "notes.txt", "mine/0123456789abcdef.bin", "listings/other.parquet", "secrets/a.key"]
     for name in own:

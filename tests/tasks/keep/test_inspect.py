@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from infra.cache import StageCache
 from infra.cluster import Cluster
 from infra.errors import CorruptError, UsageError
-from infra.manifest import Manifest
+from infra.manifest import Manifest, Output
 from infra.store import LocalStore
 from tasks.catalog import from_parquet
 from tasks.corpus import Corpus
@@ -23,6 +25,7 @@ from tasks.keep.find import Finder
 from tasks.keep.inspect import inspect
 from tasks.keep.summary import histogram
 from tasks.keep.words import inspect_lines, size_words
+from tasks.label.soft_labels import ALONE, keep, read_soft_labels, write_soft_labels
 from tests.tasks.corpora.layouts import csv, image
 from tests.tasks.ingest.specs import run, spec
 from tests.tasks.keep.conftest import Kept
@@ -137,8 +140,60 @@ def test_a_soft_label_file_is_described(kept: Kept) -> None:
         "key": index_of(kept)[8 * output.meta["shard"] + 1]["key"],
         "valid": True,
         "logits": [-4.0, 5.0, -4.0, -4.0, -4.0],
+        "partner": None,
     }
+    assert (found["mixed"], found["features"]) == (None, None)
     assert "mean confidence 1.000" in text(found)
+    assert "partner" not in text(found)
+    assert "features" not in text(found)
+
+
+def mixed(kept: Kept) -> tuple[Manifest, Output]:
+    """The labels with the first two rows of one file mixed with each other, and four features an image."""
+    manifest = labels(kept)
+    output = next(o for o in manifest.outputs if o.meta["split"] == "train" and o.meta["view"] == 1)
+    soft = read_soft_labels(kept.store.get(output.name))
+    rows = len(soft.valid)
+    partner = np.array([1, 0, *[ALONE] * (rows - 2)], np.int32)
+    features = np.arange(4 * rows, dtype=np.float32).reshape(rows, 2, 2, 1)
+    data = write_soft_labels(keep(soft.logits, asked=np.arange(rows) != 2, partner=partner, features=features))
+    other = StageCache(kept.store).put_object(
+        "labels/eyepacs/mixed-{sha8}.safetensors", data, id=output.id, samples=rows, meta=output.meta
+    )
+    outputs = [other if o == output else o for o in manifest.outputs]
+    return StageCache(kept.store).commit(manifest.model_copy(update={"outputs": outputs})), other
+
+
+def test_partners_and_features_of_a_soft_label_file_are_shown(kept: Kept) -> None:
+    _, output = mixed(kept)
+    keys = [row["key"] for row in index_of(kept) if row["shard"] == output.meta["shard"]]
+    found = inspect(kept.store, output.name)
+    assert (found["mixed"], found["features"]) == (2, [len(keys), 2, 2, 1])
+    assert [row["partner"] for row in found["rows"][:3]] == [keys[1], keys[0], None]
+    shown = text(found)
+    assert f"2 of {len(keys)} rows mixed with a partner of the shard" in shown
+    assert f"features {len(keys)} x 2 x 2 x 1" in shown
+    assert re.search(rf"{keys[0]} +{keys[1]} +4\.", shown) or re.search(rf"{keys[0]} +{keys[1]} +[0-9]", shown)
+
+
+def test_a_key_shows_whom_its_view_is_mixed_with(kept: Kept) -> None:
+    _, output = mixed(kept)
+    keys = [row["key"] for row in index_of(kept) if row["shard"] == output.meta["shard"]]
+    by_view = {soft["view"]: soft for soft in inspect(kept.store, keys[0])["soft_labels"]}
+    assert (by_view[0]["partner"], by_view[0]["features"]) == (None, None)
+    assert (by_view[1]["partner"], by_view[1]["features"]) == (keys[1], [2, 2, 1])
+    shown = text(inspect(kept.store, keys[0]))
+    assert f"teacher big, view 1, mixed with {keys[1]}: " in shown
+    assert "; features 2 x 2 x 1" in shown
+
+
+def test_partners_and_features_go_to_parquet(kept: Kept, tmp_path: Path) -> None:
+    _, output = mixed(kept)
+    keys = [row["key"] for row in index_of(kept) if row["shard"] == output.meta["shard"]]
+    write_parquet(kept.store, output.name, tmp_path / "soft.parquet")
+    rows = pq.read_table(tmp_path / "soft.parquet").to_pylist()
+    assert [row["partner"] for row in rows] == [keys[1], keys[0], *[None] * (len(keys) - 2)]
+    assert [row["features"] for row in rows[:3]] == [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], None]
 
 
 def test_a_soft_label_file_without_a_valid_row_has_no_confidence(kept: Kept) -> None:
@@ -159,6 +214,7 @@ def test_soft_labels_go_to_parquet_by_key(kept: Kept, tmp_path: Path) -> None:
         ]
         assert {(row["teacher"], row["view"]) for row in rows} == {("big", 0)}
         assert [row["logits"] is not None for row in rows] == [valid] * len(rows)
+        assert {(row["partner"], row["features"]) for row in rows} == {(None, None)}
 
 
 def test_only_a_soft_label_file_goes_to_parquet(kept: Kept, tmp_path: Path) -> None:

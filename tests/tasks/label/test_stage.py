@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ from tasks.catalog import CATALOG, to_parquet
 from tasks.corpus import Corpus, read_image
 from tasks.label import label
 from tasks.label.lookup import Teaching
+from tasks.result import StageResult
+from tasks.spec import Spec
 from tests.tasks.label.teachers import handle_of, save_weights, spec_of
 from tests.tiny import tiny_corpus
 
@@ -33,6 +36,12 @@ def weights(tmp_path: Path) -> Path:
     return save_weights(tmp_path)
 
 
+def one(corpus: Corpus, spec: Spec, cluster: Cluster, **rest: Any) -> StageResult:
+    """Label with the first teacher of the spec."""
+    (result,) = label(corpus, [handle_of(spec, corpus)], spec, corpus.store, cluster, **rest)
+    return result
+
+
 def names(manifest: Manifest) -> set[str]:
     return {output.name for output in manifest.outputs}
 
@@ -41,7 +50,7 @@ def test_every_view_that_is_owed_is_labelled_once(store: LocalStore, cluster: Cl
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
     seen: list[tuple[int, int]] = []
-    result = label(corpus, handle_of(spec, corpus), spec, store, cluster, progress=lambda *at: seen.append(at))
+    result = one(corpus, spec, cluster, progress=lambda *at: seen.append(at))
     views = {(o.meta["split"], o.meta["shard"], o.meta["view"]) for o in result.manifest.outputs}
     train = {("train", shard, view) for shard in (0, 1) for view in (0, 1, 2)}
     assert views == train | {("val", 2, 0), ("test", 3, 0)}
@@ -55,8 +64,8 @@ def test_every_view_that_is_owed_is_labelled_once(store: LocalStore, cluster: Cl
 def test_stored_logits_are_the_teachers_own(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    result = label(corpus, handle_of(spec, corpus), spec, store, cluster)
-    recipe = Recipe.from_values(spec.views.model_dump())
+    result = one(corpus, spec, cluster)
+    recipe = Recipe.from_values(spec.views.resolved("other").model_dump())
     built = build("micro_xs", num_classes=3, weights=weights)
     shard = corpus.shards[1]
     images = [decode(read_image(store, shard, row)) for row in range(len(shard))]
@@ -73,7 +82,7 @@ def test_stored_logits_are_the_teachers_own(store: LocalStore, cluster: Cluster,
 def test_cached_line_needs_neither_torch_nor_a_cluster(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    first = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    first = one(corpus, spec, cluster)
     script = f"""
 import sys
 from pathlib import Path
@@ -86,8 +95,8 @@ from tasks.spec import Spec
 store = LocalStore(Path({store.url!r}))
 corpus = Corpus(store, Manifest.from_bytes(store.get({corpus.manifest.name!r})))
 spec = Spec.model_validate_json({spec.model_dump_json(by_alias=True)!r})
-handle = teacher_handle(spec.teachers[0], None, corpus, store)
-result = label(corpus, handle, spec, store, Cluster(spec.run.cluster))
+handle = teacher_handle(spec.teachers[0], [], corpus, store)
+(result,) = label(corpus, [handle], spec, store, Cluster(spec.run.cluster))
 print(result.made, result.manifest.digest, sorted({{"torch", "distributed", "timm"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -97,11 +106,10 @@ print(result.made, result.manifest.digest, sorted({{"torch", "distributed", "tim
 def test_deleted_file_is_made_again_alone(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    handle = handle_of(spec, corpus)
-    first = label(corpus, handle, spec, store, cluster)
+    first = one(corpus, spec, cluster)
     lost = first.manifest.output(shard=1, view=2)
     store.delete(lost.name)
-    again = label(corpus, handle, spec, store, cluster)
+    again = one(corpus, spec, cluster)
     assert again.made == 1
     assert store.exists(lost.name)
     assert names(again.manifest) == names(first.manifest)
@@ -110,27 +118,27 @@ def test_deleted_file_is_made_again_alone(store: LocalStore, cluster: Cluster, w
 def test_verify_makes_a_damaged_file_again(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    first = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    first = one(corpus, spec, cluster)
     broken = first.manifest.output(shard=2, view=0)
     good = store.get(broken.name)
     store.put(broken.name, good[:-1] + bytes([good[-1] ^ 1]))
-    assert label(corpus, handle_of(spec, corpus), spec, store, cluster).made == 0
+    assert one(corpus, spec, cluster).made == 0
     strict = spec_of(
         store,
         weights,
         run={"device": "cpu", "label": {"engine": "eager", "precision": "float32", "batch": 5}, "verify": True},
     )
-    assert label(corpus, handle_of(strict, corpus), strict, store, cluster).made == 1
+    assert one(corpus, strict, cluster).made == 1
     assert store.get(broken.name) == good
 
 
 def test_interrupted_stage_keeps_what_was_recorded(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    first = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    first = one(corpus, spec, cluster)
     store.delete(first.manifest.name)
     store.delete(f"units/label/{first.manifest.output(shard=0, view=1).unit}.json")
-    again = label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    again = one(corpus, spec, cluster)
     assert again.made == 1
     assert again.manifest.digest == first.manifest.digest
 
@@ -139,8 +147,8 @@ def test_new_shard_leaves_the_others_alone(store: LocalStore, cluster: Cluster, 
     spec = spec_of(store, weights)
     few = tiny_corpus(store, train=32, unlabelled=0)
     more = tiny_corpus(store, train=48, unlabelled=0)
-    before = label(few, handle_of(spec, few), spec, store, cluster)
-    after = label(more, handle_of(spec, more), spec, store, cluster)
+    before = one(few, spec, cluster)
+    after = one(more, spec, cluster)
     assert after.made == 3
     assert names(before.manifest) < names(after.manifest)
 
@@ -148,28 +156,28 @@ def test_new_shard_leaves_the_others_alone(store: LocalStore, cluster: Cluster, 
 def test_more_views_cost_only_those_views(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     two, three = (spec_of(store, weights, views={"size": 32, "count": count}) for count in (2, 3))
-    label(corpus, handle_of(two, corpus), two, store, cluster)
-    assert label(corpus, handle_of(three, corpus), three, store, cluster).made == 2
+    one(corpus, two, cluster)
+    assert one(corpus, three, cluster).made == 2
 
 
 def test_other_augmentation_keeps_the_plain_views(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec, turned = spec_of(store, weights), spec_of(store, weights, views={**VIEWS, "rotate": 90})
-    label(corpus, handle_of(spec, corpus), spec, store, cluster)
-    assert label(corpus, handle_of(turned, corpus), turned, store, cluster).made == 4
+    one(corpus, spec, cluster)
+    assert one(corpus, turned, cluster).made == 4
 
 
 def test_corrected_label_costs_no_teacher_time(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    label(corpus, handle_of(spec, corpus), spec, store, cluster)
+    one(corpus, spec, cluster)
     rows = corpus.catalog.to_pylist()
     rows[0]["label"] = 2
     data = to_parquet(pa.Table.from_pylist(rows, schema=CATALOG), CATALOG)
     catalog = StageCache(store).put_object("catalogs/tiny/{sha}.parquet", data, meta={"kind": "catalog"})
     outputs = [catalog if o.meta["kind"] == "catalog" else o for o in corpus.manifest.outputs]
     corrected = Corpus(store, corpus.manifest.model_copy(update={"outputs": outputs, "key": "1" * 64}))
-    assert label(corrected, handle_of(spec, corrected), spec, store, cluster).cached
+    assert one(corrected, spec, cluster).cached
 
 
 def test_damaged_image_names_shard_and_key(store: LocalStore, cluster: Cluster, weights: Path) -> None:
@@ -180,14 +188,14 @@ def test_damaged_image_names_shard_and_key(store: LocalStore, cluster: Cluster, 
     data[shard.offsets[4] + 100] ^= 0xFF
     store.put(shard.output.name, bytes(data))
     with pytest.raises(CorruptError, match=rf"{shard.output.name}.*{shard.keys[4]}"):
-        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+        one(corpus, spec, cluster)
 
 
 def test_head_of_other_classes_asks_for_training(store: LocalStore, cluster: Cluster, tmp_path: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, save_weights(tmp_path, classes=5))
     with pytest.raises(UsageError, match=r"teacher small: the head of its weights .* add `train:`"):
-        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+        one(corpus, spec, cluster)
 
 
 def test_unknown_model_names_the_nearest(store: LocalStore, cluster: Cluster, weights: Path) -> None:
@@ -195,7 +203,7 @@ def test_unknown_model_names_the_nearest(store: LocalStore, cluster: Cluster, we
     teachers = [{"name": "small", "model": "micro_sx", "weights": str(weights)}]
     spec = spec_of(store, weights, teachers=teachers)
     with pytest.raises(UsageError, match="teacher small: there is no model 'micro_sx'; did you mean micro_xs"):
-        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+        one(corpus, spec, cluster)
 
 
 def test_gpu_that_no_worker_offers(store: LocalStore, cluster: Cluster, weights: Path) -> None:
@@ -204,11 +212,11 @@ def test_gpu_that_no_worker_offers(store: LocalStore, cluster: Cluster, weights:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights, run={"device": "cuda"})
     with pytest.raises(UsageError, match="no Dask worker offers the resource GPU"):
-        label(corpus, handle_of(spec, corpus), spec, store, cluster)
+        one(corpus, spec, cluster)
 
 
 def test_stop_is_heard(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
     with pytest.raises(CancelledError):
-        label(corpus, handle_of(spec, corpus), spec, store, cluster, stop=lambda: True)
+        one(corpus, spec, cluster, stop=lambda: True)

@@ -30,3 +30,8 @@ def test_a_private_corpus_keeps_its_files_to_itself(store: LocalStore) -> None:
 def test_a_curve_is_numbers_by_epoch() -> None:
     rows = [{"epoch": 0, "step": 5, "loss": 1.5}, {"epoch": 1, "step": 9, "loss": float("nan"), "note": "x"}]
     assert curve(rows) == [("loss", 1.5, 0), ("step", 5.0, 0), ("step", 9.0, 1)]
+
+
+def test_files_that_teach_are_named_by_their_kind_alone(store: LocalStore) -> None:
+    teachers = "teachers=[{name: a, model: 'onnx:/secret/a.onnx', mean: [0, 0, 0], std: [1, 1, 1]}]"
+    assert parameters(tiny_spec(store, teachers))["teachers.0.model"] == "onnx"
