@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -84,10 +84,17 @@ def label_task(line: Line, names: str, corpus: Ref, trained: dict[str, list[Ref]
         for section in line.spec.teachers
     ]
     began = time.monotonic()
+
+    def say(text: str) -> None:
+        get_run_logger().info(text)
+        line.listener.say(text)
+
     return staged_together(
         line,
         f"label with {names}",
-        lambda progress, stop: label(read, handles, line.spec, line.store, line.cluster, progress=progress, stop=stop),
+        lambda progress, stop: label(
+            read, handles, line.spec, line.store, line.cluster, progress=progress, stop=stop, say=say
+        ),
         then=lambda results: _show_card(line, read, results, time.monotonic() - began),
     )
 

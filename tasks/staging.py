@@ -29,6 +29,9 @@ class Listener:
     def progress(self, title: str, done: int, total: int) -> None:
         """`done` of `total` units of a stage."""
 
+    def say(self, text: str) -> None:
+        """Something worth knowing while a stage works."""
+
     def ended(self, title: str, state: str, message: str) -> None:
         """A stage ended."""
 

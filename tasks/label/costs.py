@@ -63,6 +63,23 @@ def label_cost(
     return found
 
 
+def foretold(asked: Asked, owed: Iterable[tuple[int, bool]]) -> str:
+    """One line for people: what a teacher still owes, before it starts.
+
+    Args:
+        owed: rows of every unit that is owed, and whether its view is mixed.
+    """
+    files = answers = size = 0
+    for (rows, mixed), times in Counter(owed).items():
+        files, answers = files + times, answers + times * rows
+        size += times * soft_label_bytes(rows, asked.classes, asked.features, mixed=mixed)
+    text = f"teacher {asked.name} owes {answers:,} answers in {files:,} files, {size / 1e6:,.1f} MB"
+    if not asked.rate:
+        return text
+    hours = answers / asked.rate / HOUR
+    return f"{text}, {hours:.1f} hours or more" if hours >= 1 else f"{text}, {60 * hours:.0f} minutes or more"
+
+
 def shard_rows(corpus: Corpus) -> list[tuple[str, int]]:
     """Split and number of images of every shard."""
     return [(shard.split, len(shard)) for shard in corpus.shards]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from infra.fanout import Job, Outcome, fan_out, is_killed
 from infra.stopping import StopFlag
 from infra.store import Store
 from tasks.corpus import Corpus, Shard
+from tasks.label.costs import Asked, foretold
 from tasks.label.job import How, LabelJob
 from tasks.label.units import Owing, Unit, jobs_of
 from tasks.spec import Spec
@@ -41,9 +42,10 @@ class Fanning:
         how: How,
         resources: dict[str, float] | None,
         stop: Callable[[], bool] | None,
+        say: Callable[[str], None],
     ) -> None:
         self.corpus, self.spec, self.store, self.cluster = corpus, spec, store, cluster
-        self.how, self.resources, self.stop = how, resources, stop
+        self.how, self.resources, self.stop, self.say = how, resources, stop, say
         self._failed: list[StillroomError] = []
         self._kept_out: dict[str, str] = {}
 
@@ -78,6 +80,7 @@ class Fanning:
         # Alone, so that a choice of engines is made once, and on a machine that does nothing else.
         for outcome in self._outcomes(get_ready, iter([first])):
             self._ready(outcome)
+            self._foretell(owed, outcome.value)
         killers: list[LabelJob] = []
         for outcome in self._outcomes(label_shard, self._jobs(owed, together)):
             if outcome.error is None:
@@ -117,6 +120,16 @@ class Fanning:
                 "its machine; give workers more (run.cluster.memory_limit) or another run.label.engine"
             )
         raise self._explained(outcome)
+
+    def _foretell(self, owed: list[tuple[Owing, list[Unit]]], ready: Sequence[Asked]) -> None:
+        known = {asked.name: asked for asked in ready}
+        for own, units in owed:
+            asked = known.get(own.teacher.name, Asked(own.teacher.name, own.teacher.num_classes))
+            rate = asked.rate * self.cluster.slots if asked.rate else None
+            mixed = own.recipe.mix != "none"
+            sizes = ((len(unit.shard), mixed and unit.view > 0) for unit in units)
+            if units:
+                self.say(foretold(replace(asked, rate=rate), sizes))
 
     def _fail(self, outcome: Outcome) -> None:
         error = self._explained(outcome)

@@ -39,6 +39,7 @@ class Speaker:
 
     size: int  # side of its input in pixels
     runner: Runner
+    rate: float | None  # images a second as measured on this kind of machine
     engine: dict[str, Any]  # for records: engine, batch, precision and how far it agrees with float32
 
     def __call__(self, images: np.ndarray) -> Answer:
@@ -76,7 +77,7 @@ def _load(
         engine = open_engine(network, choice.engine, device=how.device, threads=how.threads)
     except EngineError as error:
         raise UsageError(f"teacher {teacher.name}: {error}") from error
-    return Speaker(network.size, Runner(engine, choice.batch), _fact(choice, how))
+    return Speaker(network.size, Runner(engine, choice.batch), choice.images_per_second, _fact(choice, how))
 
 
 def _choice(

@@ -35,6 +35,7 @@ def label(
     *,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[StageResult]:
     """Soft labels of the teachers: the plain view of every shard, the random views of training shards.
 
@@ -43,6 +44,7 @@ def label(
 
     Args:
         progress: called with (units done, units in all).
+        say: told, before the work starts, what each teacher still owes: files, bytes, and time where it is known.
         stop: asked between shards, and by running workers between batches; CancelledError when it says yes.
 
     Returns:
@@ -64,7 +66,7 @@ def label(
         own = owing(corpus, model, views, _folds(corpus, len(model.folds)))
         again = spec.run.retry_quarantined
         owed.append((own, take_up(own, cache, verify=spec.run.verify, retry_quarantined=again)))
-    _pay(teachers, owed, corpus, spec, store, cluster, progress or (lambda done, total: None), stop)
+    _pay(teachers, owed, corpus, spec, store, cluster, progress or (lambda done, total: None), stop, say)
     results = []
     for own, _ in owed:
         if own.whole and own.hit is not None:
@@ -87,6 +89,7 @@ def _pay(
     cluster: Cluster,
     progress: Callable[[int, int], None],
     stop: Callable[[], bool] | None,
+    say: Callable[[str], None] | None,
 ) -> None:
     from tasks.label.fanning import Fanning
 
@@ -111,7 +114,7 @@ def _pay(
         max_error=settings.max_error,
         passes=sum(len(unit.shard) for _, units in owed for unit in units) // max(1, cluster.slots),
     )
-    Fanning(corpus, spec, store, cluster, how, resources, stop).run(
+    Fanning(corpus, spec, store, cluster, how, resources, stop, say or (lambda text: None)).run(
         owed, lambda done: progress(total - due + done, total)
     )
 

@@ -16,6 +16,7 @@ from infra.stopping import stop_check
 from infra.store import Store, open_store
 from models.engines.network import Answer
 from tasks.images import load_image
+from tasks.label.costs import Asked
 from tasks.label.job import STAGE, Ask, LabelJob
 from tasks.label.soft_labels import SoftLabels, keep, write_soft_labels
 from tasks.label.speaker import Speaker, speaker
@@ -49,11 +50,14 @@ def label_shard(job: LabelJob) -> list[UnitRecord]:
     ]
 
 
-def get_ready(job: LabelJob) -> None:
-    """Load the teachers of a job and choose their engines, so that the workers that come after only follow."""
+def get_ready(job: LabelJob) -> list[Asked]:
+    """Load the teachers of a job and choose their engines, so that the workers that come after only follow.
+
+    Returns:
+        Each teacher as far as costs go; the rate is that of this worker's forward passes, where it was measured.
+    """
     store = open_store(job.store)
-    for ask in job.asks:
-        _voices(job, ask, store)
+    return [_voices(job, ask, store).asked(ask) for ask in job.asks]
 
 
 def probe(job: LabelJob, rows: Sequence[int]) -> None:
@@ -132,6 +136,14 @@ class _Networks:
             chosen = own == fold
             self._ask(said, self.speakers[fold + 1], rows[chosen], pictures if chosen.all() else pictures[chosen])
 
+    def asked(self, ask: Ask) -> Asked:
+        """Its costs; the features' shape is known from an answer alone."""
+        features: tuple[int, ...] = ()
+        if ask.teacher.features is not None:
+            found = self.speakers[0](np.zeros((1, self.size, self.size, 3), dtype=np.uint8)).features_BD
+            features = found.shape[1:] if found is not None else ()
+        return Asked(self.name, ask.teacher.num_classes, features, self.speakers[0].rate)
+
     def _ask(self, said: Said, who: Speaker, rows: np.ndarray, pictures: np.ndarray) -> None:
         said.engine = who.engine
         try:
@@ -160,6 +172,9 @@ class _Table:
     def __init__(self, job: LabelJob, ask: Ask, store: Store) -> None:
         self.table = table_teacher(ask.teacher, store)
         self.logits, self.known = self.table.rows(job.shard.keys)
+
+    def asked(self, ask: Ask) -> Asked:
+        return Asked(ask.teacher.name, ask.teacher.num_classes)
 
     def speak(self, said: Said, rows: np.ndarray, images: dict[tuple[int, int], np.ndarray], view: int) -> None:
         known = rows[self.known[rows]]
