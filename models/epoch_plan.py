@@ -9,7 +9,7 @@ needs nothing but the step.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -22,12 +22,22 @@ class EpochPlan:
         rows: for each shard, the rows that take part (int array each); shards may be empty.
         seed: of the order.
         window: shards among which samples are mixed.
+        partner: for an epoch and a shard, int [N] the row that each row's view is mixed with, -1 nobody's, or None;
+            partners then follow one another, so that they share a batch (but for one pair where two batches meet).
     """
 
-    def __init__(self, rows: Sequence[np.ndarray], *, seed: int, window: int = 8) -> None:
+    def __init__(
+        self,
+        rows: Sequence[np.ndarray],
+        *,
+        seed: int,
+        window: int = 8,
+        partner: Callable[[int, int], np.ndarray | None] | None = None,
+    ) -> None:
         self.rows = [np.asarray(r, dtype=np.int64) for r in rows]
         self.seed = seed
         self.window = window
+        self.partner = partner
         self.size = int(sum(len(r) for r in self.rows))
         if self.size == 0:
             raise ValueError("no sample takes part in this training")
@@ -39,14 +49,35 @@ class EpochPlan:
         shards = random.permutation(len(self.rows))
         parts = []
         for start in range(0, len(shards), self.window):
+            window = shards[start : start + self.window]
             block = np.concatenate(
-                [
-                    np.stack([np.full(len(self.rows[s]), s, dtype=np.int64), self.rows[s]], axis=1)
-                    for s in shards[start : start + self.window]
-                ]
+                [np.stack([np.full(len(self.rows[s]), s, dtype=np.int64), self.rows[s]], axis=1) for s in window]
             )
-            parts.append(block[random.permutation(len(block))])
+            order = random.permutation(len(block))
+            if self.partner is not None:
+                mates = self._mates(epoch, window)
+                place = np.empty(len(order), dtype=np.int64)
+                place[order] = np.arange(len(order))
+                order = np.lexsort((place, np.minimum(place, place[mates])))
+            parts.append(block[order])
         return np.concatenate(parts)
+
+    def _mates(self, epoch: int, window: np.ndarray) -> np.ndarray:
+        """For every sample of a window the place of its partner; its own where it has none that takes part."""
+        assert self.partner is not None
+        found, base = [], 0
+        for shard in window:
+            rows = self.rows[shard]
+            own = base + np.arange(len(rows))
+            partner = self.partner(epoch, shard)
+            if partner is not None and len(rows):
+                at = np.full(len(partner) + 1, -1, dtype=np.int64)  # the last place is that of nobody
+                at[rows] = own
+                mate = at[partner[rows]]
+                own = np.where(mate < 0, own, mate)
+            found.append(own)
+            base += len(rows)
+        return np.concatenate(found)
 
     def batch(self, step: int, size: int) -> np.ndarray:
         """Global batch `step`: int64 [size, 3] of (epoch, shard, row)."""

@@ -48,18 +48,29 @@ def stored_partners(recipe: Recipe, view: int, shard: Shard, skip: Collection[in
 
 
 def view_of(
-    load: Load, shard: Shard, recipe: Recipe, view: int, row: int, partner: int = ALONE
+    load: Load,
+    shard: Shard,
+    recipe: Recipe,
+    view: int,
+    row: int,
+    partner: int = ALONE,
+    *,
+    known: dict[int, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, float]:
     """One view of one row, RGB uint8 [S, S, 3], and the row's own share in it: 1 where it is mixed with nobody.
 
     Args:
         partner: the row that is mixed in, as stored with the labels.
+        known: this view of rows of this shard before mixing; looked into, and added to where rows are mixed.
     """
-    own = _alone(load(row), shard, recipe, view, row)
     if partner == ALONE:
-        return own, 1.0
+        return _alone(load(row), shard, recipe, view, row), 1.0
+    known = {} if known is None else known
+    for each in (row, partner):
+        if each not in known:
+            known[each] = _alone(load(each), shard, recipe, view, each)
     how = mixture(recipe, view, str(shard.keys[row]), str(shard.keys[partner]))
-    return mix(own, _alone(load(partner), shard, recipe, view, partner), how), how.share
+    return mix(known[row], known[partner], how), how.share
 
 
 def rendered(

@@ -7,6 +7,7 @@ it and a GPU is sent a quarter of the bytes.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,8 @@ class Engine(ABC):
         self.name = name
         self.network = network
         self.block: int | None = None
+        # Jobs that share a worker share its engines, and OpenVINO's requests and our hooks serve one at a time.
+        self._asking = threading.Lock()
 
     def __call__(self, images_BSS3: np.ndarray) -> Answer:
         """Ask the network.
@@ -77,7 +80,8 @@ class Engine(ABC):
                 f"{self.name} needs uint8 [B, {side}, {side}, 3], got {images_BSS3.dtype} {list(images_BSS3.shape)}"
             )
         images_BSS3 = np.ascontiguousarray(images_BSS3)
-        answer = self._ask(images_BSS3) if self.block is None else self._in_blocks(images_BSS3, self.block)
+        with self._asking:
+            answer = self._ask(images_BSS3) if self.block is None else self._in_blocks(images_BSS3, self.block)
         wanted = (len(images_BSS3), self.network.num_classes)
         if answer.logits_BC.shape != wanted:
             raise EngineError(

@@ -7,7 +7,7 @@ worker is daemonic: it may not start loader processes).
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -107,7 +107,11 @@ class TrainData:
         ]
         # Steps of an epoch come back to the same shards in one view.
         self._partners = lru_cache(maxsize=4096)(self._pair)
-        self.plan = EpochPlan([self._rows(i) for i in range(len(self.numbers))], seed=seed)
+        self.plan = EpochPlan(
+            [self._rows(i) for i in range(len(self.numbers))],
+            seed=seed,
+            partner=None if recipe.mix == "none" else lambda epoch, position: self._mixed(position, self._view(epoch)),
+        )
 
     def _rows(self, position: int) -> np.ndarray:
         shard = self.corpus.shards[self.numbers[position]]
@@ -116,7 +120,12 @@ class TrainData:
 
     def load(self, step: int) -> Batch:
         """The batch of a step."""
-        samples = [self._sample(*place) for place in self.plan.batch(step, self.batch).tolist()]
+        # Partners come together, so each of the two views is rendered once for both mixtures.
+        known: defaultdict[tuple[int, int], dict[int, np.ndarray]] = defaultdict(dict)
+        samples = [
+            self._sample(epoch, position, row, known[position, epoch])
+            for epoch, position, row in self.plan.batch(step, self.batch).tolist()
+        ]
         x = to_input(np.stack([sample.picture for sample in samples]), self.size, self.mean, self.std)
         logits = [sample.logits for sample in samples if sample.logits is not None]
         targets = Targets(
@@ -133,14 +142,15 @@ class TrainData:
             )
         return Batch(torch.from_numpy(x), targets, [str(sample.shard.keys[sample.row]) for sample in samples])
 
-    def _sample(self, epoch: int, position: int, row: int) -> _Sample:
+    def _sample(self, epoch: int, position: int, row: int, known: dict[int, np.ndarray]) -> _Sample:
         number = self.numbers[position]
         shard = self.corpus.shards[number]
         view = self._view(epoch)
         soft = None if self.teaching is None else self.teaching.rows(number, view)
-        partner = self._partners(position, view) if soft is None else soft.partner
+        partner = self._mixed(position, view)
         other = ALONE if partner is None else int(partner[row])
-        picture, share = view_of(partial(IMAGES.get, self.corpus, shard), shard, self.recipe, view, row, other)
+        load = partial(IMAGES.get, self.corpus, shard)
+        picture, share = view_of(load, shard, self.recipe, view, row, other, known=known)
         return _Sample(
             shard,
             row,
@@ -156,6 +166,12 @@ class TrainData:
         if self.teaching is None and self.view_count > 0:
             return 1 + epoch
         return epoch_view(epoch, self.view_count)
+
+    def _mixed(self, position: int, view: int) -> np.ndarray | None:
+        """Partners of a shard's rows in a view: those stored with the labels, where there are any."""
+        if self.teaching is None:
+            return self._partners(position, view)
+        return self.teaching.rows(self.numbers[position], view).partner
 
     def _pair(self, position: int, view: int) -> np.ndarray | None:
         """Partners where none are stored: labelled images pair among themselves, so that every mixture has labels."""

@@ -41,3 +41,20 @@ def test_epochs_and_seeds_differ_in_order() -> None:
 def test_no_sample_is_an_error() -> None:
     with pytest.raises(ValueError, match="no sample"):
         EpochPlan([np.array([], dtype=int)], seed=0)
+
+
+def test_partners_follow_one_another_and_nobody_is_lost() -> None:
+    def partner(epoch: int, shard: int) -> np.ndarray:
+        rows = np.arange(12)
+        # The last has nobody; row 2 of the third shard is mixed with one that takes no part.
+        return np.where(rows < 11, rows ^ 1, -1) if epoch == 0 else np.full(12, -1)
+
+    plan = EpochPlan(ROWS, seed=3, partner=partner)
+    first = plan.batch(0, 19).tolist()
+    assert sorted(first) == sorted([0, s, int(r)] for s, rows in enumerate(ROWS) for r in rows)
+    places = {(shard, row): place for place, (_, shard, row) in enumerate(first)}
+    apart = [abs(places[s, r] - places[s, r ^ 1]) for s, r in places if (s, r ^ 1) in places and r < 10]
+    assert apart
+    assert set(apart) == {1}
+    alone = EpochPlan(ROWS, seed=3)
+    np.testing.assert_array_equal(plan.batch(1, 19), alone.batch(1, 19))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_images_that_must_not_be_written_are_read(opened: Opened) -> None:
     pixels = images(2)
     pixels.flags.writeable = False
     assert opened("eager-float32")(pixels).logits_BC.shape == (2, CLASSES)
+
+
+def test_jobs_that_share_an_engine_get_their_own_answers(opened: Opened) -> None:
+    engine = opened("openvino-float32")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: engine(images(8, seed)).logits_BC, range(24)))
+    for seed, logits in enumerate(found):
+        np.testing.assert_allclose(logits, expected(micro_network(), images(8, seed)), atol=1e-5)
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
