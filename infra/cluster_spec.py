@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from infra.errors import UsageError
 from infra.preset import explain, with_preset
@@ -49,12 +49,15 @@ class SlurmSection(_Part):
 class KubernetesSection(_Part):
     """A DaskCluster resource; the Dask operator must run in the Kubernetes cluster."""
 
+    # Kubernetes wants the quantities and the environment as text.
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
     image: str = Field(description="container image with this release of Stillroom")
     namespace: str | None = Field(None, description="default the namespace of the current context")
-    resources: dict[Literal["requests", "limits"], dict[str, str | int]] = Field(
+    resources: dict[Literal["requests", "limits"], dict[str, str]] = Field(
         default_factory=dict, description="resources of a worker's container"
     )
-    scheduler_resources: dict[Literal["requests", "limits"], dict[str, str | int]] = Field(
+    scheduler_resources: dict[Literal["requests", "limits"], dict[str, str]] = Field(
         default_factory=dict, description="resources of the scheduler's container"
     )
     env: dict[str, str] = Field(default_factory=dict, description="environment of scheduler and workers")
@@ -103,14 +106,13 @@ class ClusterSection(_Part):
     slurm: SlurmSection | None = Field(None, description="kind slurm: the jobs")
     kubernetes: KubernetesSection | None = Field(None, description="kind kubernetes: the pods")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _from_preset(cls, raw: Any) -> Any:
+    def _from_preset(cls, raw: Any, read: ModelWrapValidatorHandler[ClusterSection]) -> ClusterSection:
         if not isinstance(raw, Mapping) or raw.get("preset") is None:
-            return raw
-        merged = with_preset(raw)
+            return read(raw)
         try:
-            return cls.model_validate(merged)
+            return read(with_preset(raw))
         except ValidationError as error:
             what = "; ".join(explain(cls, item) for item in error.errors())
             raise UsageError(f"preset {raw['preset']} and the keys beside it: {what}") from None

@@ -65,7 +65,7 @@ def explain(model: type[BaseModel], item: Any) -> str:
     location = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         value = "" if item["type"] == "missing" or not item["loc"] else f" (got {item['input']!r})"
-        return f"{location}: {item['msg']}{value}" if location else item["msg"]
+        return f"{location or 'spec'}: {item['msg']}{value}"
     near = difflib.get_close_matches(str(item["loc"][-1]), known_keys(model, item["loc"][:-1]), n=1, cutoff=0.0)
     return f"unknown key {location}" + (f"; did you mean {near[0]}?" if near else "")
 

@@ -37,8 +37,8 @@ def choose(
     engine: str = AUTO,
     precision: str = AUTO,
     batch: int | None = None,
-    min_agreement: float = 0.99,
-    max_error: float = 0.05,
+    min_agreement: float = 0.98,
+    max_error: float = 0.25,
 ) -> Choice:
     """The engine and the batch for some work.
 

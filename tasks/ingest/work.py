@@ -10,7 +10,7 @@ from typing import Any
 from infra.cache import StageCache, UnitRecord
 from infra.cluster import Cluster
 from infra.errors import PermanentError, StillroomError
-from infra.fanout import Job, fan_out
+from infra.fanout import Job, fan_out, is_killed
 from tasks.ingest.harvest import Harvest
 from tasks.ingest.shard import STAGE, ShardJob, SourceChangedError, make_shard
 from tasks.ingest.survey import Survey
@@ -43,7 +43,7 @@ def carry_out(work: Work, jobs: Iterable[ShardJob], total: int, *, reuse: bool) 
 
     Raises:
         SourceChangedError: a source file changed under the run; its listing is dropped.
-        PermanentError: a shard killed its worker twice.
+        PermanentError: a shard kills its workers.
     """
     harvest = Harvest()
     if reuse:
@@ -76,7 +76,7 @@ def _explained(error: BaseException, job: ShardJob, survey: Survey) -> BaseExcep
         path = next(item.path for item in job.items if item.key == error.key)
         survey.listing.forget([survey.listed_as(path)])
         return SourceChangedError(str(error), error.key)
-    if isinstance(error, StillroomError):
+    if isinstance(error, StillroomError) and not is_killed(error):
         return error
     return PermanentError(
         f"shard {job.title}, images {job.items[0].key} to {job.items[-1].key}: {type(error).__name__}: {error}. "

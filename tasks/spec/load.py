@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from infra.errors import SpecError
+from infra.preset import explain
 from tasks.spec.spec import Spec
 from tasks.spec.teacher import TeacherSection
 
@@ -47,10 +46,12 @@ def parse_spec(text: str, *, where: str = "spec", overrides: Sequence[str] = (),
         raise SpecError(f"{where}: a spec is a mapping with the keys name, store, corpus, teachers, student")
     for override in overrides:
         _set(raw, override)
+    if base is not None:
+        _anchor_preset(raw, base)
     try:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(f"{where}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        raise SpecError(f"{where}: " + "; ".join(explain(Spec, item) for item in error.errors())) from None
     return _anchor(spec, base) if base else spec
 
 
@@ -70,34 +71,6 @@ def _set(raw: dict[str, Any], override: str) -> None:
             node[last] = parsed
     except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
         raise SpecError(f"--set {override!r}: there is no such place in the spec") from None
-
-
-def _explain(item: Any) -> str:
-    location = ".".join(str(part) for part in item["loc"])
-    if item["type"] != "extra_forbidden":
-        value = "" if item["type"] == "missing" else f" (got {item['input']!r})"
-        return f"{location or 'spec'}: {item['msg']}{value}"
-    known = _known_keys(Spec, item["loc"][:-1])
-    near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.0)
-    return f"unknown key {location}" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def _known_keys(model: type[BaseModel], location: Iterable[Any]) -> list[str]:
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
-        inner = _model_within(field.annotation) if field else None
-        if inner is None:
-            return []
-        model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model_within(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for m in map(_model_within, typing.get_args(annotation)) if m), None)
 
 
 def _anchor(spec: Spec, base: Path) -> Spec:
@@ -122,3 +95,14 @@ def _anchor(spec: Spec, base: Path) -> Spec:
             "student": spec.student.model_copy(update={"weights": weights(spec.student.weights)}),
         }
     )
+
+
+def _anchor_preset(raw: dict[str, Any], base: Path) -> None:
+    """A preset's path, before the section is read; names of packaged presets have neither slash nor suffix."""
+    run = raw.get("run")
+    cluster = run.get("cluster") if isinstance(run, dict) else None
+    if not isinstance(run, dict) or not isinstance(cluster, dict):
+        return
+    name = cluster.get("preset")
+    if isinstance(name, str) and ("/" in name or name.endswith((".yaml", ".yml"))):
+        raw["run"] = {**run, "cluster": {**cluster, "preset": str(base / Path(name).expanduser())}}

@@ -22,10 +22,10 @@ class LabelRunSection(Section):
     batch: int | None = Field(None, ge=1, description="images a forward pass; default: found by measuring")
     threads: int | None = Field(None, ge=1, description="cores of a shard in work; default: a fair share")
     min_agreement: float = Field(
-        0.99, ge=0, le=1, description="share of a sample's top classes that must be those of float32 ..."
+        0.98, ge=0, le=1, description="share of a sample's top classes that must be those of float32 ..."
     )
     max_error: float = Field(
-        0.05, gt=0, description="... and largest logit difference, as a share of the spread of the logits"
+        0.25, gt=0, description="... and largest logit difference, as a share of the spread of the logits"
     )
     max_bad: int = Field(20, ge=0, description="failure budget: samples that may be kept out ...")
     max_bad_share: float = Field(0.01, ge=0, le=1, description="... or this share of them, if that is more")

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from pydantic import ValidationError
 
 from infra.cluster import Cluster
 from infra.cluster_spec import ClusterSection
-from infra.errors import TransientError
+from infra.dask_settings import WORKER_ENVIRONMENT
+from infra.errors import TransientError, UsageError
+from infra.fanout import Job, fan_out
 from infra.prefect_api import free_port
 from infra.settings import reload_settings
 
@@ -58,3 +69,74 @@ def test_a_resource_that_nobody_declares_is_not_offered(cluster: Cluster) -> Non
 def test_an_address_goes_with_its_kind(values: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=r"cluster\.address"):
         ClusterSection(**values)  # type: ignore[arg-type]
+
+
+SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A real SSH server on a free port, with keys of its own; what to give to asyncssh.connect."""
+    if SSHD is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("there is no sshd here (Debian: openssh-server)")
+    folder, port = tmp_path_factory.mktemp("sshd"), free_port()
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
+    (folder / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        f"PidFile {folder}/pid\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n"
+    )
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd as root puts its unprivileged part
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=log)
+    try:
+        _await_port(port, server, folder / "log")
+        yield {
+            "port": port,
+            "username": getpass.getuser(),
+            "client_keys": [str(folder / "user")],
+            "known_hosts": None,
+            "config": None,
+        }
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _await_port(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 30
+    while server.poll() is None and time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    raise AssertionError(f"sshd does not listen: {log.read_text()}")
+
+
+def test_workers_behind_ssh_do_work_and_end_with_the_run(sshd: dict[str, Any]) -> None:
+    ssh = {"hosts": ["127.0.0.1"], "connect_options": sshd}
+    with Cluster(ClusterSection.model_validate({"preset": "ssh", "workers": 2, "gpus": 2, "ssh": ssh})) as handle:
+        # Functions of the standard library: over there only what is installed can be imported.
+        jobs = (Job(str(i), ("CUDA_VISIBLE_DEVICES",)) for i in range(40))
+        devices = {outcome.value for outcome in fan_out(handle, os.getenv, jobs, resources={"GPU": 1})}
+        settings = [handle.client.run(os.getenv, name).values() for name in WORKER_ENVIRONMENT]
+        workers = [psutil.Process(pid) for pid in handle.client.run(os.getpid).values()]
+    assert devices == {"0", "1"}
+    assert [set(values) for values in settings] == [{value} for value in WORKER_ENVIRONMENT.values()]
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+
+
+def test_a_machine_that_does_not_answer_is_named() -> None:
+    ssh = {"hosts": ["127.0.0.1"], "connect_options": {"port": free_port(), "known_hosts": None}}
+    with (
+        Cluster(ClusterSection.model_validate({"preset": "ssh", "ssh": ssh})) as handle,
+        pytest.raises(TransientError, match=r"over SSH on 127\.0\.0\.1"),
+    ):
+        handle.client  # noqa: B018
+
+
+def test_each_worker_of_a_machine_needs_a_gpu_of_its_own() -> None:
+    section = ClusterSection.model_validate({"preset": "ssh", "workers": 3, "gpus": 2})
+    with Cluster(section) as handle, pytest.raises(UsageError, match="there are 2 GPUs"):
+        handle.client  # noqa: B018

@@ -82,3 +82,10 @@ def test_an_address_is_no_path(tmp_path: Path) -> None:
     overrides = ["corpus.root=s3://bucket/eyepacs", "store=s3://bucket/store"]
     spec = load_spec(tmp_path / "spec.yaml", overrides)
     assert (spec.corpus.root, spec.store) == ("s3://bucket/eyepacs", "s3://bucket/store")
+
+
+def test_a_preset_of_ones_own_lies_beside_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("workers: 7\n")
+    (tmp_path / "dr.yaml").write_text(GOOD + "run: {cluster: {preset: mine.yaml, threads: 2}}\n")
+    cluster = load_spec(tmp_path / "dr.yaml").run.cluster
+    assert (cluster.workers, cluster.threads) == (7, 2)
