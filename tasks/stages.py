@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
 
-from infra.manifest import Quarantined
+from infra.manifest import Manifest, Quarantined
 from tasks.corpus import Corpus
 from tasks.result import StageResult
 from tasks.staging import Line, Ref, may_retry, slug, staged, staged_together
@@ -113,6 +113,7 @@ def select_task(line: Line, corpus: Ref, labels: list[Ref]) -> State[Ref]:
             line.spec.select,
             line.store,
         ),
+        then=lambda result: _show_selection(result.manifest, result.cached),
     )
 
 
@@ -181,6 +182,14 @@ def register_task(
             line.store,
         ),
     )
+
+
+def _show_selection(manifest: Manifest, cached: bool) -> None:
+    """What was kept and dropped and why, as an artifact; a cached selection was shown before."""
+    from tasks.select.page import page
+
+    if not cached:
+        create_markdown_artifact(key="selection", markdown=page(manifest), description="Weights of the pool")
 
 
 def _show_card(line: Line, corpus: Corpus, results: list[StageResult], seconds: float) -> None:

@@ -22,6 +22,7 @@ class Asked:
     classes: int
     features: tuple[int, ...] = ()  # shape of the features stored of an image; () for none
     rate: float | None = None  # views of images answered in a second, all workers together; None: not known
+    engine: str = ""  # what answers, for people
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def foretold(asked: Asked, owed: Iterable[tuple[int, bool]]) -> str:
         files, answers = files + times, answers + times * rows
         size += times * soft_label_bytes(rows, asked.classes, asked.features, mixed=mixed)
     text = f"teacher {asked.name} owes {answers:,} answers in {files:,} files, {size / 1e6:,.1f} MB"
+    text += f", on {asked.engine}" if asked.engine else ""
     if not asked.rate:
         return text
     hours = answers / asked.rate / HOUR

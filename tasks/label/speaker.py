@@ -40,6 +40,7 @@ class Speaker:
     size: int  # side of its input in pixels
     runner: Runner
     rate: float | None  # images a second as measured on this kind of machine
+    told: str  # which engine was taken, and which faster ones were not and why
     engine: dict[str, Any]  # for records: engine, batch, precision and how far it agrees with float32
 
     def __call__(self, images: np.ndarray) -> Answer:
@@ -77,7 +78,9 @@ def _load(
         engine = open_engine(network, choice.engine, device=how.device, threads=how.threads)
     except EngineError as error:
         raise UsageError(f"teacher {teacher.name}: {error}") from error
-    return Speaker(network.size, Runner(engine, choice.batch), choice.images_per_second, _fact(choice, how))
+    return Speaker(
+        network.size, Runner(engine, choice.batch), choice.images_per_second, _told(choice), _fact(choice, how)
+    )
 
 
 def _choice(
@@ -126,3 +129,8 @@ def _fact(choice: Choice, how: How) -> dict[str, Any]:
     agreement = choice.agreement.to_json() if choice.agreement is not None else {}
     kind = machine_kind(how.device, how.threads)
     return {"engine": choice.engine, "batch": choice.batch, "kind": kind, **agreement}
+
+
+def _told(choice: Choice) -> str:
+    refused = [f"{row.engine}: {row.why_not}" for row in choice.tried if row.why_not and row.top1 is not None]
+    return f"{choice.engine} in batches of {choice.batch}" + (f" (not {'; not '.join(refused)})" if refused else "")

@@ -142,7 +142,7 @@ class _Networks:
         if ask.teacher.features is not None:
             found = self.speakers[0](np.zeros((1, self.size, self.size, 3), dtype=np.uint8)).features_BD
             features = found.shape[1:] if found is not None else ()
-        return Asked(self.name, ask.teacher.num_classes, features, self.speakers[0].rate)
+        return Asked(self.name, ask.teacher.num_classes, features, self.speakers[0].rate, self.speakers[0].told)
 
     def _ask(self, said: Said, who: Speaker, rows: np.ndarray, pictures: np.ndarray) -> None:
         said.engine = who.engine

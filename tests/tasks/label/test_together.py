@@ -195,7 +195,7 @@ def test_what_is_owed_is_said_before_it_is_made(store: LocalStore, cluster: Clus
         corpus, spec_of(store, weights), cluster, say=lambda text: told.append((text, len(store.sizes("labels/"))))
     )
     size = sum(output.bytes for output in result.manifest.outputs) / 1e6
-    assert told == [(f"teacher small owes 112 answers in 8 files, {size:.1f} MB", 0)]
+    assert told == [(f"teacher small owes 112 answers in 8 files, {size:.1f} MB, on eager-float32 in batches of 5", 0)]
 
 
 def test_the_batch_changes_no_key(store: LocalStore, cluster: Cluster, tmp_path: Path) -> None:
