@@ -5,17 +5,27 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from flows.cli import cli
 from tasks.spec import parse_spec
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
+SPECS = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+
+
 def test_the_spec_loads() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    spec = parse_spec(text)
+    spec = parse_spec(SPECS[0])
     assert spec.corpus.adapter == "table"
     assert spec.student.seeds == [0, 1, 2]
+
+
+def test_every_kind_of_teacher_is_shown_and_loads() -> None:
+    spec = parse_spec(yaml.safe_dump({**yaml.safe_load(SPECS[0]), **yaml.safe_load(SPECS[1])}))
+    assert {teacher.kind for teacher in spec.teachers} == {"network", "graph", "onnx", "python", "table"}
+    assert spec.views.mix == "cutmix"
 
 
 def test_every_command_exists_and_is_named() -> None:
