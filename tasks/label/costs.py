@@ -78,8 +78,11 @@ def foretold(asked: Asked, owed: Iterable[tuple[int, bool]]) -> str:
     text += f", on {asked.engine}" if asked.engine else ""
     if not asked.rate:
         return text
-    hours = answers / asked.rate / HOUR
-    return f"{text}, {hours:.1f} hours or more" if hours >= 1 else f"{text}, {60 * hours:.0f} minutes or more"
+    seconds = answers / asked.rate
+    unit, length = next(
+        (u, s) for u, s in (("hours", HOUR), ("minutes", 60.0), ("seconds", 1.0)) if seconds >= 2 * s or s == 1
+    )
+    return f"{text}, {seconds / length:.0f} {unit} or more"
 
 
 def shard_rows(corpus: Corpus) -> list[tuple[str, int]]:

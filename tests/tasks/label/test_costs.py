@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.store import LocalStore
-from tasks.label.costs import Asked, label_cost, shard_rows, soft_label_bytes
+from tasks.label.costs import Asked, foretold, label_cost, shard_rows, soft_label_bytes
 from tasks.label.soft_labels import keep, write_soft_labels
 from tests.tiny import tiny_corpus, tiny_labels
 
@@ -59,3 +59,10 @@ def test_partners_are_stored_with_random_views_only() -> None:
     one = soft_label_bytes(100, 3, mixed=True) - soft_label_bytes(100, 3)
     assert one >= 400
     assert mixed[1].bytes - plain[1].bytes == 2 * one
+
+
+@pytest.mark.parametrize(("rate", "time"), [(0.01, "28 hours"), (2.0, "8 minutes"), (100.0, "10 seconds")])
+def test_what_is_owed_is_told_with_the_time_that_it_takes_at_least(rate: float, time: str) -> None:
+    told = foretold(Asked("big", 5, rate=rate), [(250, False)] * 4)
+    size = 4 * soft_label_bytes(250, 5) / 1e6
+    assert told == f"teacher big owes 1,000 answers in 4 files, {size:.1f} MB, {time} or more"
