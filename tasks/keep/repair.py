@@ -23,6 +23,7 @@ from tasks.keep.info import derived, info_defects, shard_folder_of
 from tasks.keep.rebuild import Rebuild
 from tasks.keep.verdict import Defect
 from tasks.keep.verify import verify
+from tasks.weights import DEPOSITED
 
 AGAIN = "the next stillroom retrain SPEC makes it again"
 
@@ -71,7 +72,10 @@ class _Repair:
                 write_head(self.store, title, self._manifest(manifest))
         self._infos()
         for name, defect in self.defects.items():
-            if name not in self.actions:
+            if name.startswith(DEPOSITED):
+                self.store.delete(name)
+                self._note(name, REMOVED, "the next labelling copies the teacher's file again")
+            elif name not in self.actions:
                 self._note(name, LEFT, defect.detail)
 
     def _note(self, name: str, action: str, detail: str) -> None:

@@ -23,10 +23,11 @@ from tasks.keep.damage import BLOCK, shard_damage
 from tasks.keep.holdings import HEADS, MANIFESTS, RUNS, UNITS, Dossier, Holdings, Promise, dossier_of, look_into
 from tasks.keep.info import INFO, info_defects, shard_folder_of
 from tasks.keep.verdict import BYTES, HEAD, MANIFEST, MISSING, SIZE, Findings, Verdict
+from tasks.weights import DEPOSITED
 
 Progress = Callable[[int, int], None]
 
-BESIDE = (MANIFESTS, HEADS, UNITS, RUNS, "listings/", "secrets/", "checkpoints/")
+BESIDE = (MANIFESTS, HEADS, UNITS, RUNS, "listings/", "secrets/", "checkpoints/", "engines/", DEPOSITED)
 """Folders whose objects no manifest names."""
 
 
@@ -53,6 +54,7 @@ class _Check:
             return self.found.closed({})
         held = look_into(self.store)
         self._documents(held)
+        self._deposited(held)
         named = self._outputs(held.manifests, held.sizes)
         for name, kind, detail in info_defects(self.store, held):
             self.found.blame(name, kind, detail)
@@ -75,6 +77,14 @@ class _Check:
         read = [*held.manifests, *(HEADS + h.title for h in held.heads.values()), *held.units, *held.broken]
         self.found.objects += len(read)
         self.found.bytes += sum(held.sizes.get(name, 0) for name in read)
+
+    def _deposited(self, held: Holdings) -> None:
+        """Files of teachers: each is named by its digest."""
+        for name in held.under(DEPOSITED):
+            self.found.objects += 1
+            self.found.bytes += held.sizes[name]
+            if _sha256(self.store, name) != name.removeprefix(DEPOSITED).partition(".")[0]:
+                self.found.blame(name, BYTES, "bytes are not those of its name (file of a teacher)")
 
     def _outputs(self, manifests: dict[str, Dossier], sizes: dict[str, int]) -> set[str]:
         """Look at each output once; returns all their names."""

@@ -11,9 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.cache import StageCache, UnitRecord
+from infra.cluster import Cluster
+from infra.digest import sha256_bytes
 from infra.manifest import Manifest
 from infra.store import LocalStore
 from tasks.catalog import from_parquet
+from tasks.keep.repair import repair
 from tasks.keep.verdict import Defect
 from tasks.keep.verify import verify
 from tests.tasks.keep.conftest import Kept
@@ -180,6 +183,17 @@ def test_what_no_manifest_names_is_a_stray_and_no_defect(kept: Kept) -> None:
     StageCache(kept.store).put_object("labels/{sha}.safetensors", b"1234")
     verdict = verify(kept.store)
     assert (verdict.sound, verdict.strays, verdict.stray_bytes) == (True, 1, 4)
+
+
+def test_a_teachers_damaged_file_is_told_and_removed(kept: Kept, cluster: Cluster) -> None:
+    whole, broken = (f"teachers/{sha256_bytes(data)}.onnx" for data in (b"whole", b"broken"))
+    kept.store.put(whole, b"whole")
+    kept.store.put(broken, b"broke")
+    assert (only(kept).object, only(kept).kind) == (broken, "bytes")
+    (action,) = repair(kept.store, cluster).actions
+    assert (action.object, action.action) == (broken, "removed")
+    assert verify(kept.store).sound
+    assert verify(kept.store).strays == 0
 
 
 def test_manifests_can_be_verified_alone(kept: Kept) -> None:
