@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -11,8 +12,11 @@ from infra.errors import PermanentError
 
 
 class StubbornError(Exception):
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(f"{first} {second}")
+    """Holds what no pickle takes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
 
 
 def double(value: int) -> int:
@@ -56,5 +60,5 @@ def test_many_slots_get_larger_bundles() -> None:
 
 
 def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
-    told = portable(StubbornError("does not", "travel"))
+    told = portable(StubbornError("does not travel"))
     assert (type(told), str(told)) == (RuntimeError, "StubbornError: does not travel")

@@ -33,6 +33,7 @@ def test_running_work_hears_the_flag(cluster: Cluster) -> None:
         flag.raise_it()
         with pytest.raises(CancelledError, match="stopped on request"):
             future.result(timeout=30)
+        future.release()
 
 
 def test_leaving_by_an_exception_raises_the_flag(cluster: Cluster) -> None:
@@ -40,6 +41,7 @@ def test_leaving_by_an_exception_raises_the_flag(cluster: Cluster) -> None:
         submit_and_fail(cluster)
     with pytest.raises(CancelledError):
         caught.value.args[0].result(timeout=30)
+    caught.value.args[0].release()
 
 
 def test_a_flag_that_nobody_raises_stops_nothing(cluster: Cluster) -> None:
