@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import get_context
@@ -43,6 +43,7 @@ class Apart:
             )
             for _ in range(processes)
         ]
+        self._ended: list[Future[None]] = []
         before = dict(os.environ)
         os.environ.update(environment or {})
         try:
@@ -69,12 +70,17 @@ class Apart:
         return [future.result() for future in running]
 
     def close(self) -> None:
-        """Have the processes end; nobody waits for it before this process ends itself."""
+        """Have the objects close and the processes end, without waiting; see `join`."""
         for pool in self._pools:
             # A process that died has nothing to end, and an error from here would hide why.
             with suppress(BrokenProcessPool):
-                pool.submit(_end)
+                self._ended.append(pool.submit(_end))
             pool.shutdown(wait=False)
+
+    def join(self) -> None:
+        """After `close`: until the objects are closed."""
+        for future in self._ended:
+            future.result()
 
     def __enter__(self) -> Apart:
         return self

@@ -51,6 +51,8 @@ class Contest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+        for contender in self._ours.values():
+            contender.join()
 
     def _warm_up(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
