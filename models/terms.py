@@ -1,25 +1,264 @@
-"""Names and defaults of loss terms, without torch: keys are computed where nothing trains."""
+"""Names, sources and defaults of loss terms, without torch: keys are computed where nothing trains.
+
+A term reads one of three things: `labels`, the `logits` of teachers, or `maps`, features of the student beside those
+of teachers. Most published weights of map losses were tuned on CIFAR with that loss alone; they mean nothing
+for other networks and other images. Such a term is rescaled by default: see `Term.rescale`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Literal
 
-NEEDS_TEACHER = {"kl": True, "soft_binary": True, "cross_entropy": False, "binary": False}
+Reads = Literal["labels", "logits", "maps"]
+Where = Literal["all", "labelled", "unlabelled"]
+Sharing = Literal["average", "entropy", "confidence", "aekd"]
+
+ANY = ("single", "ordinal", "multilabel")
+SOFTMAX = ("single", "ordinal")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is known of a loss before anything trains.
+
+    Attributes:
+        reads: what it needs beside the student's logits.
+        source: paper, and the equation or code that the formula follows.
+        tasks: of corpora that it is for.
+        temperature: default; None: it has none.
+        published: weight that its authors used.
+        cifar: whether that weight (or an option) was tuned on CIFAR.
+        options: its own keyword arguments with their defaults.
+        stages: it reads the maps of several stages; False: one tap.
+        default_tap: of student and teacher where the spec names none: pooled, features or stages.
+        inside: what it changes in the student at inference: "" nothing.
+    """
+
+    reads: Reads
+    source: str
+    tasks: tuple[str, ...] = ANY
+    temperature: float | None = None
+    published: float = 1.0
+    cifar: bool = False
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    stages: bool = False
+    default_tap: str = ""
+    inside: str = ""
+
+
+def _options(**values: Any) -> Mapping[str, Any]:
+    return MappingProxyType(values)
+
+
+LOSSES: Mapping[str, Loss] = MappingProxyType(
+    {
+        # On labels.
+        "cross_entropy": Loss("labels", "softmax cross-entropy", SOFTMAX),
+        "logit_adjusted": Loss(
+            "labels", "Menon et al. 2021, 2007.07314, eq. 10", ("single", "ordinal"), options=_options(tau=1.0)
+        ),
+        "binary": Loss("labels", "binary cross-entropy of every class", ("multilabel",)),
+        "cumulative": Loss("labels", "cumulative logits, McCullagh 1980", ("ordinal",)),
+        "squared_grade": Loss("labels", "squared error of the expected grade; cf. Huang et al. 2023", ("ordinal",)),
+        # On teachers' logits.
+        "kl": Loss("logits", "Hinton et al. 2015, 1503.02531", SOFTMAX, 1.0, published=0.9, cifar=True),
+        "dkd": Loss(
+            "logits",
+            "Zhao et al. 2022, 2203.08679, eq. 7",
+            SOFTMAX,
+            1.0,
+            cifar=True,
+            options=_options(alpha=1.0, beta=2.0),
+        ),
+        "dist": Loss(
+            "logits",
+            "Huang et al. 2022, 2205.10536, eq. 10",
+            SOFTMAX,
+            1.0,
+            published=2.0,
+            options=_options(beta=1.0, gamma=1.0),
+        ),
+        "logit_mse": Loss("logits", "Ba and Caruana 2014, 1312.6184", ANY),
+        "soft_cross_entropy": Loss("logits", "cross-entropy of soft targets", SOFTMAX, 1.0),
+        "soft_binary": Loss("logits", "Yang et al. 2023, 2308.06453, eq. 4", ("multilabel",), published=10.0),
+        "cumulative_kl": Loss("logits", "binary KL of every cumulative logit", ("ordinal",), 1.0),
+        "grade_mse": Loss("logits", "squared difference of the expected grades", ("ordinal",)),
+        "ofa": Loss(
+            "logits",
+            "Hao et al. 2023, 2310.19444, eq. 7",
+            SOFTMAX,
+            1.0,
+            options=_options(epsilon=1.5),
+            stages=True,
+            default_tap="stages",
+        ),
+        # On features.
+        "fitnets": Loss(
+            "maps", "Romero et al. 2015, 1412.6550, eq. 3", published=100.0, cifar=True, default_tap="features"
+        ),
+        "attention": Loss(
+            "maps",
+            "Zagoruyko and Komodakis 2017, 1612.03928",
+            published=1000.0,
+            cifar=True,
+            options=_options(power=2.0),
+            stages=True,
+            default_tap="stages",
+        ),
+        "attention_channels": Loss(
+            "maps", "paper 3 (2008.13574), from its first author's later code", published=0.2, default_tap="features"
+        ),
+        "similarity": Loss(
+            "maps", "Tung and Mori 2019, 1907.09682, eq. 4", published=3000.0, cifar=True, default_tap="features"
+        ),
+        "pkt": Loss("maps", "Passalis and Tefas 2018, 1803.10837", published=30000.0, cifar=True, default_tap="pooled"),
+        "vid": Loss(
+            "maps",
+            "Ahn et al. 2019, 1904.05835, eq. 6",
+            cifar=True,
+            options=_options(variance=5.0),
+            default_tap="features",
+        ),
+        "rkd": Loss(
+            "maps",
+            "Park et al. 2019, 1904.05068, eqs. 6 to 10",
+            cifar=True,
+            options=_options(distance=25.0, angle=50.0),
+            default_tap="pooled",
+        ),
+        "crd": Loss(
+            "maps",
+            "Tian et al. 2020, 1910.10699, eq. 18",
+            published=0.8,
+            cifar=True,
+            options=_options(width=128, negatives=16384, tau=0.07, momentum=0.5),
+            default_tap="pooled",
+        ),
+        "review": Loss(
+            "maps",
+            "Chen et al. 2021, 2104.09044",
+            cifar=True,
+            options=_options(width=64),
+            stages=True,
+            default_tap="stages",
+        ),
+        "simkd": Loss(
+            "maps",
+            "Chen et al. 2022, 2203.14001, eq. 3",
+            options=_options(factor=2),
+            default_tap="features",
+            inside="the teacher's classifier, behind a projector",
+        ),
+        "fusion": Loss(
+            "maps",
+            "paper 2 (2308.08731), our reading",
+            options=_options(width=64, heads=4, query="teachers", feed_forward=False, distance="mse"),
+            default_tap="pooled",
+        ),
+    }
+)
+"""Every loss, by the name that a spec uses."""
+
+LOGIT_DISTANCES = ("kl", "dkd", "dist", "soft_cross_entropy", "logit_mse", "cumulative_kl", "soft_binary", "grade_mse")
+"""Terms that a rescaled term is measured against: the first of these in an objective."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """One term of an objective; `models.losses` holds the formulas."""
+    """One term of an objective; `models.losses` holds the formulas.
+
+    Attributes:
+        loss: a name of `LOSSES`.
+        weight: factor of the term. Of a rescaled term: its gradient's size beside that of the first distillation term.
+        temperature: of losses that have one.
+        where: samples that the term sees.
+        smoothing: of label losses.
+        standardise: z-score both logits first (2403.01427); for losses on logits.
+        teachers: how the losses against several teachers are shared out.
+        teacher: read this teacher alone; "": all.
+        student_taps: module paths of the student, or pooled, features, stages; empty: the loss's default.
+        teacher_taps: the same of the teacher.
+        start: share of the training after which the term begins.
+        ramp: share of the training over which its weight rises linearly from there.
+        end: share of the training at which it ends.
+        rescale: divide by the ratio of gradient norms, measured over the first steps, so that `weight: 1` pulls at the
+            student as hard as the objective's first distillation term.
+        options: the loss's own keyword arguments, those of `LOSSES` overridden.
+    """
 
     loss: str
     weight: float = 1.0
     temperature: float = 1.0
-    where: str = "all"
+    where: Where = "all"
     smoothing: float = 0.0
+    standardise: bool = False
+    teachers: Sharing = "average"
+    teacher: str = ""
+    student_taps: tuple[str, ...] = ()
+    teacher_taps: tuple[str, ...] = ()
+    start: float = 0.0
+    ramp: float = 0.0
+    end: float = 1.0
+    rescale: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def info(self) -> Loss:
+        """What is known of its loss."""
+        return LOSSES[self.loss]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it reads anything of a teacher."""
+        return self.info.reads != "labels"
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether it reads features of a teacher."""
+        return self.info.reads == "maps"
+
+    def factor(self, done: float) -> float:
+        """Its schedule: 0 to 1 when the share `done` (0 to 1) of the training lies behind."""
+        if done < self.start or done >= self.end:
+            return 0.0
+        return 1.0 if self.ramp <= 0 else min(1.0, (done - self.start) / self.ramp)
 
 
-def default_terms(task: str, *, taught: bool) -> list[Term]:
-    """Labels alone, or labels plus soft labels at temperature 1 (CIFAR's 4 does not carry over)."""
-    on_labels = Term("binary" if task == "multilabel" else "cross_entropy", where="labelled")
-    on_teacher = Term("soft_binary") if task == "multilabel" else Term("kl")
+def full_options(term: Term) -> dict[str, Any]:
+    """The options of a term's loss with its defaults.
+
+    Raises:
+        ValueError: an option that the loss does not have; those it has are named.
+    """
+    known = term.info.options
+    for name in term.options:
+        if name not in known:
+            raise ValueError(f"{term.loss} has no option {name!r}; it has {', '.join(known) or 'none'}")
+    return {**known, **term.options}
+
+
+def default_terms(task: str, modality: str = "other", *, taught: bool) -> list[Term]:
+    """Labels alone, or labels plus soft labels at temperature 1 (CIFAR's 4 does not carry over).
+
+    Graded corpora take cumulative logits, endoscopy (long tails) logit-adjusted cross-entropy.
+    """
+    if task == "multilabel":
+        on_labels, on_teacher = Term("binary"), Term("soft_binary")
+    elif task == "ordinal":
+        on_labels, on_teacher = Term("cumulative"), Term("cumulative_kl")
+    else:
+        on_labels = Term("logit_adjusted" if modality == "endoscopy" else "cross_entropy")
+        on_teacher = Term("kl")
+    on_labels = replace(on_labels, where="labelled")
     return [on_labels, on_teacher] if taught else [on_labels]
+
+
+def to_plain(term: Term) -> dict[str, Any]:
+    """A term as JSON; what it leaves at its default is left out, so that a field that comes later moves no key."""
+    default = Term(term.loss)
+    values = {one.name: getattr(term, one.name) for one in fields(Term)}
+    kept = {name: value for name, value in values.items() if name == "loss" or value != getattr(default, name)}
+    return {name: list(v) if isinstance(v, tuple) else dict(v) if name == "options" else v for name, v in kept.items()}

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from models.engines.engine import EngineError, in_short, quiet
-from models.engines.network import POOLED, Network
+from models.engines.network import Network
 from models.engines.normalised import Normalised
+from models.taps import POOLED
 
 if TYPE_CHECKING:
     import onnx

@@ -54,6 +54,20 @@ def test_the_classifier_reads_num_features() -> None:
     assert (student.get_classifier().in_features, student.get_classifier().out_features) == (student.num_features, 5)
 
 
+@pytest.mark.parametrize("build", [micro_xs, micro, micro_m])
+def test_feature_info_says_what_the_stages_answer(build: Callable[[int], Micro]) -> None:
+    student = build(5).eval()
+    answers: dict[str, torch.Size] = {}
+    for one in student.feature_info:
+        layer = student.get_submodule(str(one["module"]))
+        layer.register_forward_hook(lambda _, given, answer, name=one["module"]: answers.update({name: answer.shape}))
+    student(torch.zeros(1, 3, 64, 64))
+    assert {
+        one["module"]: (1, one["num_chs"], *[64 // one["reduction"]] * 2) for one in student.feature_info
+    } == answers
+    assert [one["reduction"] for one in student.feature_info] == [4, 8, 16]
+
+
 def test_a_reset_classifier_has_the_new_classes() -> None:
     student = micro(5)
     student.reset_classifier(9)

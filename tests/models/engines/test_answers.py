@@ -107,6 +107,14 @@ def test_features_of_an_unknown_module_are_refused_with_the_known_ones() -> None
         open_engine(micro_network("neck"), "eager-float32", device="cpu", threads=1)
 
 
+def test_a_module_that_is_no_feature_of_an_image_is_refused_when_an_engine_opens() -> None:
+    network = micro_network("unused")
+    assert network.module is not None
+    network.module.unused = nn.Identity()
+    with pytest.raises(EngineError, match="features: unused: this part of the network did not run"):
+        open_engine(network, "eager-float32", device="cpu", threads=1)
+
+
 def test_pooled_features_need_a_network_that_knows_its_head() -> None:
     plain = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     network = Network(SIZE, MEAN, STD, CLASSES, module=plain, features="pooled")

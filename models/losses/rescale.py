@@ -1,0 +1,83 @@
+"""Weights by gradient norm: constants that were tuned on CIFAR do not carry over, the pull on the student does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+STEPS = 20
+"""Steps over which the norms are compared before the scale is fixed."""
+
+_LARGEST = 1e6
+
+
+class Rescale(nn.Module):
+    """Factors that make chosen terms pull at the student as hard as the term that they are measured against.
+
+    Over the first `STEPS` steps at which a chosen term is active, the norms of its gradient and of the reference's are
+    taken over the parameters of the student that both reach. The factor is the geometric mean of their ratios so far;
+    it then stays. [our reading: METHODS gives published weights, not a way to carry them over]
+
+    Args:
+        chosen: which terms are rescaled.
+        against: the term of reference.
+    """
+
+    logs: Tensor
+    counts: Tensor
+
+    def __init__(self, chosen: Sequence[int], against: int) -> None:
+        super().__init__()
+        self._chosen, self._against = list(chosen), against
+        self.register_buffer("logs", torch.zeros(len(self._chosen), dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(len(self._chosen), dtype=torch.float64))
+
+    def forward(self, values: Sequence[Tensor], active: Sequence[bool], student: Sequence[nn.Parameter]) -> list[float]:
+        """A factor for each term; 1 for those that are not chosen.
+
+        Args:
+            values: every term's loss, still in its graph.
+            active: which terms count in this step.
+            student: parameters that norms are taken over; empty: nothing is measured (in validation, say).
+        """
+        if torch.is_grad_enabled() and student:
+            reference: list[Tensor | None] | None = None
+            for place, term in enumerate(self._chosen):
+                # Every rank asks alike: the counts move in step.
+                if not active[term] or self.counts[place] >= STEPS:
+                    continue
+                if reference is None:
+                    reference = _gradient(values[self._against], student)
+                self._note(place, reference, _gradient(values[term], student))
+        scales = [1.0] * len(values)
+        for place, term in enumerate(self._chosen):
+            if self.counts[place] > 0:
+                scales[term] = float(torch.exp(self.logs[place] / self.counts[place]))
+        return scales
+
+    @torch.no_grad()
+    def _note(self, place: int, reference: Sequence[Tensor | None], own: Sequence[Tensor | None]) -> None:
+        shared = [(a, b) for a, b in zip(reference, own, strict=True) if a is not None and b is not None]
+        zero = self.logs.new_zeros(())
+        squares = torch.stack(
+            [
+                sum((a.double().square().sum() for a, _ in shared), zero),
+                sum((b.double().square().sum() for _, b in shared), zero),
+            ]
+        )
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(squares)
+        reference_norm, norm = squares.sqrt().tolist()
+        if reference_norm > 0 and norm > 0:
+            ratio = min(max(reference_norm / norm, 1 / _LARGEST), _LARGEST)
+            self.logs[place] += torch.log(self.logs.new_tensor(ratio))
+            self.counts[place] += 1
+
+
+def _gradient(value: Tensor, student: Sequence[nn.Parameter]) -> list[Tensor | None]:
+    if not value.requires_grad:
+        return [None] * len(student)
+    return list(torch.autograd.grad(value, list(student), retain_graph=True, allow_unused=True))
