@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from models.build import Built
-from models.losses import Objective, Targets
+from models.losses import Objective, Setting, Targets
 from models.terms import Term
 from models.training import Batch, TrainConfig, Trainer
 from models.view_draws import Recipe as ViewRecipe
@@ -130,6 +130,7 @@ def step_seconds(
     """Seconds of one optimiser step, by the real trainer on random input.
 
     Args:
+        terms: those on labels and on logits; features are not at hand here.
         teachers: K, how many teachers' logits a sample brings.
     """
     batch = _affordable(built.module, train.batch)
@@ -156,7 +157,9 @@ def step_seconds(
         keys=[],
     )
     with _threads(threads):
-        trainer = Trainer(built.module, Objective(terms), config, device)
+        # Losses on features alone leave no term here.
+        objective = Objective(list(terms) or [Term("cross_entropy")], Setting(classes, prior=(1 / classes,) * classes))
+        trainer = Trainer(built.module, objective, config, device)
 
         def once(_: int) -> None:
             trainer.config = replace(config, steps=trainer.step + 1)

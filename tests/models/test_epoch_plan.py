@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.epoch_plan import EpochPlan
+from models.epoch_plan import NATURAL, EpochPlan
 
 ROWS = [np.arange(5), np.array([], dtype=int), np.array([1, 4, 7]), np.arange(11)]
 
@@ -58,3 +58,44 @@ def test_partners_follow_one_another_and_nobody_is_lost() -> None:
     assert set(apart) == {1}
     alone = EpochPlan(ROWS, seed=3)
     np.testing.assert_array_equal(plan.batch(1, 19), alone.batch(1, 19))
+
+
+KINDS = [
+    np.array([0, 0, 0, 0, 1]),
+    np.array([], dtype=int),
+    np.array([1, NATURAL, 1]),
+    np.array([2, *[0] * 9, NATURAL]),
+]
+
+
+def test_balanced_classes_come_equally_often_and_the_rest_once() -> None:
+    plan = EpochPlan(ROWS, seed=3, window=2, classes=KINDS)
+    kind = {(s, int(row)): int(k) for s, rows in enumerate(ROWS) for row, k in zip(rows, KINDS[s], strict=True)}
+    for epoch in range(5):
+        seen = [(shard, row) for _, shard, row in plan.batch(epoch, plan.size).tolist()]
+        counts = {number: sum(kind[sample] == number for sample in seen) for number in (0, 1, 2)}
+        # 17 samples of three classes: 13 of the first, 3 of the second, 1 of the third.
+        assert counts == {0: 6, 1: 6, 2: 6}
+        assert sorted(s for s in seen if kind[s] == NATURAL) == [(2, 4), (3, 10)]
+
+
+def test_rows_of_a_balanced_class_take_turns() -> None:
+    plan = EpochPlan(ROWS, seed=3, window=2, classes=KINDS)
+    visits: dict[tuple[int, int], list[int]] = {}
+    for step in range(4 * plan.size):
+        ((turn, shard, row),) = plan.batch(step, 1).tolist()
+        visits.setdefault((shard, row), []).append(turn)
+    assert all(sorted(turns) == list(range(len(turns))) for turns in visits.values())
+    first = [len(visits[s, int(row)]) for s, rows in enumerate(ROWS) for row in rows[KINDS[s] == 0]]
+    assert sum(first) == 4 * 6
+    assert set(first) == {1, 2}
+    assert len(visits[3, 0]) == 4 * 6
+
+
+def test_partners_of_balanced_classes_meet_in_the_same_turn() -> None:
+    everybody = [np.arange(6)]
+    plan = EpochPlan(everybody, seed=3, classes=[np.array([0, 0, 0, 1, 1, 1])], partner=lambda *_: np.arange(6)[::-1])
+    turns = [turn for turn, _, row in plan.batch(0, 6).tolist()]
+    rows = [row for _, _, row in plan.batch(0, 6).tolist()]
+    assert turns == [0] * 6
+    assert all(rows[place] + rows[place + 1] == 5 for place in (0, 2, 4))

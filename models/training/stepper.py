@@ -1,0 +1,150 @@
+"""One optimiser step: the gradient of the whole batch, over its parts and over the ranks, clipped and applied."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models.losses import Objective, Targets
+from models.online import Teachers
+from models.taps import Taps
+from models.training.config import Batch, TrainConfig
+from models.training.learner import Learner, autocast
+from models.training.optimizer import freeze, make_optimizer
+from models.training.ranks import SharedBuffers, least, total, world
+
+
+class Stepper:
+    """Moves a student, and the parameters of its objective, by one batch at a time.
+
+    Args:
+        student, objective: on their device.
+        config: how; what is frozen, optimised, scaled and clipped.
+        device: of both.
+        taps: of the student, where the objective reads its features.
+        teachers: that see each batch; default: the batches bring what teachers said.
+
+    Raises:
+        ValueError: see `Trainer`.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: Objective,
+        config: TrainConfig,
+        device: torch.device,
+        taps: Taps | None,
+        teachers: Teachers | None,
+    ) -> None:
+        self._config, self._device = config, device
+        self._teachers = None if teachers is None else teachers.to(device)
+        self._still = freeze(student, config.freeze)
+        self._learner = Learner(student, objective, taps, config.precision)
+        self._learning = [p for p in self._learner.parameters() if p.requires_grad]
+        self._optimizer = make_optimizer(self._learner, config)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self._parallel: DistributedDataParallel | None = None
+        self._shared: SharedBuffers | None = None
+        if world() > 1:
+            self._parallel = DistributedDataParallel(
+                self._learner, forward_sync_buffers=False, gradient_as_bucket_view=True
+            )
+            self._shared = SharedBuffers(student, objective)
+
+    def training_mode(self) -> None:
+        """Everything in training mode but frozen normalisation layers."""
+        self._learner.train()
+        for norm in self._still:
+            norm.eval()
+
+    def take(self, batch: Batch, *, done: float, rate: float) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """One step; float32 scalars: the loss, its unweighted parts by title, the norm of the gradient before clipping.
+
+        Loss and parts are this rank's share of those of the whole batch. Where loss scaling finds that a gradient
+        overflowed, nothing moves.
+
+        Args:
+            done: share of the training that lies behind.
+            rate: learning rate.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        if self._shared is not None:
+            self._shared.remember()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, parts = self._backward(batch, done)
+        norm = self._clip()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._shared is not None:
+            self._shared.merge()
+        return loss, parts, norm
+
+    def _backward(self, batch: Batch, done: float) -> tuple[Tensor, dict[str, Tensor]]:
+        weight = total(batch.targets.weight_B.sum().to(self._device))
+        count = self._config.accumulate
+        # Every rank computes as many parts: its losses may speak with those of the others.
+        pieces = _split(batch, count if count == 1 else min(count, least(len(batch.x_B3HW))))
+        losses: list[Tensor] = []
+        parts: dict[str, Tensor] = {}
+        for number, piece in enumerate(pieces):
+            x = piece.x_B3HW.to(self._device, memory_format=torch.channels_last, non_blocking=True)
+            targets = self._taught(piece)
+            # Ranks wait for each other in the last part alone.
+            alone = self._parallel is not None and number < len(pieces) - 1
+            with self._parallel.no_sync() if self._parallel and alone else contextlib.nullcontext():
+                run = self._parallel or self._learner
+                # The norms of a step are measured once, so that its parts share their scales.
+                loss, values = run(x, targets, done=done, total_weight=weight, measure=number == 0)
+                # Data parallelism takes the mean over the ranks; the whole batch needs the sum.
+                self._scaler.scale(loss * world()).backward()
+            losses.append(loss.detach())
+            parts = {title: parts[title] + value if number else value for title, value in values.items()}
+        return torch.stack(losses).sum(), parts
+
+    def _taught(self, batch: Batch) -> Targets:
+        targets = batch.targets.to(self._device)
+        if self._teachers is None:
+            return targets
+        with autocast(self._device, self._config.precision):
+            return self._teachers.teach(batch.teacher_x, targets)
+
+    def _clip(self) -> Tensor:
+        """Clip gradients, by value and then by norm; gives the norm before."""
+        self._scaler.unscale_(self._optimizer)
+        config = self._config
+        if config.clip_value is None and config.clip is not None:
+            return nn.utils.clip_grad_norm_(self._learning, config.clip)
+        norm = nn.utils.get_total_norm([p.grad for p in self._learning if p.grad is not None])
+        if config.clip_value is not None:
+            nn.utils.clip_grad_value_(self._learning, config.clip_value)
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(self._learning, config.clip)
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """What its next step hangs on, beside the networks."""
+        return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` gave."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
+
+
+def _split(batch: Batch, count: int) -> list[Batch]:
+    """A batch in parts of (nearly) equal size."""
+    if count == 1:
+        return [batch]
+    pieces = []
+    for index_N in torch.arange(len(batch.x_B3HW)).tensor_split(count):
+        rows = slice(int(index_N[0]), int(index_N[-1]) + 1)
+        teacher_x = tuple(x[rows] for x in batch.teacher_x)
+        pieces.append(Batch(batch.x_B3HW[rows], batch.targets.rows(index_N), batch.keys[rows], teacher_x))
+    return pieces
