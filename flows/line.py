@@ -129,6 +129,7 @@ def _stages(runs: _Runs, upto: str) -> None:
             select=select,
             arm=arm,
             seed=seed,
+            trained=trained,
         )
         for arm in arms
         for seed in spec.student.seeds

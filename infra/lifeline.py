@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 _PARENT = "STILLROOM_LIFELINE_PARENT"
@@ -36,15 +37,21 @@ def tie_to_parent(parent: int | None = None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def start_tied(module: str, args: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start `python -m module args` so that it dies with this process; its output goes nowhere."""
+def start_tied(
+    module: str, args: Sequence[str], env: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start `python -m module args` so that it dies with this process.
+
+    Args:
+        output: file for what it prints; None: nowhere.
+    """
     command = [sys.executable, "-m", "infra.lifeline", module, *args]
     return subprocess.Popen(
         command,
         env={**(os.environ if env is None else env), _PARENT: str(os.getpid())},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if output is None else output,
+        stderr=subprocess.DEVNULL if output is None else output,
     )
 
 

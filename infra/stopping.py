@@ -3,6 +3,9 @@
 Cancelling a Dask future ends a task that waits; one that runs goes on to its end. Long shard functions and
 trainings therefore ask between batches. `distributed.Event` keeps the flag; a worker asks for it over the
 connection it has, because `Event` itself would start a second client inside the worker.
+
+A worker that is closed (SIGTERM, its `--lifetime`, the end of a SLURM job) ends without a word to its tasks, a few
+seconds later; `leave_check` tells those that ask, so that they can put away what they have.
 """
 
 from __future__ import annotations
@@ -70,7 +73,8 @@ def stop_check(topic: str, *, every: float = EVERY) -> Callable[[], None]:
 
     def check() -> None:
         nonlocal asked
-        if time.monotonic() - asked < every:
+        # A worker that closes has no connection left to ask over.
+        if time.monotonic() - asked < every or _closes(worker):
             return
         asked = time.monotonic()
         try:
@@ -81,3 +85,23 @@ def stop_check(topic: str, *, every: float = EVERY) -> Callable[[], None]:
             raise CancelledError("stopped on request")
 
     return check
+
+
+def leave_check() -> Callable[[], bool]:
+    """The worker's side: a function to call between batches; it says whether this worker is about to close.
+
+    It costs nothing, and is never true outside of a worker.
+    """
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return lambda: False
+    return lambda: _closes(worker)
+
+
+def _closes(worker: Any) -> bool:
+    from distributed import Status
+
+    return worker.status not in (Status.init, Status.running, Status.paused)

@@ -6,7 +6,7 @@ Our cache decides: a state named `Cached` says that every output of the stage wa
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -18,6 +18,9 @@ from infra.manifest import Manifest, Quarantined
 from tasks.corpus import Corpus
 from tasks.result import StageResult
 from tasks.staging import Line, Ref, may_retry, slug, staged, staged_together
+
+if TYPE_CHECKING:
+    from tasks.label.teacher import TeacherHandle
 
 _OPTIONS: dict[str, Any] = {
     "cache_policy": NO_CACHE,
@@ -76,13 +79,10 @@ def label_task(line: Line, names: str, corpus: Ref, trained: dict[str, list[Ref]
         names: of the teachers, for people.
         trained: by teacher what fine-tuning made, the whole teacher first and then its folds.
     """
-    from tasks.label.stage import label, teacher_handle
+    from tasks.label.stage import label
 
     read = Corpus(line.store, line.manifest(corpus))
-    handles = [
-        teacher_handle(section, [line.manifest(ref) for ref in trained.get(section.name, [])], read, line.store)
-        for section in line.spec.teachers
-    ]
+    handles = _handles(line, read, trained)
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -93,7 +93,7 @@ def label_task(line: Line, names: str, corpus: Ref, trained: dict[str, list[Ref]
         line,
         f"label with {names}",
         lambda progress, stop: label(
-            read, handles, line.spec, line.store, line.cluster, progress=progress, stop=stop, say=say
+            read, handles, line.spec.for_labels, line.store, line.cluster, progress=progress, stop=stop, say=say
         ),
         then=lambda results: _show_card(line, read, results, time.monotonic() - began),
     )
@@ -118,17 +118,31 @@ def select_task(line: Line, corpus: Ref, labels: list[Ref]) -> State[Ref]:
 
 
 @task(name="distill", task_run_name="student {arm} seed {seed}", **_OPTIONS)
-def distill_task(line: Line, corpus: Ref, labels: list[Ref], select: Ref, arm: str, seed: int) -> State[Ref]:
-    """Train one student."""
+def distill_task(
+    line: Line,
+    corpus: Ref,
+    labels: list[Ref],
+    select: Ref,
+    arm: str,
+    seed: int,
+    trained: dict[str, list[Ref]] | None = None,
+) -> State[Ref]:
+    """Train one student.
+
+    Args:
+        trained: as `label_task`; read where teachers see each batch.
+    """
     from tasks.distill.stage import distill
 
     spec = line.spec
+    read = Corpus(line.store, line.manifest(corpus))
+    online = _handles(line, read, trained or {}) if spec.student.teacher == "online" else []
     count = len(spec.student.seeds) * (2 if spec.evaluate.compare else 1)
     return staged(
         line,
         f"student {arm} seed {seed}",
         lambda progress, stop: distill(
-            Corpus(line.store, line.manifest(corpus)),
+            read,
             [line.manifest(ref) for ref in labels],
             line.manifest(select),
             spec,
@@ -136,6 +150,7 @@ def distill_task(line: Line, corpus: Ref, labels: list[Ref], select: Ref, arm: s
             line.cluster,
             arm=arm,
             seed=seed,
+            teachers=online,
             progress=progress,
             stop=stop,
             side_by_side=count,
@@ -182,6 +197,16 @@ def register_task(
             line.store,
         ),
     )
+
+
+def _handles(line: Line, corpus: Corpus, trained: dict[str, list[Ref]]) -> list[TeacherHandle]:
+    """Every teacher of the spec, ready to be asked."""
+    from tasks.label.teacher import teacher_handle
+
+    return [
+        teacher_handle(section, [line.manifest(ref) for ref in trained.get(section.name, [])], corpus, line.store)
+        for section in line.spec.teachers
+    ]
 
 
 def _show_selection(manifest: Manifest, cached: bool) -> None:

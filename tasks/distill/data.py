@@ -1,4 +1,4 @@
-"""Batches of a training: which samples take part, their views, their labels and their teaching.
+"""Batches of a training: the pictures of its samples, their labels and their teaching.
 
 Every batch is a pure function of its step, so batches may be loaded ahead in any order by threads (a Dask
 worker is daemonic: it may not start loader processes).
@@ -6,67 +6,40 @@ worker is daemonic: it may not start loader processes).
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.epoch_plan import EpochPlan
-from models.losses import Targets
+from models.epoch_plan import together
+from models.losses.targets import Targets
 from models.training import Batch
 from models.view_draws import ALONE, Recipe, epoch_view, partners
 from models.views import to_input
 from tasks.corpus import Corpus, Shard
-from tasks.images import load_image
+from tasks.distill.gather import Gathered
+from tasks.distill.images import IMAGES
+from tasks.distill.job import Sampling
+from tasks.distill.rows import TrainRows
+from tasks.distill.sampling import GlobalBatches, slice_of
 from tasks.label.lookup import Teaching
 from tasks.views import view_of
 
-
-class DecodedImages:
-    """Decoded images of this process, kept while they fit; several trainings of one corpus share them."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._kept: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, corpus: Corpus, shard: Shard, row: int) -> np.ndarray:
-        """The image, decoded now or before; least recently used ones make room."""
-        name = (shard.id, row)
-        with self._lock:
-            if name in self._kept:
-                self._kept.move_to_end(name)
-                return self._kept[name]
-        image = load_image(corpus.store, shard, row)
-        with self._lock:
-            if name not in self._kept and image.nbytes <= self.limit:
-                self._kept[name] = image
-                self._bytes += image.nbytes
-                while self._bytes > self.limit:
-                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return image
-
-
-IMAGES = DecodedImages(limit=1 << 30)
+AS_THEY_COME = Sampling()
 
 
 @dataclass(frozen=True)
-class _Sample:
-    shard: Shard
-    row: int
-    partner: int  # row mixed in, or ALONE
-    picture: np.ndarray  # uint8 [S, S, 3]
-    share: float  # of the row's own view in the picture
-    weight: float
-    logits: np.ndarray | None  # float32 [K, C]
-    valid: bool
+class Input:
+    """What a network takes: square pictures of a side in pixels, normalised per channel for values of 0..1."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class TrainData:
@@ -76,12 +49,23 @@ class TrainData:
         corpus: the ingested corpus.
         recipe: of the views.
         view_count: stored views V.
-        teaching: soft labels, or None for a training on labels alone (which then sees a fresh view every
-            epoch instead of one of V: the labels-only arm gets the best augmentation there is).
+        teaching: soft labels, or None for a training on labels alone or with online teachers (which then sees a
+            fresh view every epoch instead of one of V: the labels-only arm gets the best augmentation there is).
         weights: sample weight by key (from select); a missing key weighs 1.
         seed: of the order.
-        batch: samples a step.
+        batch: samples a step, over all ranks.
         size, mean, std: the network's own input.
+        sampling: which samples come, and how often; without any teacher only labelled ones do.
+        online: the inputs of teachers that see the same pictures.
+        features: teachers whose stored features are read, and the tap under which they are found.
+        part: (rank, ranks): the slice of each global batch that is loaded here.
+
+    Raises:
+        UsageError: nobody takes part, the ranks do not divide the batch, or the sampling cannot be had.
+
+    Attributes:
+        samples: rows that take part, the size of the index space of `Targets.index_B`.
+        prior: as `TrainRows`.
     """
 
     def __init__(
@@ -90,93 +74,111 @@ class TrainData:
         recipe: Recipe,
         view_count: int,
         teaching: Teaching | None,
-        weights: dict[str, float],
+        weights: Mapping[str, float],
         *,
         seed: int,
         batch: int,
         size: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        sampling: Sampling = AS_THEY_COME,
+        online: Sequence[Input] = (),
+        features: Mapping[int, str] | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.corpus, self.recipe, self.view_count = corpus, recipe, view_count
         self.teaching, self.batch = teaching, batch
-        self.size, self.mean, self.std = size, mean, std
+        self.inputs = [Input(size, tuple(mean), tuple(std)), *online]
+        self.features = dict(features or {})
+        self.part = slice_of(batch, part)
         self.numbers = [i for i, shard in enumerate(corpus.shards) if shard.split == "train"]
-        self.weights = [
-            np.array([weights.get(key, 1.0) for key in corpus.shards[i].keys], dtype=np.float32) for i in self.numbers
-        ]
+        shards = [corpus.shards[i] for i in self.numbers]
+        self.rows = TrainRows(
+            shards,
+            weights,
+            len(corpus.classes),
+            unlabelled=sampling.pool == "all" and (teaching is not None or bool(online)),
+        )
+        self.samples, self.prior = self.rows.samples, self.rows.prior
         # Steps of an epoch come back to the same shards in one view.
         self._partners = lru_cache(maxsize=4096)(self._pair)
-        self.plan = EpochPlan(
-            [self._rows(i) for i in range(len(self.numbers))],
+        self.plan = GlobalBatches(
+            shards,
+            self.rows.chosen,
+            sampling,
             seed=seed,
-            partner=None if recipe.mix == "none" else lambda epoch, position: self._mixed(position, self._view(epoch)),
+            batch=batch,
+            partner=None if recipe.mix == "none" else self._mixed,
         )
-
-    def _rows(self, position: int) -> np.ndarray:
-        shard = self.corpus.shards[self.numbers[position]]
-        use = shard.labelled if self.teaching is None else np.ones(len(shard), dtype=bool)
-        return np.flatnonzero(use & (self.weights[position] > 0))
 
     def load(self, step: int) -> Batch:
         """The batch of a step."""
+        block = self.plan.at(step)[self.part]
+        _, shard, row = block.T
+        partner, taught = self._taught(block)
+        pictures, share = self._pictures(block, partner)
+        if self.recipe.mix != "none":
+            taught |= {**self.rows.labels(shard, partner, "partner_"), "share_B": torch.from_numpy(share)}
+        targets = Targets(**self.rows.facts(shard, row), **taught)
+        inputs = {each: _input(pictures, each) for each in dict.fromkeys(self.inputs)}
+        keys = [str(self._shard(position).keys[row]) for _, position, row in block.tolist()]
+        x, *teacher_x = (inputs[each] for each in self.inputs)
+        return Batch(x, targets, keys, tuple(teacher_x))
+
+    def _taught(self, block: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Partners int64 [B] and the fields of `Targets` that teachers fill, by int64 [B, 3]: turn, position, row."""
+        partner = np.full(len(block), ALONE, dtype=np.int64)
+        gathered = Gathered(len(block), self.features)
+        for turn, position, at in together(block):
+            view, rows = self._view(turn), block[at, 2]
+            if self.teaching is None:
+                mixed = self._partners(position, view)
+            else:
+                taught = self.teaching.rows(self.numbers[position], view, features=tuple(self.features))
+                gathered.add(at, taught, rows)
+                mixed = taught.partner
+            if mixed is not None:
+                partner[at] = mixed[rows]
+        return partner, gathered.fields()
+
+    def _pictures(self, block: np.ndarray, partner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [B, S, S, 3], and float32 [B], the share of each sample's own view."""
+        side = self.recipe.size
+        pictures = np.empty((len(block), side, side, 3), dtype=np.uint8)
+        share = np.empty(len(block), dtype=np.float32)
         # Partners come together, so each of the two views is rendered once for both mixtures.
         known: defaultdict[tuple[int, int], dict[int, np.ndarray]] = defaultdict(dict)
-        samples = [
-            self._sample(epoch, position, row, known[position, epoch])
-            for epoch, position, row in self.plan.batch(step, self.batch).tolist()
-        ]
-        x = to_input(np.stack([sample.picture for sample in samples]), self.size, self.mean, self.std)
-        logits = [sample.logits for sample in samples if sample.logits is not None]
-        targets = Targets(
-            **_labels([(sample.shard, sample.row) for sample in samples], ""),
-            teacher_KBC=torch.from_numpy(np.stack(logits, axis=1)) if logits else None,
-            valid_B=torch.tensor([sample.valid for sample in samples]),
-            weight_B=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
-        )
-        if self.recipe.mix != "none":
-            targets = replace(
-                targets,
-                **_labels([(sample.shard, sample.partner) for sample in samples], "partner_"),
-                share_B=torch.tensor([sample.share for sample in samples], dtype=torch.float32),
+        for number, (turn, position, row) in enumerate(block.tolist()):
+            shard = self._shard(position)
+            pictures[number], share[number] = view_of(
+                partial(IMAGES.get, self.corpus, shard),
+                shard,
+                self.recipe,
+                self._view(turn),
+                row,
+                int(partner[number]),
+                known=known[turn, position],
             )
-        return Batch(torch.from_numpy(x), targets, [str(sample.shard.keys[sample.row]) for sample in samples])
+        return pictures, share
 
-    def _sample(self, epoch: int, position: int, row: int, known: dict[int, np.ndarray]) -> _Sample:
-        number = self.numbers[position]
-        shard = self.corpus.shards[number]
-        view = self._view(epoch)
-        soft = None if self.teaching is None else self.teaching.rows(number, view)
-        partner = self._mixed(position, view)
-        other = ALONE if partner is None else int(partner[row])
-        load = partial(IMAGES.get, self.corpus, shard)
-        picture, share = view_of(load, shard, self.recipe, view, row, other, known=known)
-        return _Sample(
-            shard,
-            row,
-            other,
-            picture,
-            share,
-            float(self.weights[position][row]),
-            None if soft is None else soft.logits[:, row],
-            soft is not None and bool(soft.valid[row]),
-        )
+    def _shard(self, position: int) -> Shard:
+        return self.corpus.shards[self.numbers[position]]
 
-    def _view(self, epoch: int) -> int:
+    def _view(self, turn: int) -> int:
         if self.teaching is None and self.view_count > 0:
-            return 1 + epoch
-        return epoch_view(epoch, self.view_count)
+            return 1 + turn
+        return epoch_view(turn, self.view_count)
 
-    def _mixed(self, position: int, view: int) -> np.ndarray | None:
-        """Partners of a shard's rows in a view: those stored with the labels, where there are any."""
+    def _mixed(self, turn: int, position: int) -> np.ndarray | None:
+        """Partners of a shard's rows: those stored with the labels, where there are any."""
+        view = self._view(turn)
         if self.teaching is None:
             return self._partners(position, view)
         return self.teaching.rows(self.numbers[position], view).partner
 
     def _pair(self, position: int, view: int) -> np.ndarray | None:
-        """Partners where none are stored: labelled images pair among themselves, so that every mixture has labels."""
-        shard = self.corpus.shards[self.numbers[position]]
-        rows = np.flatnonzero(shard.labelled)
+        """Partners where none are stored: rows that train pair among themselves; on labels alone all have labels."""
+        shard, rows = self._shard(position), self.rows.chosen[position]
         found = partners(self.recipe, view, shard.keys[rows])
         if found is None:
             return None
@@ -196,15 +198,5 @@ class TrainData:
                 yield flying.popleft().result()
 
 
-def _labels(rows: Sequence[tuple[Shard, int]], prefix: str) -> dict[str, Any]:
-    """`label_B` and `labels_BC` of some rows, -1 where the row is ALONE."""
-    label = [-1 if row == ALONE else int(shard.label[row]) for shard, row in rows]
-    many = [
-        np.full(shard.labels.shape[1], -1) if row == ALONE else shard.labels[row]
-        for shard, row in rows
-        if shard.labels is not None
-    ]
-    return {
-        f"{prefix}label_B": torch.tensor(label, dtype=torch.int64),
-        f"{prefix}labels_BC": torch.from_numpy(np.stack(many).astype(np.float32)) if many else None,
-    }
+def _input(pictures: np.ndarray, wanted: Input) -> torch.Tensor:
+    return torch.from_numpy(to_input(pictures, wanted.size, wanted.mean, wanted.std))

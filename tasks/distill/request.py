@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from infra.digest import digest_of, unit_key
 from infra.errors import UsageError
 from infra.manifest import Manifest
-from models.terms import NEEDS_TEACHER, default_terms
+from models.terms import LOSSES, Term, default_terms, to_plain
 from tasks.corpus import Corpus
-from tasks.spec import LossTerm, ModelSection, StudentSection, TrainSection
+from tasks.label.job import TeacherModel
+from tasks.spec import LossTerm, ModelSection, StudentSection, TeacherSection, TrainSection
+from tasks.spec.losses import terms_of_section
 
 TEACH, DISTILL = "teach", "distill"
-VERSION = 1
+VERSION = 2
+STORED = "stored"
+"""Tap under which stored features of a teacher are found."""
 
 
 class Request:
@@ -29,28 +34,32 @@ class Request:
         model: ModelSection,
         train: TrainSection,
         steps: int,
-        terms: list[dict[str, Any]],
+        terms: Sequence[Term],
         section: dict[str, Any],
         labels: list[Manifest],
         select: Manifest | None,
         fold: tuple[int, int] | None = None,
         input: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        online: Sequence[TeacherModel] = (),
     ) -> None:
         self.stage, self.arm, self.seed = stage, arm, seed
         self.model, self.train, self.steps = model, train, steps
-        self.terms, self.section = terms, section
+        self.terms, self.section = list(terms), section
+        self.online = tuple(online)
         self.labels, self.select = labels, select
         self.fold, self.input = fold, input
 
     def key(self, corpus: Corpus, views: dict[str, Any], weights: str) -> str:
-        """Key of the training; the labels of train count, those of val and test do not."""
+        """Key of the training; labels of val count only where they decide something, those of test never do."""
+        judged = ["val"] if self.train.judged else []
         return unit_key(
             self.stage,
             VERSION,
             inputs=[
-                *(shard.id for shard in corpus.of_split("train")),
-                label_digest(corpus),
+                *(shard.id for split in ("train", *judged) for shard in corpus.of_split(split)),
+                *(label_digest(corpus, split) for split in ("train", *judged)),
                 *(manifest.key for manifest in self.labels),
+                *(teacher.id for teacher in self.online),
                 self.select.output(kind="weights").id if self.select else "",
             ],
             section={
@@ -58,7 +67,7 @@ class Request:
                 "arm": self.arm if self.stage == DISTILL else TEACH,
                 "seed": self.seed,
                 "steps": self.steps,
-                "terms": self.terms,
+                "terms": [to_plain(term) for term in self.terms],
                 "views": views,
                 "classes": corpus.classes,
             },
@@ -66,12 +75,12 @@ class Request:
         )
 
 
-def label_digest(corpus: Corpus) -> str:
-    """Digest of the labels that a training sees: keys and labels of the train split, in shard order."""
+def label_digest(corpus: Corpus, split: str) -> str:
+    """Digest of the labels of a split: keys and labels, in shard order."""
     return digest_of(
         [
             [s.keys.tolist(), s.label.tolist(), s.labels.tolist() if s.labels is not None else None]
-            for s in corpus.of_split("train")
+            for s in corpus.of_split(split)
         ]
     )
 
@@ -89,27 +98,67 @@ def precision_on(train: TrainSection, device: str) -> str:
     return "bfloat16" if device == "cuda" else "float32"
 
 
-def terms_of(
-    corpus: Corpus, losses: list[LossTerm] | None, train: TrainSection, *, taught: bool
-) -> list[dict[str, Any]]:
-    if losses is None:
-        terms = [asdict(term) for term in default_terms(corpus.task, taught=taught)]
-    else:
-        terms = [loss.model_dump() for loss in losses if taught or not NEEDS_TEACHER[loss.loss]]
-        if not terms:
-            terms = [asdict(term) for term in default_terms(corpus.task, taught=False)]
+def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSection, *, taught: bool) -> list[Term]:
+    """The terms of an objective, their defaults decided by the corpus.
+
+    Args:
+        losses: `student.loss`; None: the default of the corpus's task and kind of image.
+        taught: whether teachers teach; without them terms that need one are left out.
+
+    Raises:
+        UsageError: a loss that is not for the corpus's task; those that are get named.
+    """
+    terms = terms_of_section(
+        [loss for loss in losses or [] if taught or LOSSES[loss.loss].reads == "labels"],
+        smoothing=train.label_smoothing,
+    )
+    if not terms:
+        terms = [
+            term if term.needs_teacher else replace(term, smoothing=train.label_smoothing)
+            for term in default_terms(corpus.task, corpus.modality, taught=taught)
+        ]
     for term in terms:
-        if term["loss"] in ("binary", "soft_binary") and corpus.task != "multilabel":
-            raise UsageError(f"student.loss: {term['loss']} is for multilabel corpora; this one is {corpus.task}")
-        if term["loss"] in ("cross_entropy", "kl") and corpus.task == "multilabel":
-            raise UsageError(f"student.loss: {term['loss']} is not for multilabel corpora; use binary, soft_binary")
-        if not NEEDS_TEACHER[term["loss"]]:
-            term["smoothing"] = train.label_smoothing
+        if corpus.task not in term.info.tasks:
+            fitting = [name for name, info in LOSSES.items() if corpus.task in info.tasks]
+            raise UsageError(
+                f"student.loss: {term.loss} is for {' and '.join(term.info.tasks)} corpora; this one is "
+                f"{corpus.task}; for it there are {', '.join(fitting)}"
+            )
     return terms
 
 
+def on_stored(terms: Sequence[Term], teachers: Sequence[TeacherSection]) -> list[Term]:
+    """Terms whose features of teachers come from the store, each under the tap `STORED`.
+
+    Raises:
+        UsageError: a term reads features that a teacher does not store.
+    """
+    return [_on_stored(term, teachers) if term.needs_maps else term for term in terms]
+
+
+def _on_stored(term: Term, teachers: Sequence[TeacherSection]) -> Term:
+    kinds = {_stored_features(term, teacher) for teacher in teachers if term.teacher in ("", teacher.name)}
+    student = term.student_taps
+    if student == (term.info.default_tap,):
+        # One map is stored: the student is tapped at the like place.
+        student = ("pooled",) if kinds == {"pooled"} else ("features",)
+    return replace(term, student_taps=student, teacher_taps=(STORED,))
+
+
+def _stored_features(term: Term, teacher: TeacherSection) -> str:
+    asked = term.teacher_taps if term.teacher_taps != (term.info.default_tap,) else ()
+    if teacher.features is None or (asked and asked != (teacher.features,)):
+        raise UsageError(
+            f"student.loss: {term.loss} reads features {', '.join(asked or ('of a teacher',))}, and teacher "
+            f"{teacher.name} stores {teacher.features or 'none'}; set its `features:` (pooled, or the path of a "
+            "module), or student.teacher: online"
+        )
+    return teacher.features
+
+
 def student_section(student: StudentSection, *, taught: bool) -> dict[str, Any]:
+    """What of `student:` enters the key beside the terms, which carry `loss`."""
     section = student.identity()
-    if not taught:
-        section.pop("loss")
+    for name in ("loss",) if taught else ("loss", "teacher", "pool"):
+        section.pop(name)
     return section

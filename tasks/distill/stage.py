@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
-from infra.cache import StageCache, UnitRecord
-from infra.cluster import Cluster, cores
-from infra.errors import StillroomError, TransientError, UsageError
-from infra.fanout import Job, fan_out
+from infra.cache import StageCache
+from infra.cluster import Cluster
+from infra.errors import UsageError
 from infra.manifest import Manifest
-from infra.stopping import StopFlag
 from infra.store import Store
-from models.terms import Term
 from tasks.corpus import Corpus
 from tasks.distill.request import (
     DISTILL,
     TEACH,
     VERSION,
     Request,
-    precision_on,
+    on_stored,
     steps_of,
     student_section,
     terms_of,
 )
+from tasks.distill.sending import Beside, send
+from tasks.distill.watch import Say, Step
 from tasks.label.folds import WithoutFold
-from tasks.placement import place
+from tasks.label.teacher import TeacherHandle, teacher_model
 from tasks.result import StageResult
 from tasks.spec import Spec, TeacherSection
-from tasks.weights import WeightsRef, find_weights
+from tasks.weights import find_weights
 
 TAUGHT, LABELS_ONLY = "taught", "labels_only"
-
-Step = Callable[[int, int], None]
 
 
 def teach(
@@ -46,12 +40,15 @@ def teach(
     *,
     progress: Step | None = None,
     stop: Callable[[], bool] | None = None,
+    say: Say | None = None,
+    track: bool = False,
     side_by_side: int = 1,
     fold: tuple[int, int] | None = None,
 ) -> StageResult:
     """Train a teacher on the labels alone (DESIGN: a teacher is a student of nobody).
 
     Args:
+        say, track: as `distill`.
         fold: (number, of how many): hold out the labels of that fold; None: train on all of them.
     """
     if teacher.train is None:
@@ -64,7 +61,7 @@ def teach(
     request = Request(
         stage=TEACH,
         arm=arm,
-        seed=0,
+        seed=teacher.seed,
         model=teacher,
         train=teacher.train,
         steps=steps_of(teacher.train, rows),
@@ -75,7 +72,7 @@ def teach(
         fold=fold,
         input=(teacher.mean, teacher.std) if teacher.mean and teacher.std else None,
     )
-    return _run(request, corpus, spec, store, cluster, progress, stop, side_by_side)
+    return _run(request, corpus, spec, store, cluster, Beside(progress, stop, say, track, side_by_side))
 
 
 def distill(
@@ -88,49 +85,69 @@ def distill(
     *,
     arm: str = TAUGHT,
     seed: int = 0,
+    teachers: Sequence[TeacherHandle] = (),
     progress: Step | None = None,
     stop: Callable[[], bool] | None = None,
+    say: Say | None = None,
+    track: bool = False,
     side_by_side: int = 1,
 ) -> StageResult:
     """Train one student.
 
     Args:
-        labels: manifests of the teachers' soft labels; the arm labels_only ignores them.
+        labels: manifests of the teachers' soft labels; the arm labels_only ignores them, and so does a student whose
+            teachers see each batch.
         arm: taught (labels and soft labels, unlabelled pool included), or labels_only (the same student,
             the same number of steps, labelled images alone).
         seed: of the initial weights and of the order.
+        teachers: those that see each batch, where `student.teacher` is online.
+        progress: gets (step, steps).
+        stop: asked while it trains; CancelledError when it says yes.
+        say: gets a line for people now and then.
+        track: write curves to MLflow while it trains, from this process.
         side_by_side: trainings that share this host's cores.
     """
+    online = tuple(teachers) if arm == TAUGHT and spec.student.teacher == "online" else ()
+    request = student_request(corpus, labels, select, spec, store, arm=arm, seed=seed, teachers=online)
+    beside = Beside(progress, stop, say, track, side_by_side, online)
+    return _run(request, corpus, spec, store, cluster, beside)
+
+
+def student_request(
+    corpus: Corpus,
+    labels: list[Manifest],
+    select: Manifest | None,
+    spec: Spec,
+    store: Store,
+    *,
+    arm: str,
+    seed: int,
+    teachers: Sequence[TeacherHandle] = (),
+) -> Request:
+    """What `distill` asks for; writes nothing."""
     student = spec.student
     taught = arm == TAUGHT
-    shards = corpus.of_split("train")
-    # Both arms take as many steps: a longer training is not mistaken for a better teacher.
-    steps = steps_of(student.train, sum(len(s) for s in shards))
-    request = Request(
+    stored = taught and student.teacher == "stored"
+    if taught and not stored and not teachers:
+        raise UsageError("student.teacher is online, and no teacher is at hand")
+    terms = terms_of(corpus, student.loss, student.train, taught=taught)
+    return Request(
         stage=DISTILL,
         arm=arm,
         seed=seed,
         model=student,
         train=student.train,
-        steps=steps,
-        terms=terms_of(corpus, student.loss, student.train, taught=taught),
+        # Both arms take as many steps: a longer training is not mistaken for a better teacher.
+        steps=steps_of(student.train, sum(len(shard) for shard in corpus.of_split("train"))),
+        terms=on_stored(terms, spec.teachers) if stored else terms,
         section=student_section(student, taught=taught),
-        labels=labels if taught else [],
+        labels=labels if stored else [],
         select=select if taught else None,
+        online=[teacher_model(teacher, corpus, spec, store) for teacher in teachers],
     )
-    return _run(request, corpus, spec, store, cluster, progress, stop, side_by_side)
 
 
-def _run(
-    request: Request,
-    corpus: Corpus,
-    spec: Spec,
-    store: Store,
-    cluster: Cluster,
-    progress: Step | None,
-    stop: Callable[[], bool] | None,
-    side_by_side: int,
-) -> StageResult:
+def _run(request: Request, corpus: Corpus, spec: Spec, store: Store, cluster: Cluster, beside: Beside) -> StageResult:
     cache = StageCache(store)
     views = spec.views.resolved(corpus.modality).identity()
     weights = find_weights(request.model.weights, request.model.model, store)
@@ -141,88 +158,18 @@ def _run(
     record = cache.recorded(request.stage, [key]).get(key)
     made = 0 if record else 2
     if record is None:
-        record = _train(request, key, weights, corpus, spec, store, cluster, progress, stop, side_by_side)
+        record = send(request, key, weights, corpus, spec, store, cluster, beside)
     manifest = Manifest(
         stage=request.stage,
         version=VERSION,
         key=key,
-        inputs=[corpus.manifest.digest, *(m.key for m in request.labels)],
+        inputs=[
+            corpus.manifest.digest,
+            *(manifest.key for manifest in request.labels),
+            *(teacher.id for teacher in request.online),
+        ],
         section={**request.section, "arm": request.arm, "seed": request.seed},
         outputs=list(record.outputs),
         facts={**record.facts, **(corpus.facts() if isinstance(corpus, WithoutFold) else {})},
     )
     return StageResult(cache.commit(manifest), made=made, total=len(record.outputs))
-
-
-def _train(
-    request: Request,
-    key: str,
-    weights: WeightsRef,
-    corpus: Corpus,
-    spec: Spec,
-    store: Store,
-    cluster: Cluster,
-    progress: Step | None,
-    stop: Callable[[], bool] | None,
-    side_by_side: int,
-) -> UnitRecord:
-    from models.training import TrainConfig
-    from tasks.distill.job import TrainJob
-    from tasks.distill.work import LOG_POINTS, train
-
-    device, resources = place(spec, cluster)
-    config = {
-        k: v
-        for k, v in request.train.model_dump().items()
-        if k not in ("steps", "epochs", "batch", "label_smoothing", "precision")
-    }
-    job = TrainJob(
-        stage=request.stage,
-        key=key,
-        arm=request.arm,
-        seed=request.seed,
-        store=store.url,
-        ingest=corpus.manifest.key,
-        labels=tuple(m.key for m in request.labels),
-        select=request.select.key if request.select else None,
-        model=request.model.model,
-        options=request.model.options,
-        input_size=request.model.size or spec.views.size,
-        weights=weights,
-        fold=request.fold,
-        input=request.input,
-        views=spec.views.resolved(corpus.modality).identity(),
-        terms=tuple(Term(**term) for term in request.terms),
-        config=TrainConfig(
-            steps=request.steps,
-            precision=precision_on(request.train, device),
-            log_every=max(1, math.ceil(request.steps / LOG_POINTS)),
-            **config,
-        ),
-        batch=request.train.batch,
-        device=device,
-        threads=spec.run.train_threads or max(1, cores() // max(1, min(side_by_side, cluster.slots))),
-    )
-    with StopFlag(cluster) as flag, _told(cluster, flag.topic, request.steps, progress):
-        jobs = [Job(key, (replace(job, topic=flag.topic),))]
-        window = fan_out(cluster, train, jobs, attempts=spec.run.attempts, resources=resources, stop=stop, flag=flag)
-        with closing(window) as outcomes:
-            outcome = next(outcomes)
-    if outcome.error is not None:
-        if isinstance(outcome.error, StillroomError):
-            raise outcome.error
-        raise TransientError(f"{request.stage} {request.arm} seed {request.seed}: {outcome.error!r}") from outcome.error
-    return UnitRecord.from_bytes(outcome.value.to_bytes())
-
-
-@contextmanager
-def _told(cluster: Cluster, topic: str, steps: int, progress: Step | None) -> Iterator[None]:
-    """Pass on what the worker says of its steps."""
-    if progress is None:
-        yield
-        return
-    cluster.client.subscribe_topic(topic, lambda event: progress(int(event[1]["step"]), steps))
-    try:
-        yield
-    finally:
-        cluster.client.unsubscribe_topic(topic)

@@ -6,26 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.evaluate.results import LABELS_ONLY, TAUGHT
+from tasks.evaluate.grades_text import grades_text
+from tasks.evaluate.words import METRIC_TITLES, cell_text, number, table_text, title_of
 
-TITLES = {
-    TAUGHT: "student, taught",
-    LABELS_ONLY: "same student, labels alone",
-    "majority": "majority",
-    "thumbnails": "thumbnails 16 x 16",
-    "borders": "image borders",
-}
-METRIC_TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "mcc": "MCC",
-    "qwk": "quadratic kappa",
-    "auc": "AUC",
-    "ece": "ECE",
-    "nll": "log loss",
-}
 _BASELINES = """\
 What can be had without medicine:
 
@@ -55,12 +38,6 @@ class Context:
     shown: str  # what plots and the per-class table show
 
 
-def title_of(arm: str) -> str:
-    """What people read for an arm."""
-    kind, _, name = arm.partition(":")
-    return f"teacher {name}" if kind == "teacher" else TITLES.get(arm, arm)
-
-
 def markdown(numbers: Mapping[str, Any], context: Context) -> str:
     """The whole report."""
     parts = [
@@ -70,6 +47,7 @@ def markdown(numbers: Mapping[str, Any], context: Context) -> str:
         _table_of_arms(numbers),
         _notes(numbers),
         "## Does teaching help?\n\n" + _difference(numbers),
+        *(["## Grades\n\n" + grades_text(numbers)] if "grades" in numbers else []),
         *(["## Baselines\n\n" + _BASELINES.rstrip()] if "majority" in numbers["arms"] else []),
         "## Corpus\n\n" + _corpus(numbers, context),
         "## Per class\n\n" + _classes(numbers, context),
@@ -102,7 +80,7 @@ def _what(numbers: Mapping[str, Any], context: Context) -> str:
     if best is not None:
         place = "the first seed, as no validation image is labelled"
         if best["val"] is not None:
-            place = f"best on validation ({METRIC_TITLES[numbers['metric']]} {_number(best['val'])})"
+            place = f"best on validation ({METRIC_TITLES[numbers['metric']]} {number(best['val'])})"
         text += f"\n\nThe student to register is **seed {best['seed']}**: {place}."
     return text
 
@@ -118,11 +96,11 @@ def _table_of_arms(numbers: Mapping[str, Any]) -> str:
         seeds = f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else ""
         cells = [title_of(arm) + seeds]
         for metric in shown:
-            cell = _number(row["values"][metric])
+            cell = number(row["values"][metric])
             span = row["interval"].get(metric) if metric == shown[0] else None
-            cells.append(f"{cell} [{_number(span[0])}, {_number(span[1])}]" if span else cell)
+            cells.append(f"{cell} [{number(span[0])}, {number(span[1])}]" if span else cell)
         if leaks:
-            cells.append(_number(row["without_leaks"]))
+            cells.append(number(row["without_leaks"]))
         cells.append(f"{row['parameters']:,}" if row["parameters"] else "-")
         rows.append(cells)
     return table_text([*head, "parameters"], rows)
@@ -182,25 +160,12 @@ def _corpus(numbers: Mapping[str, Any], context: Context) -> str:
 
 def _classes(numbers: Mapping[str, Any], context: Context) -> str:
     rows = [
-        [cell_text(r["class"]), str(r["n"]), *(_number(r[k]) for k in ("recall", "precision", "f1", "auc"))]
+        [cell_text(r["class"]), str(r["n"]), *(number(r[k]) for k in ("recall", "precision", "f1", "auc"))]
         for r in numbers["per_class"]
     ]
     head = ["class", "test images", "recall", "precision", "F1", "AUC"]
     return f"Of the {context.shown}.\n\n" + table_text(head, rows)
 
 
-def table_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _span(span: Sequence[float | None] | None, words: str) -> str:
     return f"{words} [{span[0]:+.3f}, {span[1]:+.3f}]" if span else ""
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def cell_text(name: str) -> str:
-    return name.replace("|", r"\|")

@@ -135,9 +135,9 @@ def _row(task: str, arm: Arm, test: Truth, drawn: Resampled | None, shown: Seque
     return {
         "seeds": list(arm.seeds),
         "parameters": arm.parameters,
-        "values": {name: _mean([each.values[name] for each in found]) for name in names(task)},
-        "interval": {name: _pair(found) for name, found in intervals.items()},
-        "per_seed": [{name: _round(value) for name, value in each.values.items()} for each in found],
+        "values": {name: mean_of([each.values[name] for each in found]) for name in names(task)},
+        "interval": {name: pair_of(found) for name, found in intervals.items()},
+        "per_seed": [{name: rounded(value) for name, value in each.values.items()} for each in found],
         "undefined": undefined,
     }
 
@@ -147,7 +147,7 @@ def _without_leaks(task: str, arm: Arm, test: Truth, metric: str, bins: int) -> 
     if not clean.any():
         return None
     rest = test.where(clean)
-    return _mean([assess(task, prob[clean], rest.label, rest.labels, bins=bins).values[metric] for prob in arm.test])
+    return mean_of([assess(task, prob[clean], rest.label, rest.labels, bins=bins).values[metric] for prob in arm.test])
 
 
 def _difference(rows: dict[str, Any], drawn: Resampled | None, metric: str) -> dict[str, Any] | None:
@@ -158,11 +158,11 @@ def _difference(rows: dict[str, Any], drawn: Resampled | None, metric: str) -> d
     each = [a - b for a, b in paired if a is not None and b is not None]
     means = [rows[a]["values"][metric] for a in (TAUGHT, LABELS_ONLY)]
     return {
-        "value": _round(means[0] - means[1]) if None not in means else None,
-        "interval": _pair(drawn.difference(TAUGHT, LABELS_ONLY, metric)) if drawn is not None else None,
+        "value": rounded(means[0] - means[1]) if None not in means else None,
+        "interval": pair_of(drawn.difference(TAUGHT, LABELS_ONLY, metric)) if drawn is not None else None,
         "seeds": len(each),
-        "per_seed": [_round(value) for value in each],
-        "t_interval": [_round(v) for v in t] if (t := t_interval(each)) is not None else None,
+        "per_seed": [rounded(value) for value in each],
+        "t_interval": [rounded(v) for v in t] if (t := t_interval(each)) is not None else None,
     }
 
 
@@ -178,7 +178,7 @@ def _best(task: str, arms: Sequence[Arm], val: Truth, metric: str, bins: int) ->
         key=lambda i: (-better(metric, s) if (s := scores[i]) is not None else math.inf, arm.seeds[i]),
     )
     first = order[0]
-    return {"seed": arm.seeds[first], "key": arm.keys[first], "val": _round(scores[first])}
+    return {"seed": arm.seeds[first], "key": arm.keys[first], "val": rounded(scores[first])}
 
 
 def _per_class(
@@ -187,7 +187,7 @@ def _per_class(
     prob = shown_arm(arms, best)[1]
     rows = per_class(task, prob, test.label, test.labels)
     return [
-        {"class": name, "n": int(row["n"] or 0), **{k: _round(v) for k, v in row.items() if k != "n"}}
+        {"class": name, "n": int(row["n"] or 0), **{k: rounded(v) for k, v in row.items() if k != "n"}}
         for name, row in zip(classes, rows, strict=True)
     ]
 
@@ -204,14 +204,17 @@ def _occurs(test: Truth, c: int) -> bool:
     return bool((test.label == c).any() if test.labels is None else (test.labels[:, c] == 1).any())
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Mean of those that are defined; None where none is."""
     known = [value for value in values if value is not None]
-    return _round(float(np.mean(known))) if known else None
+    return rounded(float(np.mean(known))) if known else None
 
 
-def _pair(found: Interval | None) -> list[float | None] | None:
-    return None if found is None else [_round(found.low), _round(found.high)]
+def pair_of(found: Interval | None) -> list[float | None] | None:
+    """An interval for JSON."""
+    return None if found is None else [rounded(found.low), rounded(found.high)]
 
 
-def _round(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """Six digits are more than any interval resolves, and few enough to repeat on every machine."""
     return None if value is None else round(float(value), 6)

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from safetensors.numpy import load as load_arrays
-
-from infra.cache import StageCache, UnitRecord
-from infra.cluster import Cluster, cores
-from infra.digest import digest_of, unit_key
-from infra.errors import CorpusError, PermanentError, SpecError, StillroomError, TransientError, UsageError
-from infra.fanout import Job, fan_out
+from infra.cache import StageCache
+from infra.cluster import Cluster
+from infra.digest import unit_key
+from infra.errors import CorpusError, SpecError, UsageError
 from infra.manifest import Manifest
 from infra.store import Store
 from tasks.catalog import MISSING, QUARANTINED
 from tasks.corpus import Corpus
+from tasks.evaluate.units import JUDGED, Step, compute
 from tasks.result import StageResult
 from tasks.spec import Spec
 
 STAGE = "evaluate"
-VERSION = 1
+VERSION = 2
 
 _MAIN = {"single": "macro_f1", "ordinal": "qwk", "multilabel": "auc"}
 _RANK = {"taught": 0, "labels_only": 1}
-_JUDGED = ("val", "test")
-
-Step = Callable[[int, int], None]
 
 
 def evaluate(
@@ -55,7 +46,7 @@ def evaluate(
 
     Raises:
         CorpusError: no test image is labelled.
-        SpecError: `evaluate.metric` is no metric of the corpus's task.
+        SpecError: `evaluate.metric` is no metric of the corpus's task, `evaluate.referable` no grade of it.
         UsageError: no model was given, or one that knows other classes.
     """
     models = sorted(models, key=_order)
@@ -71,7 +62,7 @@ def evaluate(
         )
     from tasks.evaluate.write import write_outputs
 
-    logits, features = _compute(corpus, models, spec, cache, cluster, progress, stop)
+    logits, features = compute(corpus, models, spec, cache, cluster, progress, stop)
     made = write_outputs(corpus, models, spec, cache, key, main_metric(corpus, spec), logits, features)
     manifest = Manifest(
         stage=STAGE,
@@ -87,7 +78,7 @@ def evaluate(
 
 def stage_key(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> str:
     """Key of the stage: models, judged shards, today's labels, and for the baselines the labelled train shards."""
-    shards = [s for split in _JUDGED for s in corpus.of_split(split)]
+    shards = [s for split in JUDGED for s in corpus.of_split(split)]
     if spec.evaluate.baselines:
         shards += [s for s in corpus.of_split("train") if s.labelled.any()]
     return unit_key(
@@ -100,6 +91,7 @@ def stage_key(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> str:
         ],
         section={
             **spec.evaluate.identity(),
+            "referable": first_referred(corpus, spec),
             "corpus": corpus.title,
             "phantom": is_phantom(spec),
             "task": corpus.task,
@@ -113,6 +105,16 @@ def main_metric(corpus: Corpus, spec: Spec) -> str:
     return spec.evaluate.metric or _MAIN[corpus.task]
 
 
+def first_referred(corpus: Corpus, spec: Spec) -> int | None:
+    """The first grade that is referred; None where nobody is.
+
+    Five grades of fundus images are those of diabetic retinopathy, of which moderate (2) and worse are referred.
+    """
+    if corpus.task != "ordinal" or spec.evaluate.referable is not None:
+        return spec.evaluate.referable
+    return 2 if corpus.modality == "fundus" and len(corpus.classes) == 5 else None
+
+
 def is_phantom(spec: Spec) -> bool:
     """Whether the images were drawn by code."""
     return spec.corpus.adapter.startswith("phantom-")
@@ -122,15 +124,6 @@ def kept_out(corpus: Corpus) -> dict[str, int]:
     """How many catalog rows are quarantined, and how many have no image."""
     status = corpus.catalog["status"].to_pylist()
     return {QUARANTINED: status.count(QUARANTINED), MISSING: status.count(MISSING)}
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """One job: logits of (model, shard), or features of a shard when the model is -1."""
-
-    key: str
-    model: int
-    shard: int
 
 
 def _order(model: Manifest) -> tuple[int, str, int, str]:
@@ -147,6 +140,11 @@ def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None
                 f"{model.facts['arm']} seed {model.facts['seed']} knows the classes {model.facts['classes']}, "
                 f"the corpus {corpus.title} has {corpus.classes}"
             )
+    referable = spec.evaluate.referable
+    if referable is not None and corpus.task != "ordinal":
+        raise SpecError(f"evaluate.referable: {corpus.title} has task {corpus.task}, not ordinal; leave it out")
+    if referable is not None and referable >= len(corpus.classes):
+        raise SpecError(f"evaluate.referable: {referable} is past the last grade, {len(corpus.classes) - 1}")
     if spec.evaluate.metric is not None:
         from models.metrics import names
 
@@ -156,101 +154,3 @@ def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None
             raise SpecError(
                 f"evaluate.metric: {spec.evaluate.metric!r} is not one of {', '.join(known)}; did you mean {near[0]}?"
             )
-
-
-def _compute(
-    corpus: Corpus,
-    models: Sequence[Manifest],
-    spec: Spec,
-    cache: StageCache,
-    cluster: Cluster,
-    progress: Step | None,
-    stop: Callable[[], bool] | None,
-) -> tuple[dict[tuple[int, int], np.ndarray], dict[int, dict[str, np.ndarray]]]:
-    """Logits by (model, shard) and features by shard, made on the cluster where the store has none yet."""
-    from tasks.evaluate.predict import STAGE as UNITS
-
-    units = _units(corpus, models, spec)
-    done = cache.recorded(UNITS, [unit.key for unit in units], verify=spec.run.verify)
-    todo = [unit for unit in units if unit.key not in done]
-    if progress is not None:
-        progress(len(done), len(units))
-    if todo:
-        for record in _run(corpus, models, spec, cluster, todo, stop):
-            done[record.key] = record
-            if progress is not None:
-                progress(len(done), len(units))
-    logits: dict[tuple[int, int], np.ndarray] = {}
-    features: dict[int, dict[str, np.ndarray]] = {}
-    for unit in units:
-        arrays = load_arrays(cache.store.get(done[unit.key].outputs[0].name))
-        if unit.model >= 0:
-            logits[unit.model, unit.shard] = arrays["logits"]
-        else:
-            features[unit.shard] = arrays
-    return logits, features
-
-
-def _units(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> list[_Unit]:
-    units = []
-    judged = [(i, s) for i, s in enumerate(corpus.shards) if s.split in _JUDGED and s.labelled.any()]
-    for m, model in enumerate(models):
-        kept = ("model", "options", "view_size", "input_size", "mean", "std")
-        section = {"view": 0, **{k: model.facts[k] for k in kept}}
-        weights = [model.output(kind="model").id]
-        for i, shard in judged:
-            key = unit_key("predict", VERSION, inputs=[shard.id], section=section, weights=weights)
-            units.append(_Unit(key, m, i))
-    if spec.evaluate.baselines:
-        for i, shard in enumerate(corpus.shards):
-            if shard.labelled.any():
-                section = {"rows": digest_of(np.flatnonzero(shard.labelled).tolist())}
-                units.append(_Unit(unit_key("features", VERSION, inputs=[shard.id], section=section), -1, i))
-    return units
-
-
-def _run(
-    corpus: Corpus,
-    models: Sequence[Manifest],
-    spec: Spec,
-    cluster: Cluster,
-    todo: Sequence[_Unit],
-    stop: Callable[[], bool] | None,
-) -> Any:
-    from tasks.evaluate.predict import FeatureJob, PredictJob, feature_shard, predict_shard
-
-    device = "cuda" if spec.run.device != "cpu" and cluster.offers("GPU") else "cpu"
-    threads = max(1, cores() // cluster.slots)
-    base = {"store": corpus.store.url, "ingest": corpus.manifest.key}
-    nets, feats = [], []
-    for unit in todo:
-        if unit.model < 0:
-            rows = tuple(np.flatnonzero(corpus.shards[unit.shard].labelled).tolist())
-            feats.append(Job(unit.key, (FeatureJob(key=unit.key, shard=unit.shard, rows=rows, **base),)))
-            continue
-        model = models[unit.model]
-        job = PredictJob(
-            key=unit.key,
-            shard=unit.shard,
-            model_stage=model.stage,
-            model_key=model.key,
-            model_sha256=model.output(kind="model").sha256,
-            batch=spec.run.predict_batch,
-            threads=threads,
-            device=device,
-            **base,
-        )
-        nets.append(Job(unit.key, (job,)))
-    for function, jobs, resources in (
-        (feature_shard, feats, None),
-        (predict_shard, nets, {"GPU": 1.0} if device == "cuda" else None),
-    ):
-        window = fan_out(cluster, function, jobs, attempts=spec.run.attempts, resources=resources, stop=stop)
-        with closing(window) as outcomes:
-            for outcome in outcomes:
-                if isinstance(outcome.error, StillroomError):
-                    raise outcome.error
-                if outcome.error is not None:
-                    kind = PermanentError if isinstance(outcome.error, ValueError | TypeError) else TransientError
-                    raise kind(f"evaluate, unit {outcome.job.key[:12]}: {outcome.error!r}") from outcome.error
-                yield UnitRecord.from_bytes(outcome.value.to_bytes())

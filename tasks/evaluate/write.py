@@ -19,9 +19,11 @@ from tasks.catalog import MISSING, QUARANTINED
 from tasks.corpus import Corpus
 from tasks.evaluate import stage
 from tasks.evaluate.baselines import linear, majority
+from tasks.evaluate.grades import add_grades
 from tasks.evaluate.plots import confusion_png, reliability_png
-from tasks.evaluate.report import Context, markdown, title_of
+from tasks.evaluate.report import Context, markdown
 from tasks.evaluate.results import LABELS_ONLY, Arm, Truth, better, shown_arm, summarise
+from tasks.evaluate.words import title_of
 from tasks.spec import Spec
 
 PREDICTIONS = pa.schema(
@@ -71,6 +73,9 @@ def write_outputs(
         resamples=section.bootstrap,
         bins=section.bins,
     )
+    if corpus.task == "ordinal":
+        referred = stage.first_referred(corpus, spec)
+        facts = add_grades(facts, arms, val, test, referable=referred, resamples=section.bootstrap, bins=section.bins)
     facts["corpus"] = corpus.title
     facts["phantom"] = stage.is_phantom(spec)
     shown, prob = shown_arm(arms, facts["best"])

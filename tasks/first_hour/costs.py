@@ -11,11 +11,9 @@ import torch
 from infra.cluster import cores
 from models.build import Built
 from models.engines.network import Network
-from models.terms import NEEDS_TEACHER, Term
 from models.view_draws import Recipe
 from tasks.corpus import Corpus
 from tasks.distill.request import DISTILL, TEACH, steps_of, terms_of
-from tasks.distill.work import VAL_POINTS
 from tasks.first_hour.asking import answer_seconds, feature_shape, plain_views
 from tasks.first_hour.measure import forward_seconds, step_seconds, view_seconds
 from tasks.first_hour.networks import input_side
@@ -133,7 +131,7 @@ class _Estimate:
             )
             features = feature_shape(network) if network.features else ()
             if state.state != CACHED:
-                answers = own["train"] * (1 + self.spec.views.count) + own["val"] + own["test"]
+                answers = own["train"] * (1 + self.spec.for_labels.views.count) + own["val"] + own["test"]
                 rate = self._rate(network, answers)
                 left = 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
                 self.costs.seconds[f"label {teacher.name}"] = left * answers / rate
@@ -201,23 +199,26 @@ class _Estimate:
         self, section: ModelSection, name: str, stage: str, train: TrainSection, steps: int, beside: int
     ) -> float:
         machine, spec = self.machine, self.spec
-        threads = spec.run.train_threads or max(1, machine.cores // max(1, min(beside, machine.slots)))
+        threads = spec.run.train.threads or max(1, machine.cores // max(1, min(beside, machine.slots)))
         losses = spec.student.loss if stage == DISTILL else None
-        terms = [Term(**t) for t in terms_of(self.corpus, losses, train, taught=stage == DISTILL)]
+        # What a loss on features costs is small beside the network, and the teacher's maps are not at hand here.
+        terms = [t for t in terms_of(self.corpus, losses, train, taught=stage == DISTILL) if t.info.default_tap == ""]
         step = step_seconds(
             self.built[name],
             terms,
             train,
             input_side(section, spec),
             classes=len(self.corpus.classes),
-            teachers=len(spec.teachers) if any(NEEDS_TEACHER[t.loss] for t in terms) else 0,
+            teachers=len(spec.teachers) if any(t.needs_teacher for t in terms) else 0,
             threads=threads,
             device=machine.device,
         )
         self.costs.rates[f"{name or 'student'}_step_seconds"] = step
+        if stage == DISTILL and spec.student.teacher == "online":
+            step += train.batch * sum(self._forward(t, t.name) for t in spec.teachers if t.name in self.built)
         loading = train.batch * self.view
         # Batches are made by a thread of their own, which needs a core of its own to be beside the steps.
         free = machine.cores > min(beside, machine.slots) or machine.device == "cuda"
         each = max(step, loading) if free else step + loading
-        judging = VAL_POINTS * self.numbers.in_split["val"] * (self.view + step / train.batch / 3)
+        judging = train.validations * self.numbers.in_split["val"] * (self.view + step / train.batch / 3)
         return steps * each + judging

@@ -70,7 +70,7 @@ def plan_run(spec: Spec) -> dict[str, Any]:
             "soft_labels": sum(
                 cost.bytes
                 for cost in labels
-                if cost.views == spec.views.count and states[f"label {cost.teacher}"].state != CACHED
+                if cost.views == spec.for_labels.views.count and states[f"label {cost.teacher}"].state != CACHED
             ),
         },
         "labels": [asdict(cost) for cost in labels],
@@ -120,7 +120,9 @@ def _labels(spec: Spec, numbers: Numbers, costs: Costs) -> list[LabelCost]:
         shards = [(str(o.meta["split"]), o.samples) for o in numbers.manifest.outputs_where(kind="shard")]
     else:
         shards = planned(numbers.in_split, spec.ingest.shard_size)
-    return label_cost(shards, costs.teachers, sorted({spec.views.count, *VIEWS}), mixed=spec.views.mix != "none")
+    return label_cost(
+        shards, costs.teachers, sorted({spec.for_labels.views.count, *VIEWS}), mixed=spec.views.mix != "none"
+    )
 
 
 def _notes(numbers: Numbers, machine: Machine, states: dict[str, State]) -> list[str]:

@@ -19,6 +19,7 @@ from tasks.corpus import Corpus
 from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, teach
 from tasks.evaluate import stage as evaluation
 from tasks.label import label, teacher_handle
+from tasks.label.teacher import TeacherHandle
 from tasks.register import stage as registration
 from tasks.result import StageResult
 from tasks.select import select
@@ -130,6 +131,7 @@ class _Asked:
         self.spec, self.store = spec, store
         self.cluster = Idle(spec.run.cluster)
         self.states: dict[str, State] = {}
+        self.teachers: dict[str, TeacherHandle] = {}
 
     def _ask(self, title: str, call: Callable[[Callable[[int, int], None]], StageResult] | None) -> Manifest | None:
         units = (0, 0)
@@ -167,8 +169,9 @@ class _Asked:
         known = [manifest for manifest in trained if manifest is not None]
         if corpus is not None and len(known) == len(trained):
             handle = teacher_handle(teacher, known, corpus, self.store)
+            self.teachers[teacher.name] = handle
             call = lambda progress: label(  # noqa: E731
-                corpus, [handle], self.spec, self.store, self.cluster, progress=progress
+                corpus, [handle], self.spec.for_labels, self.store, self.cluster, progress=progress
             )[0]
         return self._ask(f"label {teacher.name}", call)
 
@@ -183,9 +186,10 @@ class _Asked:
     ) -> Manifest | None:
         call = None
         ready = labels is not None and chosen is not None
+        online = list(self.teachers.values()) if self.spec.student.teacher == "online" else []
         if corpus is not None and (ready or arm == LABELS_ONLY):
             call = lambda _: distill(  # noqa: E731
-                corpus, labels or [], chosen, self.spec, self.store, self.cluster, arm=arm, seed=seed
+                corpus, labels or [], chosen, self.spec, self.store, self.cluster, arm=arm, seed=seed, teachers=online
             )
         return self._ask(f"distill {arm} seed {seed}", call)
 

@@ -55,7 +55,8 @@ class TeacherModel:
             "size": self.size,
             "classes": self.num_classes,
             "input": [self.mean, self.std],
-            "features": self.features,
+            # Features by path came without a common layout once.
+            "features": f"{self.features} as a map" if self.features not in (None, "pooled") else self.features,
         }
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,13 @@ class Taught:
     logits: np.ndarray  # [K, N, C] float32, teachers in manifest order
     valid: np.ndarray  # [N] bool: rows that every teacher has valid logits for
     partner: np.ndarray | None  # [N] int32: row mixed into this one's view, -1 nobody's; None: view not mixed
+    features: Mapping[int, np.ndarray] = field(default_factory=dict)  # by teacher, [N, D] or [N, D, H, W] float16
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that this takes."""
+        partner = 0 if self.partner is None else self.partner.nbytes
+        return self.logits.nbytes + self.valid.nbytes + partner + sum(map_N.nbytes for map_N in self.features.values())
 
 
 class Teaching:
@@ -31,10 +38,10 @@ class Teaching:
     Args:
         corpus: gives the shards and their order.
         manifests: one label manifest a teacher.
-        keep: (shard, view) pairs kept in memory; the least recently used go first.
+        keep: bytes kept in memory; the least recently used views of shards go first, the last one read stays.
     """
 
-    def __init__(self, corpus: Corpus, manifests: Sequence[Manifest], *, keep: int = 4096) -> None:
+    def __init__(self, corpus: Corpus, manifests: Sequence[Manifest], *, keep: int = 1 << 30) -> None:
         if not manifests:
             raise UsageError("teaching needs the label manifest of at least one teacher")
         self.corpus = corpus
@@ -45,6 +52,7 @@ class Teaching:
             for m in self.manifests
         ]
         self._kept: OrderedDict[tuple[int, int], Taught] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     @property
@@ -52,16 +60,19 @@ class Teaching:
         """Names of the teachers, in the order of K."""
         return [str(manifest.section["teacher"]) for manifest in self.manifests]
 
-    def rows(self, shard: int, view: int) -> Taught:
+    def rows(self, shard: int, view: int, *, features: Sequence[int] = ()) -> Taught:
         """All teachers' logits of one view of one shard.
 
+        Args:
+            features: teachers whose stored features come along.
+
         Raises:
-            UsageError: a teacher was not asked about this view of this shard.
+            UsageError: a teacher was not asked about this view of this shard, or stored no features.
             CorruptError: a stored file is not what its manifest promises.
         """
         with self._lock:
             found = self._kept.get((shard, view))
-            if found is not None:
+            if found is not None and all(teacher in found.features for teacher in features):
                 self._kept.move_to_end((shard, view))
                 return found
         parts = [self._read(number, shard, view) for number in range(len(self.manifests))]
@@ -69,11 +80,14 @@ class Teaching:
             np.stack([part.logits for part in parts]),
             np.all([part.valid for part in parts], axis=0),
             self._partner(parts, shard, view),
+            {teacher: self._features(parts[teacher], teacher) for teacher in features},
         )
         with self._lock:
+            replaced = self._kept.pop((shard, view), None)
+            self._bytes += taught.nbytes - (replaced.nbytes if replaced else 0)
             self._kept[(shard, view)] = taught
-            while len(self._kept) > self.keep:
-                self._kept.popitem(last=False)
+            while self._bytes > self.keep and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return taught
 
     def logits(self, shard: int, view: int) -> np.ndarray:
@@ -83,14 +97,9 @@ class Teaching:
     def features(self, teacher: int, shard: int, view: int) -> np.ndarray:
         """Stored features of one teacher, float16 [N, D] or [N, D, H, W]; zeros in rows that are not valid.
 
-        Raises:
-            UsageError: none were stored.
-            CorruptError: as `rows`.
+        Errors as `rows`.
         """
-        found = self._read(teacher, shard, view).features
-        if found is None:
-            raise UsageError(f"teacher {self.teachers[teacher]} stored no features; set teachers.features and label")
-        return found
+        return self.rows(shard, view, features=(teacher,)).features[teacher]
 
     def each(self, shard: int, view: int, temperatures: Mapping[str, float] | None = None) -> np.ndarray:
         """Every teacher's probabilities, float64 [K, N, C]: softmax, or sigmoid for multilabel corpora.
@@ -115,6 +124,11 @@ class Teaching:
         chosen = [views] if isinstance(views, int) else list(views)
         mean = np.mean([self.each(shard, view, temperatures).mean(axis=0) for view in chosen], axis=0)
         return np.asarray(mean, dtype=np.float32)
+
+    def _features(self, part: SoftLabels, teacher: int) -> np.ndarray:
+        if part.features is None:
+            raise UsageError(f"teacher {self.teachers[teacher]} stored no features; set teachers.features and label")
+        return part.features
 
     def _partner(self, parts: Sequence[SoftLabels], shard: int, view: int) -> np.ndarray | None:
         first = parts[0].partner

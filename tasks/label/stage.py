@@ -61,17 +61,23 @@ def label(
     cache = StageCache(store)
     views = spec.views.resolved(corpus.modality)
     owed: list[tuple[Owing, list[Unit]]] = []
+    asked: set[str] = set()
     for teacher in teachers:
         model = teacher_model(teacher, corpus, spec, store)
         own = owing(corpus, model, views, _folds(corpus, len(model.folds)))
         again = spec.run.retry_quarantined
-        owed.append((own, take_up(own, cache, verify=spec.run.verify, retry_quarantined=again)))
+        units = take_up(own, cache, verify=spec.run.verify, retry_quarantined=again)
+        # Two names of one network owe the same units: the first makes them for both.
+        owed.append((own, [unit for unit in units if unit.key not in asked]))
+        asked.update(unit.key for unit in units)
     _pay(teachers, owed, corpus, spec, store, cluster, progress or (lambda done, total: None), stop, say)
     results = []
     for own, _ in owed:
         if own.whole and own.hit is not None:
             results.append(StageResult(own.hit.manifest, made=0, total=own.total))
         else:
+            for other, _ in owed:
+                own.take_from(other)
             results.append(StageResult(cache.commit(own.manifest()), own.made, own.total, own.samples))
     return results
 

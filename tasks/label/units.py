@@ -45,6 +45,14 @@ class Owing:
     made: int = 0
     samples: int = 0  # of the units made now
 
+    def take_from(self, other: Owing) -> None:
+        """Take up units that a teacher of the same network and weights made."""
+        for key in other.done.keys() - self.done.keys():
+            self.done[key] = other.done[key]
+            self.facts[key] = other.facts[key]
+            if key in other.quarantine:
+                self.quarantine[key] = other.quarantine[key]
+
     @property
     def whole(self) -> bool:
         """Whether a manifest was found with all that it names."""

@@ -20,6 +20,7 @@ from infra.tracking import quiet
 from models.export import export_pt2
 from models.views import decode
 from tasks.corpus import Corpus, read_image
+from tasks.evaluate.grades import reading_of
 from tasks.evaluate.predict import load_network
 
 CODE = Path(__file__).with_name("pyfunc.py")
@@ -31,6 +32,12 @@ INPUT = (
     "several sizes"
 )
 
+OUTPUT = "probabilities float32 [N, C] in the order of classes"
+GRADES = (
+    "the grade is the number of cut_points at or below the expected grade, which is the sum of k * p_k; P(referable) "
+    "is the sum of p_k over k >= referable, after p ** (1 / temperature) is scaled to sum 1; null: not known"
+)
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -40,13 +47,14 @@ class Parity:
     images: int
 
 
-def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any) -> Path:
+def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, report: Manifest | None = None) -> Path:
     """Save the student under `folder`/model as a pyfunc: one code file, a `.pt2` graph and a small JSON.
 
     Args:
         chosen: manifest of the student.
         folder: an empty folder.
         mlflow_model: an `mlflow.models.Model` that already knows its run and id.
+        report: the evaluation that judged it; of graded corpora it says how the probabilities are read.
 
     Raises:
         PermanentError: the network cannot be exported, or its weights do not fit.
@@ -58,6 +66,8 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any) -> P
     except ValueError as error:
         raise PermanentError(f"{facts['model']} seed {facts['seed']}: {error}") from error
     about = {k: facts[k] for k in ("model", "task", "classes", "view_size", "input_size", "mean", "std")}
+    reading = {} if report is None else reading_of(report.facts, facts["arm"], facts["seed"])
+    about |= reading
     source = folder / "source"
     source.mkdir()
     (source / "network.pt2").write_bytes(graph)
@@ -80,7 +90,12 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any) -> P
             ),
             input_example=_example(),
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")],
-            metadata={**about, "input": INPUT, "output": "probabilities float32 [N, C] in the order of classes"},
+            metadata={
+                **about,
+                "input": INPUT,
+                "output": OUTPUT,
+                **({"grades": GRADES} if "cut_points" in about else {}),
+            },
             mlflow_model=mlflow_model,
         )
     return target

@@ -23,7 +23,7 @@ from tasks.result import StageResult
 from tasks.spec import Spec
 
 STAGE = "register"
-VERSION = 1
+VERSION = 2
 KEY_TAG = "stillroom.key"
 
 
@@ -159,7 +159,7 @@ def _log_model(
     try:
         with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
             about = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
-            packed = pack(corpus, student, Path(folder), about)
+            packed = pack(corpus, student, Path(folder), about, report)
             found = parity(corpus, student, report, packed)
             client.log_model_artifacts(logged.model_id, str(packed))
     except BaseException:

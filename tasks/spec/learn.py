@@ -7,25 +7,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks.spec.base import Section
+from tasks.spec.losses import LossTerm
 from tasks.spec.train import ModelSection, TrainSection
-
-
-class LossTerm(Section):
-    """One term of a student's objective."""
-
-    loss: Literal["cross_entropy", "binary", "kl", "soft_binary"] = Field(
-        description="cross_entropy or binary on labels; kl (temperature) or soft_binary on soft labels"
-    )
-    weight: float = Field(1.0, ge=0)
-    temperature: float = Field(1.0, gt=0, description="of kl; 1 to 2 for images of this kind")
-    where: Literal["labelled", "all"] = Field("all", description="samples the term sees; labels: labelled only")
 
 
 class StudentSection(ModelSection):
     """`student:`"""
 
     train: TrainSection = TrainSection(epochs=30)
-    loss: list[LossTerm] | None = Field(None, description="default: labels plus soft labels, by the task")
+    loss: list[LossTerm] | None = Field(
+        None, min_length=1, description="default: labels plus soft labels, by the task and the kind of image"
+    )
+    teacher: Literal["stored", "online"] = Field(
+        "stored", description="online: teachers see each batch; for feature maps, which are too large to store"
+    )
+    pool: Literal["all", "labelled"] = Field("all", description="training images that are used")
     seeds: list[int] = Field([0], min_length=1, description="one student a seed; the best on val is registered")
 
     def identity(self) -> dict[str, Any]:
@@ -42,6 +38,9 @@ class EvaluateSection(Section):
     )
     bootstrap: int = Field(1000, ge=0, description="resamples over patients for the 95 % intervals")
     bins: int = Field(15, ge=2, description="bins of the calibration error and the reliability diagram")
+    referable: int | None = Field(
+        None, ge=1, description="graded corpora: first grade that is referred; default: the corpus's, 2 for DR"
+    )
     compare: bool = Field(True, description="also train the same student on labels alone")
     baselines: bool = Field(True, description="majority, 16 x 16 thumbnails and image borders")
 

@@ -31,6 +31,19 @@ class LabelRunSection(Section):
     max_bad_share: float = Field(0.01, ge=0, le=1, description="... or this share of them, if that is more")
 
 
+class TrainRunSection(Section):
+    """`run.train:` where trainings run and how they are fed; none of it enters a key."""
+
+    devices: int | None = Field(
+        None, ge=1, description="processes of one training, a GPU or a share of the cores each; default: one"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of one training; default: a fair share")
+    loaders: int = Field(2, ge=1, description="threads that decode and render ahead of the steps")
+    compile: bool = Field(False, description="torch.compile the student; pays on a GPU and in long trainings")
+    restarts: int = Field(3, ge=0, description="restarts of a training on several devices from its last checkpoint")
+    track: bool = Field(True, description="write curves to MLflow while a training runs")
+
+
 class RunSection(Section):
     """`run:` how and where; never hashed, so changing it recomputes nothing."""
 
@@ -38,7 +51,7 @@ class RunSection(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where a worker offers one")
     label: LabelRunSection = LabelRunSection()
     predict_batch: int = Field(32, ge=1, description="images a forward pass of an evaluation")
-    train_threads: int | None = Field(None, ge=1, description="CPU threads of one training; default: a fair share")
+    train: TrainRunSection = TrainRunSection()
     attempts: int = Field(3, ge=1, description="tries of a shard before it counts as failed")
     retries: int = Field(2, ge=0, description="retries of a stage after a transient error")
     verify: bool = Field(False, description="re-hash cached outputs instead of trusting their size")

@@ -28,9 +28,21 @@ class Spec(Section):
     register_: RegisterSection = Field(RegisterSection(), alias="register")
     run: RunSection = RunSection()
 
+    @property
+    def for_labels(self) -> Spec:
+        """The spec as labelling reads it: where teachers see each batch, no views are stored but those of `select`."""
+        if self.student.teacher == "stored":
+            return self
+        return self.model_copy(update={"views": self.views.model_copy(update={"count": self.select.views})})
+
     @model_validator(mode="after")
-    def _teachers_differ(self) -> Spec:
+    def _teachers_have_names(self) -> Spec:
         names = [teacher.name for teacher in self.teachers]
         if len(set(names)) != len(names):
             raise ValueError(f"two teachers have the same name among {names}")
+        for term in self.student.loss or []:
+            if term.teacher not in (None, *names):
+                raise ValueError(
+                    f"student.loss: {term.loss} reads teacher {term.teacher}; there are {', '.join(names)}"
+                )
         return self

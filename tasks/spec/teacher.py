@@ -38,7 +38,7 @@ _TAKES: dict[str, frozenset[Kind]] = {
     "folds": frozenset({"network"}),
 }
 _SINCE = ("mean", "std", "version")
-_ASKED = {"weights", "name", "features", "folds"}
+_ASKED = {"weights", "name", "features", "folds", "seed"}
 
 
 class TeacherSection(ModelSection):
@@ -57,9 +57,12 @@ class TeacherSection(ModelSection):
         None, min_length=1, description="of a Python function: change it with the code; default: its distribution's"
     )
     features: str | None = Field(
-        None, min_length=1, description="also store features: pooled, or the path of a module (of an ONNX output)"
+        None,
+        min_length=1,
+        description="also store features: pooled, features (the last map) or the path of a module (of an ONNX output)",
     )
     train: TrainSection | None = Field(None, description="fine-tune on the labels first; null: use as it is")
+    seed: int = Field(0, ge=0, description="of the fine-tuning; members of an ensemble differ by it")
     folds: int | None = Field(
         None, ge=2, le=100, description="out-of-fold labels: that many more trainings, none of which saw its own fold"
     )
@@ -94,6 +97,8 @@ class TeacherSection(ModelSection):
             raise ValueError("an ONNX file does not say what its input is normalised with; give mean and std")
         if self.folds is not None and self.train is None:
             raise ValueError("`folds` are trainings; add `train:`")
+        if self.seed and self.train is None:
+            raise ValueError("`seed` is of the fine-tuning; add `train:`")
         return self
 
     def identity(self) -> dict[str, Any]:

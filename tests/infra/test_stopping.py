@@ -9,7 +9,7 @@ import pytest
 
 from infra.cluster import Cluster
 from infra.errors import CancelledError, TransientError
-from infra.stopping import StopFlag, stop_check
+from infra.stopping import StopFlag, leave_check, stop_check
 
 
 def work(topic: str, seconds: float) -> str:
@@ -59,3 +59,16 @@ def test_flags_do_not_hear_each_other(cluster: Cluster) -> None:
 def test_no_topic_never_stops_and_needs_no_worker() -> None:
     check = stop_check("", every=0.0)
     assert check() is None  # type: ignore[func-returns-value]
+
+
+def leaving() -> bool:
+    """What a task hears that asks whether its worker closes."""
+    return leave_check()()
+
+
+def test_nobody_is_asked_to_leave_a_worker_that_stays(cluster: Cluster) -> None:
+    assert cluster.client.submit(leaving, pure=False).result() is False
+
+
+def test_there_is_nothing_to_leave_outside_of_a_worker() -> None:
+    assert leaving() is False

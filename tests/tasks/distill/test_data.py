@@ -52,7 +52,7 @@ def data_of(
 
 def samples(data: TrainData, epochs: int) -> dict[tuple[str, int], tuple[np.ndarray, Batch, int]]:
     """By key and epoch: the input, its batch and its place there."""
-    size = data.plan.size
+    size = data.samples
     found = {}
     for step in range(-(-epochs * size // data.batch)):
         batch = data.load(step)
@@ -167,7 +167,7 @@ def test_the_trainer_s_loss_knows_of_mixtures(corpus: Corpus) -> None:
         assert objective(network(batch.x_B3HW), unmixed)[0].item() != pytest.approx(expected, rel=1e-3)
     seen: list[dict[str, float]] = []
     trainer = Trainer(network, objective, TrainConfig(steps=1, lr=0.1, log_every=1))
-    trainer.fit(iter([batch]), on_log=lambda step, means: seen.append(means))
+    trainer.fit(iter([batch]), on_log=lambda step, means, pace: seen.append(means))
     assert seen[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 

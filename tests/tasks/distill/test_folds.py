@@ -14,7 +14,8 @@ from infra.manifest import Manifest
 from infra.store import LocalStore
 from models.view_draws import Recipe
 from tasks.corpus import Corpus
-from tasks.distill.data import DecodedImages, TrainData
+from tasks.distill.data import TrainData
+from tasks.distill.images import DecodedImages
 from tasks.distill.stage import teach
 from tasks.label.folds import WithoutFold, fold_of
 from tasks.label.teacher import teacher_handle, teacher_model
@@ -33,7 +34,7 @@ corpus: {{adapter: eyepacs, root: .}}
 views: {{size: 32, count: 2}}
 teachers: [{{name: t, model: micro_xs, folds: {FOLDS}, train: {{epochs: 2, batch: 8, lr: 0.01}}}}]
 student: {{model: micro_xs}}
-run: {{device: cpu, train_threads: 1}}
+run: {{device: cpu, train: {{threads: 1}}}}
 """,
         overrides=[f"teachers.0.{k}={v}" for k, v in teacher.items()],
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from safetensors.torch import load
 
 from infra.cluster import Cluster
-from infra.errors import UsageError
+from infra.errors import PermanentError, UsageError
+from infra.fanout import Job, Outcome, PoisonError
 from infra.store import LocalStore
 from tasks.corpus import Corpus
+from tasks.distill.checkpoints import Checkpoints
+from tasks.distill.sending import as_long_as_it_moves_on
 from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, teach
 from tasks.label.stage import label, teacher_handle
 from tasks.placement import place
@@ -27,7 +31,7 @@ corpus: {{adapter: eyepacs, root: .}}
 views: {{size: 32, count: 2}}
 teachers: [{{name: t, model: micro_xs, train: {{steps: 12, batch: 8, lr: 0.01}}}}]
 student: {{model: micro_xs, train: {{steps: 12, batch: 8, lr: 0.01, checkpoint_every: 5}}, seeds: [0]}}
-run: {{device: cpu, train_threads: 1}}
+run: {{device: cpu, train: {{threads: 1}}}}
 """,
         overrides=[f"student.{k}={v}" for k, v in student.items()],
     )
@@ -120,3 +124,71 @@ def test_a_gpu_that_nobody_offers_is_missed(store: LocalStore, cluster: Cluster)
         pytest.skip("this machine has a GPU")
     with pytest.raises(UsageError, match="--resources GPU=1"):
         place(wants, cluster)
+
+
+def test_a_training_that_diverges_names_the_images_of_the_batch(
+    corpus: Corpus, store: LocalStore, cluster: Cluster
+) -> None:
+    wild = spec_of(store, **{"train.lr": "1e6", "train.steps": 60, "train.clip": "null", "train.optimizer": "sgd"})
+    with pytest.raises(PermanentError, match=r"labels_only seed 0: .* the batch holds .*train-00"):
+        distill(corpus, [], None, wild, store, cluster, arm=LABELS_ONLY)
+
+
+def test_early_stop_ends_a_training_and_says_so(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    still = {"train.lr": "1e-12", "train.steps": 40, "train.validations": 8, "train.early_stop": 2}
+    spec = spec_of(store, **still, **{"train.ema": "null", "train.metric": "macro_f1"})
+    manifest = distill(corpus, [], None, spec, store, cluster, arm=LABELS_ONLY).manifest
+    facts = manifest.facts
+    history = json.loads(store.get(manifest.output(kind="history").name))
+    judged = [row for row in history if "val_macro_f1" in row]
+    assert facts["stopped"] == facts["steps"] == judged[-1]["step"] < 40
+    assert facts["best"] == max(judged, key=lambda row: row["val_macro_f1"])
+
+
+def test_a_whole_training_was_not_stopped(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    facts = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest.facts
+    assert (facts["steps"], facts["stopped"]) == (12, None)
+
+
+def test_early_stop_without_labels_to_go_by_is_refused(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, val=0)
+    with pytest.raises(UsageError, match="no image of split val"):
+        distill(corpus, [], None, spec_of(store, **{"train.early_stop": 2}), store, cluster, arm=LABELS_ONLY)
+
+
+def test_an_unknown_metric_names_those_of_the_task(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    with pytest.raises(UsageError, match=r"qwk is not measured on single corpora; accuracy, .*macro_f1"):
+        distill(corpus, [], None, spec_of(store, **{"train.metric": "qwk"}), store, cluster, arm=LABELS_ONLY)
+
+
+def test_a_history_repeats(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
+    first = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest
+    store.delete(first.output(kind="history").name)
+    assert distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest == first
+
+
+def test_a_training_goes_on_as_long_as_its_checkpoint_does(store: LocalStore) -> None:
+    checkpoints = Checkpoints(store, "key")
+    tries: list[int] = []
+
+    def dies() -> Outcome:
+        tries.append(len(tries))
+        checkpoints.save(min(len(tries), 7), b"", [])
+        return Outcome(Job("key", ()), error=PoisonError("workers died of it"))
+
+    outcome = as_long_as_it_moves_on(dies, checkpoints)
+    assert isinstance(outcome.error, PoisonError)
+    assert len(tries) == 8
+
+
+def test_an_error_that_is_no_death_is_not_tried_again(store: LocalStore) -> None:
+    checkpoints = Checkpoints(store, "key")
+    tries: list[int] = []
+
+    def fails() -> Outcome:
+        tries.append(len(tries))
+        checkpoints.save(len(tries), b"", [])
+        return Outcome(Job("key", ()), error=PermanentError("diverged"))
+
+    as_long_as_it_moves_on(fails, checkpoints)
+    assert len(tries) == 1

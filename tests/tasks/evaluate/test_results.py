@@ -6,19 +6,9 @@ import numpy as np
 
 from infra.digest import canonical_json
 from tasks.evaluate.results import Arm, Truth, summarise
+from tests.tasks.evaluate.truths import truth_of
 
 CLASSES = ["no", "mild", "severe"]
-
-
-def _truth(label: list[int], leak: list[int] | None = None) -> Truth:
-    n = len(label)
-    return Truth(
-        keys=np.array([f"k{i}" for i in range(n)], dtype=object),
-        label=np.array(label),
-        labels=None,
-        patient=np.array([f"p{i}" for i in range(n)], dtype=object),
-        leak=np.array(leak or [0] * n, dtype=bool),
-    )
 
 
 def _saying(said: list[int]) -> np.ndarray:
@@ -36,31 +26,31 @@ def _arm(name: str, val: list[list[int]], test: list[list[int]]) -> Arm:
 
 
 def _summary(arms: list[Arm], test: Truth, metric: str = "accuracy", resamples: int = 40):  # type: ignore[no-untyped-def]
-    val = _truth([0, 1, 2, 0])
+    val = truth_of([0, 1, 2, 0])
     return summarise("single", CLASSES, arms, val, test, metric=metric, resamples=resamples, bins=5)
 
 
 def test_the_seed_that_is_best_on_validation_is_named() -> None:
     arm = _arm("taught", [[0, 0, 0, 0], [0, 1, 2, 0], [0, 1, 2, 0]], [[0, 1, 2]] * 3)
-    best = _summary([arm], _truth([0, 1, 2]))["best"]
+    best = _summary([arm], truth_of([0, 1, 2]))["best"]
     assert best == {"seed": 1, "key": "taught-1", "val": 1.0}
 
 
 def test_a_smaller_error_is_better() -> None:
     arm = _arm("taught", [[0, 1, 2, 0], [0, 0, 0, 0]], [[0, 1, 2]] * 2)
-    assert _summary([arm], _truth([0, 1, 2]), metric="nll")["best"]["seed"] == 0
+    assert _summary([arm], truth_of([0, 1, 2]), metric="nll")["best"]["seed"] == 0
 
 
 def test_values_are_means_over_seeds() -> None:
     arm = _arm("taught", [[0, 1, 2, 0]] * 2, [[0, 1, 2, 2], [0, 0, 0, 2]])
-    row = _summary([arm], _truth([0, 1, 2, 2]))["arms"]["taught"]
+    row = _summary([arm], truth_of([0, 1, 2, 2]))["arms"]["taught"]
     assert row["values"]["accuracy"] == 0.75
     assert [each["accuracy"] for each in row["per_seed"]] == [1.0, 0.5]
 
 
 def test_the_metric_without_leaks_leaves_leaked_images_out() -> None:
     arm = _arm("taught", [[0, 1, 2, 0]], [[0, 1, 2, 0]])
-    found = _summary([arm], _truth([0, 1, 2, 1], leak=[1, 1, 0, 0]))
+    found = _summary([arm], truth_of([0, 1, 2, 1], leak=[1, 1, 0, 0]))
     assert found["leaks"] == 2
     assert found["arms"]["taught"]["values"]["accuracy"] == 0.75
     assert found["arms"]["taught"]["without_leaks"] == 0.5
@@ -69,7 +59,7 @@ def test_the_metric_without_leaks_leaves_leaked_images_out() -> None:
 def test_difference_is_taught_minus_labels_alone() -> None:
     right, wrong = [[0, 1, 2, 0]] * 2, [[1, 2, 0, 1]] * 2
     arms = [_arm("taught", right, right), _arm("labels_only", wrong, wrong)]
-    found = _summary(arms, _truth([0, 1, 2, 0]))["difference"]
+    found = _summary(arms, truth_of([0, 1, 2, 0]))["difference"]
     assert found["value"] == 1.0
     assert found["interval"] == [1.0, 1.0]
     assert found["per_seed"] == [1.0, 1.0]
@@ -77,7 +67,7 @@ def test_difference_is_taught_minus_labels_alone() -> None:
 
 def test_absent_classes_are_reported_and_nothing_is_nan() -> None:
     arm = _arm("taught", [[0, 0, 0, 0]], [[0, 0]])
-    found = _summary([arm], _truth([0, 0]), metric="auc")
+    found = _summary([arm], truth_of([0, 0]), metric="auc")
     assert found["absent"] == ["mild", "severe"]
     assert found["arms"]["taught"]["values"]["auc"] is None
     assert "positives and negatives" in found["arms"]["taught"]["undefined"]["auc"]

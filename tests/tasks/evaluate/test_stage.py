@@ -16,7 +16,7 @@ from infra.errors import CorpusError, SpecError, UsageError
 from infra.manifest import Manifest
 from infra.store import LocalStore
 from tasks.corpus import Corpus
-from tasks.evaluate.stage import evaluate, stage_key
+from tasks.evaluate.stage import evaluate, first_referred, stage_key
 from tests.tasks.trained import tiny_spec, trained
 from tests.tiny import tiny_corpus
 
@@ -86,6 +86,15 @@ def test_report_says_what_a_reader_needs(done) -> None:  # type: ignore[no-untyp
     assert "95 % t interval over 2 seeds" in text
     assert result.manifest.output(kind="confusion").name.rpartition("/")[2] in text
     assert "class-2" in text
+
+
+def test_graded_corpora_are_judged_by_grade(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, _, _, result, _ = done
+    facts = result.manifest.facts
+    assert facts["grades"]["referable"] is None
+    assert len(facts["grades"]["readings"]["taught"]) == 2
+    assert all(len(row["interval"]["mae"]) == 2 for row in facts["arms"].values())
+    assert "## Grades" in corpus.store.get(result.manifest.output(kind="report").name).decode()
 
 
 def test_plots_are_png(done) -> None:  # type: ignore[no-untyped-def]
@@ -198,6 +207,45 @@ def test_a_metric_of_another_task_names_the_nearest(store: LocalStore, cluster: 
     corpus = tiny_corpus(store, task="single")
     with pytest.raises(SpecError, match=r"evaluate\.metric: 'macro-f1' .* did you mean macro_f1\?"):
         evaluate(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.metric=macro-f1"), store, cluster)
+
+
+def test_five_grades_of_fundus_images_are_referred_from_the_second(store: LocalStore) -> None:
+    spec = tiny_spec(store)
+    asked = tiny_spec(store, "evaluate.referable=1")
+
+    def corpus(classes: int, modality: str, task: str = "ordinal") -> Corpus:
+        title = f"{task}-{modality}-{classes}"
+        return tiny_corpus(store, train=4, val=2, test=2, task=task, classes=classes, modality=modality, title=title)
+
+    assert first_referred(corpus(5, "fundus"), spec) == 2
+    assert first_referred(corpus(4, "fundus"), spec) is None
+    assert first_referred(corpus(5, "other"), spec) is None
+    assert first_referred(corpus(5, "fundus", "single"), spec) is None
+    assert first_referred(corpus(5, "fundus"), asked) == 1
+
+
+def test_the_referable_grade_is_judged(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, task="ordinal")
+    spec = tiny_spec(store, "evaluate.referable=1", "evaluate.baselines=false")
+    result = evaluate(corpus, [trained(corpus, "taught")], spec, store, cluster)
+    row = result.manifest.facts["arms"]["taught"]
+    assert 0 <= row["values"]["referable_auc"] <= 1
+    assert "Referable is grade 1 (class-1) or worse" in store.get(result.manifest.output(kind="report").name).decode()
+    assert (
+        stage_key(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.baselines=false"))
+        != result.manifest.key
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "grade", "text"), [("ordinal", 3, "past the last grade, 2"), ("single", 1, "leave it")]
+)
+def test_a_referable_grade_that_is_none_is_refused(
+    store: LocalStore, cluster: Cluster, task: str, grade: int, text: str
+) -> None:
+    corpus = tiny_corpus(store, task=task)
+    with pytest.raises(SpecError, match=text):
+        evaluate(corpus, [trained(corpus, "taught")], tiny_spec(store, f"evaluate.referable={grade}"), store, cluster)
 
 
 def test_a_model_of_other_classes_is_refused(store: LocalStore, cluster: Cluster) -> None:

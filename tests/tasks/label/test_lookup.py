@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from infra.cache import StageCache
 from infra.errors import CorruptError, UsageError
 from infra.store import LocalStore
 from tasks.corpus import Shard
@@ -82,16 +83,46 @@ def test_file_of_another_shard_is_refused(store: LocalStore) -> None:
         Teaching(corpus, [labels]).logits(0, 0)
 
 
-def test_memory_is_bounded(store: LocalStore) -> None:
+def test_memory_is_bounded_in_bytes(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
-    labels = tiny_labels(corpus, "a", flat)
-    teaching = Teaching(corpus, [labels], keep=1)
+    labels = tiny_labels(corpus, "a", flat, views=1)
+    one = Teaching(corpus, [labels]).rows(0, 0).nbytes
+    teaching = Teaching(corpus, [labels], keep=2 * one)
+    first, second = teaching.rows(0, 0), teaching.rows(0, 1)
+    assert teaching.rows(0, 0) is first
+    teaching.rows(1, 0)
+    assert teaching.rows(0, 0) is first
+    assert teaching.rows(0, 1) is not second
+
+
+def test_what_was_read_last_stays_however_little_memory_there_is(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    teaching = Teaching(corpus, [tiny_labels(corpus, "a", flat)], keep=1)
     first = teaching.rows(0, 0)
     assert teaching.rows(0, 0) is first
     teaching.rows(1, 0)
-    store.put(labels.output(shard=0, view=0).name, write_soft_labels(keep(np.ones((16, 3), np.float32))))
-    with pytest.raises(CorruptError):
-        teaching.rows(0, 0)
+    assert teaching.rows(0, 0) is not first
+
+
+def test_features_are_read_once_and_counted(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = tiny_labels(corpus, "a", flat)
+    output = labels.output(shard=0, view=0)
+    features = np.arange(32, dtype=np.float32).reshape(16, 2)
+    rich = StageCache(store).put_object(
+        "labels/{sha8}.safetensors",
+        write_soft_labels(keep(flat(corpus.shards[0], 0), features=features)),
+        id=output.id,
+        unit=output.id,
+        meta=dict(output.meta),
+    )
+    teaching = Teaching(corpus, [labels.model_copy(update={"outputs": [rich]})])
+    bare = teaching.rows(0, 0)
+    found = teaching.rows(0, 0, features=(0,))
+    assert (bare.features, found.nbytes - bare.nbytes) == ({}, 16 * 2 * 2)
+    store.delete(rich.name)
+    assert teaching.rows(0, 0) is found
+    assert np.array_equal(teaching.features(0, 0, 0), features)
 
 
 def test_no_teacher_is_no_teaching(store: LocalStore) -> None:

@@ -52,6 +52,15 @@ def test_another_teacher_costs_only_its_own_views(store: LocalStore, cluster: Cl
     assert both[0].manifest.digest == alone[0].manifest.digest
 
 
+def test_two_names_of_one_teacher_are_asked_once(store: LocalStore, cluster: Cluster, tmp_path: Path) -> None:
+    corpus = tiny_corpus(store)
+    weights = str(save_weights(tmp_path))
+    sections = [{"name": name, "model": "micro_xs", "weights": weights} for name in ("one", "two")]
+    both = run(corpus, spec_of(store, tmp_path, teachers=sections), cluster)
+    assert [result.made for result in both] == [8, 0]
+    assert [o.id for o in both[0].manifest.outputs] == [o.id for o in both[1].manifest.outputs]
+
+
 def test_teachers_asked_together_say_what_each_says_alone(store: LocalStore, cluster: Cluster, tmp_path: Path) -> None:
     corpus = tiny_corpus(store)
     sections = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from infra.cluster import Cluster
 from infra.errors import PermanentError, UsageError
@@ -77,7 +79,7 @@ def test_tags_lead_back_to_every_manifest(line: Any, first: Manifest) -> None:
     assert tags["stillroom.manifest.ingest"] == corpus.manifest.digest
     assert tags["stillroom.manifest.evaluate"] == report.digest
     assert tags["stillroom.manifest.distill"] in {m.digest for m in models[:2]}
-    assert tags["stillroom.version.evaluate"] == "1"
+    assert tags["stillroom.version.evaluate"] == "2"
     assert float(tags["stillroom.parity"]) <= 0.02
 
 
@@ -210,6 +212,34 @@ def test_a_student_that_answers_otherwise_is_refused(line: Any, cluster: Cluster
     runs = client.search_runs([experiment(client, "liar-line")])
     assert [run.info.status for run in runs] == ["FAILED"]
     assert versions(client, "liar") == []
+
+
+def packed_of(name: str) -> Path:
+    """Folder of the challenger's model."""
+    return Path(alias_of(connect(), name, "challenger").source.removeprefix("file://"))
+
+
+def metadata_of(folder: Path) -> dict[str, Any]:
+    """What a packed model tells beside its code."""
+    return dict(yaml.safe_load((folder / "MLmodel").read_text())["metadata"])
+
+
+def test_a_graded_student_tells_how_its_probabilities_are_read(home: Path, store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, val=9, test=6, task="ordinal")
+    student = trained(corpus, "taught")
+    report = evaluate(corpus, [student], tiny_spec(store, "evaluate.referable=1"), store, cluster).manifest
+    register(report, student, corpus, [], tiny_spec(store, "register.name=graded"), store)
+    folder = packed_of("graded")
+    about, metadata = (json.loads(next(folder.rglob("about.json")).read_text()), metadata_of(folder))
+    reading = {"referable": 1, **report.facts["grades"]["readings"]["taught"][0]}
+    for found in (about, metadata):
+        assert {name: found[name] for name in ("cut_points", "temperature", "referable")}.items() <= reading.items()
+    assert "number of cut_points at or below" in metadata["grades"]
+
+
+def test_a_student_of_classes_without_order_has_no_cut_points(line: Any, first: Manifest) -> None:
+    metadata = metadata_of(packed_of("tiny-student"))
+    assert not {"cut_points", "temperature", "referable", "grades"} & set(metadata)
 
 
 def test_registering_prints_nothing(line: Any, capfd: pytest.CaptureFixture[str]) -> None:

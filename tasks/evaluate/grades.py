@@ -1,0 +1,218 @@
+"""What graded corpora have beside the metrics of every corpus: cut points, grades off, and the decision to refer.
+
+qwk_cut_points   quadratic kappa of the grades that fitted cut points make of the expected grade
+mae              mean absolute error of the argmax, in grades
+referable_auc    area under the ROC curve of P(referable grade or worse), calibrated
+referable_ece    expected calibration error of that probability, as of a single label
+
+Cut points and temperature belong to one model and are fitted on its predictions for the labelled validation images;
+the test images never see a fit. Each number is one of `models/metrics.py` on other labels or other predictions, so
+that resamples, intervals and undefined cases are those of every other metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.bootstrap import Resampled, bootstrap
+from models.metrics import FLOOR, assess, probabilities
+from models.ordinal import CutPoints, at_least, decide, expected_grade, fit_cut_points
+from tasks.evaluate.results import Arm, Truth, mean_of, pair_of, rounded
+from tasks.select import fit_temperature
+
+_REFERABLE = ("referable_auc", "referable_ece")
+_NOT_FITTED = "no validation image is labelled"
+_ONE_CLASS = "labels and predictions are all one class"
+_ONE_SIDE = "the test images all lie on one side of the referable grade"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one model's probabilities are read.
+
+    Attributes:
+        cuts: on the scale of the expected grade; None without labelled validation images.
+        temperature: that P(referable) is calibrated with; 1 without labelled validation images.
+    """
+
+    cuts: CutPoints | None
+    temperature: float
+
+    @classmethod
+    def fit(cls, prob: np.ndarray, label: np.ndarray) -> Reading:
+        """From validation predictions [N, C] and labels [N]; N may be 0."""
+        if not len(label):
+            return cls(None, 1.0)
+        found = fit_cut_points(expected_grade(prob), label, prob.shape[1])
+        cuts = CutPoints(tuple(round(value, 6) for value in found.values), found.missing)
+        return cls(cuts, fit_temperature(_logits(prob), label))
+
+    def calibrated(self, prob: np.ndarray) -> np.ndarray:
+        """Probabilities [N, C] at the fitted temperature."""
+        return probabilities("ordinal", _logits(prob) / self.temperature)
+
+    def plain(self, seed: int) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "seed": seed,
+            "cut_points": None if self.cuts is None else list(self.cuts.values),
+            "missing": [] if self.cuts is None else list(self.cuts.missing),
+            "temperature": self.temperature,
+        }
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Metrics of `models/metrics.py` on what is made of predictions and labels.
+
+    Attributes:
+        metrics: our names to theirs.
+        prob: of an arm's predictions and their reading.
+        label: [N], or labels [N, L] for task multilabel.
+        own: from the metric's value to ours.
+    """
+
+    task: str
+    metrics: Mapping[str, str]
+    prob: Callable[[np.ndarray, Reading], np.ndarray]
+    label: np.ndarray
+    own: Callable[[Any], Any] = lambda value: value
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        return self.label if self.task == "multilabel" else None
+
+
+def add_grades(
+    facts: Mapping[str, Any],
+    arms: Sequence[Arm],
+    val: Truth,
+    test: Truth,
+    *,
+    referable: int | None,
+    resamples: int,
+    bins: int,
+) -> dict[str, Any]:
+    """The facts of `summarise` with the metrics above in every arm's row.
+
+    `grades` holds `referable` (the first referred grade, or None) and `readings`: by arm, a list with `seed`,
+    `cut_points`, `missing` and `temperature`.
+
+    Args:
+        referable: the first grade that is referred; None leaves those metrics out.
+        resamples, bins: as of `summarise`.
+    """
+    readings = {arm.name: [Reading.fit(prob, val.label) for prob in arm.val] for arm in arms}
+    views = _views(test.label, len(facts["classes"]), referable, fitted=len(val) > 0)
+    rows = {name: _copied(row) for name, row in facts["arms"].items()}
+    for view in views:
+        probs = {a.name: [view.prob(p, r) for p, r in zip(a.test, readings[a.name], strict=True)] for a in arms}
+        drawn = _drawn(view, probs, test, resamples, bins)
+        for arm, row in rows.items():
+            found = [assess(view.task, prob, test.label, view.labels, bins=bins).values for prob in probs[arm]]
+            for name, theirs in view.metrics.items():
+                values = [None if (value := each[theirs]) is None else view.own(value) for each in found]
+                _put(row, name, values, _ONE_SIDE if name in _REFERABLE else _ONE_CLASS)
+                if drawn is not None:
+                    row["interval"][name] = pair_of(drawn.interval(arm, name))
+    if not len(val):
+        for row in rows.values():
+            _put(row, "qwk_cut_points", [None] * len(row["per_seed"]), _NOT_FITTED)
+    plain = {a.name: [r.plain(s) for r, s in zip(readings[a.name], a.seeds, strict=True)] for a in arms}
+    known = next(iter(rows.values()))["values"]
+    metrics = [name for name in ("qwk_cut_points", "mae", *_REFERABLE) if name in known]
+    return {
+        **facts,
+        "metrics": [*facts["metrics"], *metrics],
+        "arms": rows,
+        "grades": {"referable": referable, "readings": plain},
+    }
+
+
+def reading_of(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any]:
+    """What a report's facts say of how to read one model: `cut_points`, `temperature`, `referable`; else nothing."""
+    grades = facts.get("grades")
+    if grades is None:
+        return {}
+    own = next(each for each in grades["readings"][arm] if each["seed"] == seed)
+    return {**{k: own[k] for k in ("cut_points", "temperature")}, "referable": grades["referable"]}
+
+
+def _views(label: np.ndarray, classes: int, referable: int | None, *, fitted: bool) -> list[_Seen]:
+    views = []
+    if fitted:
+        views.append(
+            _Seen(
+                "ordinal",
+                {"qwk_cut_points": "qwk"},
+                lambda prob, reading: np.eye(classes)[decide(expected_grade(prob), reading.cuts or CutPoints((), ()))],
+                label,
+            )
+        )
+    if classes > 1:
+        # A grade that is off by d is on the wrong side of d of the C - 1 thresholds.
+        thresholds = np.arange(classes - 1)
+        views.append(
+            _Seen(
+                "multilabel",
+                {"mae": "accuracy"},
+                lambda prob, _: (prob.argmax(axis=1)[:, None] > thresholds).astype(float),
+                (label[:, None] > thresholds).astype(int),
+                lambda right: (classes - 1) * (1 - right),
+            )
+        )
+    if referable is not None:
+        views.append(
+            _Seen(
+                "multilabel",
+                dict(zip(_REFERABLE, ("auc", "ece"), strict=True)),
+                lambda prob, reading: at_least(reading.calibrated(prob), referable)[:, None],
+                (label >= referable).astype(int)[:, None],
+            )
+        )
+    return views
+
+
+def _drawn(
+    view: _Seen, probs: Mapping[str, Sequence[np.ndarray]], test: Truth, resamples: int, bins: int
+) -> Resampled | None:
+    if not resamples:
+        return None
+    metrics = view.metrics
+    found = bootstrap(
+        view.task,
+        probs,
+        test.label,
+        view.labels,
+        test.patient,
+        resamples=resamples,
+        metrics=metrics.values(),
+        bins=bins,
+    )
+    return Resampled(
+        {
+            arm: {name: view.own(values[theirs]) for name, theirs in metrics.items()}
+            for arm, values in found.values.items()
+        }
+    )
+
+
+def _put(row: dict[str, Any], name: str, values: Sequence[float | None], reason: str) -> None:
+    row["values"][name] = mean_of(values)
+    for own, value in zip(row["per_seed"], values, strict=True):
+        own[name] = rounded(value)
+    if None in values:
+        row["undefined"][name] = reason
+
+
+def _copied(row: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {kind: dict(row[kind]) for kind in ("values", "interval", "undefined")}
+    return {**row, **inner, "per_seed": [dict(each) for each in row["per_seed"]]}
+
+
+def _logits(prob: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(prob, FLOOR))

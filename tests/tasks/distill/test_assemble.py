@@ -1,0 +1,137 @@
+"""Every loss of a spec reaches a student through the real line: teachers at hand, or what they left in the store."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from safetensors.torch import load
+
+from infra.cluster import Cluster
+from infra.errors import UsageError
+from infra.manifest import Manifest
+from infra.store import LocalStore
+from models.build import build
+from models.terms import LOSSES
+from tasks.corpus import Corpus
+from tasks.distill.stage import distill, teach
+from tasks.label.stage import label
+from tasks.label.teacher import TeacherHandle, teacher_handle
+from tasks.spec import Spec, parse_spec
+from tests.tiny import tiny_corpus
+
+ON_MAPS = [name for name, loss in LOSSES.items() if loss.default_tap]
+PLAIN = [name for name, loss in LOSSES.items() if not loss.default_tap]
+SMALL = {"crd": {"negatives": 8, "width": 8}, "review": {"width": 8}, "fusion": {"width": 8, "heads": 2}}
+
+
+def spec_of(store: LocalStore, losses: Sequence[dict[str, Any]], *, teachers: int = 1, **student: Any) -> Spec:
+    names = ", ".join(
+        f"{{name: t{number}, model: micro_xs, features: pooled, seed: {number}, train: {{steps: 2, batch: 8}}}}"
+        for number in range(teachers)
+    )
+    return parse_spec(
+        f"""
+name: tiny
+store: {store.url}
+corpus: {{adapter: eyepacs, root: .}}
+views: {{size: 32, count: 1}}
+teachers: [{names}]
+student: {{model: micro_xs, train: {{steps: 3, batch: 8, validations: 1}}, loss: {json.dumps(list(losses))}}}
+run: {{device: cpu, train: {{threads: 1}}}}
+""",
+        overrides=[f"student.{name}={json.dumps(value)}" for name, value in student.items()],
+    )
+
+
+def taught(corpus: Corpus, spec: Spec, store: LocalStore, cluster: Cluster) -> list[TeacherHandle]:
+    return [
+        teacher_handle(section, [teach(corpus, section, spec, store, cluster).manifest], corpus, store)
+        for section in spec.teachers
+    ]
+
+
+def student(corpus: Corpus, spec: Spec, store: LocalStore, cluster: Cluster) -> Manifest:
+    teachers = taught(corpus, spec, store, cluster)
+    labels = [result.manifest for result in label(corpus, teachers, spec.for_labels, store, cluster)]
+    return distill(corpus, labels, None, spec, store, cluster, teachers=teachers).manifest
+
+
+def parts(store: LocalStore, made: Manifest) -> dict[str, float]:
+    """The last row of a student's history."""
+    row: dict[str, float] = json.loads(store.get(made.output(kind="history").name))[-1]
+    return row
+
+
+def loss_of(name: str) -> dict[str, Any]:
+    return {"loss": name, "options": SMALL.get(name, {})}
+
+
+def fitting(name: str, store: LocalStore) -> Corpus:
+    task = LOSSES[name].tasks[0]
+    return tiny_corpus(store, task=task, title=task)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_loss_on_labels_or_logits_teaches_from_the_store(name: str, store: LocalStore, cluster: Cluster) -> None:
+    corpus = fitting(name, store)
+    made = student(corpus, spec_of(store, [loss_of(name)], teachers=2), store, cluster)
+    assert math.isfinite(parts(store, made)[name])
+
+
+@pytest.mark.parametrize("name", [name for name in ON_MAPS if not LOSSES[name].inside])
+def test_a_loss_on_features_teaches_beside_a_distillation(name: str, store: LocalStore, cluster: Cluster) -> None:
+    corpus = fitting(name, store)
+    spec = spec_of(store, [{"loss": "kl"}, loss_of(name)], teacher="online")
+    row = parts(store, student(corpus, spec, store, cluster))
+    assert math.isfinite(row[name])
+    assert math.isfinite(row["kl"])
+
+
+@pytest.mark.parametrize("name", ["fusion", "pkt", "rkd", "fitnets"])
+def test_stored_features_teach_with_no_teacher_at_hand(name: str, store: LocalStore, cluster: Cluster) -> None:
+    spec = spec_of(store, [{"loss": "kl"}, loss_of(name)], teachers=2)
+    made = student(tiny_corpus(store), spec, store, cluster)
+    assert math.isfinite(parts(store, made)[name])
+
+
+@pytest.mark.parametrize("sharing", ["entropy", "confidence", "aekd"])
+def test_several_teachers_share(sharing: str, store: LocalStore, cluster: Cluster) -> None:
+    spec = spec_of(store, [{"loss": "kl", "teachers": sharing}], teachers=2)
+    made = student(tiny_corpus(store), spec, store, cluster)
+    assert math.isfinite(parts(store, made)["kl"])
+
+
+def test_projectors_do_not_stay_in_the_student(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store)
+    made = student(corpus, spec_of(store, [{"loss": "kl"}, loss_of("review")], teacher="online"), store, cluster)
+    state = load(store.get(made.output(kind="model").name))
+    assert state.keys() == build("micro_xs", num_classes=3).module.state_dict().keys()
+
+
+def test_a_student_with_its_teachers_classifier_can_be_rebuilt(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, [{"loss": "simkd"}], teacher="online")
+    (teacher,) = taught(corpus, spec, store, cluster)
+    made = student(corpus, spec, store, cluster)
+    state = load(store.get(made.output(kind="model").name))
+    rebuilt = build("micro_xs", num_classes=3, options=made.facts["options"], size=32).module
+    rebuilt.load_state_dict(state)
+    theirs = load(store.get(teacher.weights.where.removeprefix("store:")))["classifier.weight"]
+    assert rebuilt.get_classifier().weight.equal(theirs)
+
+
+def test_a_classifier_to_use_again_needs_its_teacher(store: LocalStore, cluster: Cluster) -> None:
+    with pytest.raises(UsageError, match=r"set student.teacher: online"):
+        student(tiny_corpus(store), spec_of(store, [{"loss": "simkd"}]), store, cluster)
+
+
+def test_teachers_at_hand_see_the_labelled_part_alone_where_that_is_the_pool(
+    store: LocalStore, cluster: Cluster
+) -> None:
+    whole = student(tiny_corpus(store), spec_of(store, [{"loss": "kl"}], teacher="online"), store, cluster)
+    part = spec_of(store, [{"loss": "kl"}], teacher="online", pool="labelled")
+    assert student(tiny_corpus(store), part, store, cluster).key != whole.key
