@@ -97,18 +97,16 @@ def to_input(views: np.ndarray, size: int, mean: Sequence[float], std: Sequence[
     """
     if views.ndim != 4 or views.dtype != np.uint8 or views.shape[3] != 3:
         raise ValueError(f"to_input needs uint8 [B, S, S, 3], got {views.dtype} {list(views.shape)}")
-    if views.shape[1] == size:
-        x = views.astype(np.float32)
-    else:
-        x = np.empty((len(views), size, size, 3), dtype=np.float32)
-        for row, view in enumerate(views):
-            x[row] = resize(view, size)
-    scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float64))
-    shift = np.asarray(mean, dtype=np.float64) / np.asarray(std, dtype=np.float64)
-    # A whole line at a time: numpy is ten times slower on an innermost axis of three.
-    lines = x.reshape(-1, size * 3)
-    lines *= np.tile(scale, size).astype(np.float32)
-    lines -= np.tile(shift, size).astype(np.float32)
+    scale = np.tile(1.0 / (255.0 * np.asarray(std, dtype=np.float64)), size).astype(np.float32)
+    shift = np.tile(np.asarray(mean, dtype=np.float64) / np.asarray(std, dtype=np.float64), size).astype(np.float32)
+    x = np.empty((len(views), size, size, 3), dtype=np.float32)
+    for row, view in enumerate(views):
+        # One picture after the other stays in the cache, and whole lines at a time: numpy is ten times slower on an
+        # innermost axis of three.
+        lines = x[row].reshape(size, size * 3)
+        lines[...] = (view if len(view) == size else resize(view, size)).reshape(size, size * 3)
+        lines *= scale
+        lines -= shift
     return x.transpose(0, 3, 1, 2)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pt2")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -17,8 +17,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a weight file, on the CPU.
 
     Args:
-        path: `.safetensors`, or `.pth` and `.pt` as torch.save writes them, bare or under `state_dict`; the
-            prefix `module.` of data-parallel training is dropped.
+        path: `.safetensors`; `.pth` and `.pt` as torch.save writes them, bare or under `state_dict`, the prefix
+            `module.` of data-parallel training dropped; `.pt2` of torch.export.
 
     Raises:
         ValueError: another suffix, an unreadable file, or one that holds something else than tensors by name.
@@ -29,7 +29,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: weights are read from {', '.join(SUFFIXES)} files")
     try:
-        raw: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+        raw: Any = _READERS.get(path.suffix, _read_pickle)(path)
     except Exception as error:
         # Both readers raise their own private kinds; whichever it was, the file is not what it should be.
         raise ValueError(f"{path}: cannot read the weights: {error}") from error
@@ -84,3 +84,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_graph(path: Path) -> Any:
+    return torch.export.load(path).state_dict
+
+
+_READERS = {".safetensors": _read_safetensors, ".pt2": _read_graph}

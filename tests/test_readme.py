@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from flows.cli import cli
+from models.terms import LOSSES
 from tasks.spec import parse_spec
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -26,6 +27,15 @@ def test_every_kind_of_teacher_is_shown_and_loads() -> None:
     spec = parse_spec(yaml.safe_dump({**yaml.safe_load(SPECS[0]), **yaml.safe_load(SPECS[1])}))
     assert {teacher.kind for teacher in spec.teachers} == {"network", "graph", "onnx", "python", "table"}
     assert spec.views.mix == "cutmix"
+
+
+def test_the_student_that_is_shown_loads() -> None:
+    spec = parse_spec(yaml.safe_dump({**yaml.safe_load(SPECS[0]), **yaml.safe_load(SPECS[2])}))
+    assert [term.loss for term in spec.student.loss or []] == ["cross_entropy", "kl", "fitnets"]
+
+
+def test_every_loss_is_named() -> None:
+    assert [name for name in LOSSES if f"`{name}`" not in README] == []
 
 
 def test_every_command_exists_and_is_named() -> None:

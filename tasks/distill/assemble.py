@@ -96,7 +96,9 @@ def _data(
     job: TrainJob, store: Store, corpus: Corpus, built: Built, networks: Sequence[Network], part: tuple[int, int]
 ) -> TrainData:
     manifests = [_manifest(store, "label", key) for key in job.labels]
-    stored = STORED in {tap for term in job.terms for tap in term.teacher_taps}
+    asked = {term.teacher for term in job.terms if STORED in term.teacher_taps}
+    names = [str(manifest.section["teacher"]) for manifest in manifests]
+    stored = [number for number, name in enumerate(names) if asked & {"", name}]
     return TrainData(
         corpus,
         Recipe.from_values(job.views),
@@ -110,7 +112,7 @@ def _data(
         std=built.std,
         sampling=job.sampling,
         online=[Input(network.size, network.mean, network.std) for network in networks],
-        features=dict.fromkeys(range(len(manifests)), STORED) if stored else {},
+        features=dict.fromkeys(stored, STORED),
         part=part,
     )
 
@@ -178,13 +180,12 @@ def _taps(
 
 def _stored_shapes(data: TrainData, teachers: int) -> list[Mapping[str, Shape]]:
     """Shapes of what every teacher stored; nothing where no loss reads it."""
-    if not data.features or data.teaching is None:
-        return [{} for _ in range(teachers)]
-    shard = data.numbers[0]
-    view = 1 if data.view_count else 0
-    return [
-        {name: tuple(data.teaching.features(teacher, shard, view).shape[1:])} for teacher, name in data.features.items()
-    ]
+    found: list[Mapping[str, Shape]] = [{} for _ in range(teachers)]
+    if data.teaching is not None:
+        shard, view = data.numbers[0], 1 if data.view_count else 0
+        for teacher, name in data.features.items():
+            found[teacher] = {name: tuple(data.teaching.features(teacher, shard, view).shape[1:])}
+    return found
 
 
 def _grafted(job: TrainJob, networks: Sequence[Network]) -> dict[str, Any]:

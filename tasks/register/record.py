@@ -28,7 +28,7 @@ def parameters(spec: Spec) -> dict[str, str]:
     if spec.corpus.private:
         plain["corpus"] = {k: plain["corpus"][k] for k in ("adapter", "name", "private", "task", "classes")}
     for section in (plain["student"], *plain["teachers"]):
-        if section["weights"] not in (None, "pypi"):
+        if section["weights"] not in (None, "pypi") and not section["weights"].startswith("models:/"):
             section["weights"] = "store" if section["weights"].startswith("store:") else "file"
     for teacher in plain["teachers"]:
         if teacher["model"].startswith(("onnx:", "table:")):

@@ -63,7 +63,7 @@ def select(corpus: Corpus, label_manifests: Sequence[Manifest], section: SelectS
     if hit is not None and hit.whole:
         return StageResult(hit.manifest, made=0, total=1)
 
-    teaching = Teaching(corpus, label_manifests, keep=2 * READERS)
+    teaching = Teaching(corpus, label_manifests)
     _check_views(label_manifests, section.views)
     count, known = labelled_counts(corpus)
     if section.align is not None and not known.any():

@@ -78,7 +78,7 @@ def _anchor(spec: Spec, base: Path) -> Spec:
         return text if "://" in text else str(base / Path(text).expanduser())
 
     def weights(text: str | None) -> str | None:
-        return text if text is None or text == "pypi" or text.startswith("store:") else here(text)
+        return text if text is None or text == "pypi" or text.startswith(("store:", "models:/")) else here(text)
 
     def model(teacher: TeacherSection) -> str:
         if teacher.kind not in ("onnx", "table"):

@@ -34,6 +34,6 @@ def test_losses_of_three_steps(store: LocalStore) -> None:
     torch.manual_seed(0)
     trainer = Trainer(built.module, Objective(default_terms("single", taught=True)), config)
     seen: list[dict[str, float]] = []
-    trainer.fit(data.batches(0, 3), on_log=lambda step, means: seen.append(means))
+    trainer.fit(data.batches(0, 3), on_log=lambda step, means, pace: seen.append(means))
     # Two decimals: kernels of other machines differ in the last bits, a change of the method in the first.
     check(DISTILL, VERSION, [{name: round(value, 2) for name, value in row.items()} for row in seen])
