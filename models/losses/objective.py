@@ -75,6 +75,13 @@ class Objective(nn.Module):
         """Whether some term reads anything of a teacher."""
         return any(term.needs_teacher for term in self.terms)
 
+    def rows(self, targets: Targets) -> list[Tensor | None]:
+        """The samples that each term sees, int64 [N]; None: all of them.
+
+        Found from targets in host memory, they spare `forward` from waiting for a device.
+        """
+        return [_rows(term, targets) for term in self.terms]
+
     def forward(
         self,
         z_BC: Tensor,
@@ -84,6 +91,7 @@ class Objective(nn.Module):
         maps: Mapping[str, Tensor] | None = None,
         student: Sequence[nn.Parameter] = (),
         total_weight: Tensor | None = None,
+        rows: Sequence[Tensor | None] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss (scalar, float32) and the unweighted parts by title (detached scalars).
 
@@ -93,13 +101,15 @@ class Objective(nn.Module):
             maps: the student's features by tap, [B, D] or [B, D, H, W].
             student: its parameters, for terms that are rescaled by the norms of their gradients.
             total_weight: what to divide by where the batch is a part of a larger one; default: its own weight.
+            rows: what the method `rows` said of the same targets, on this device; default: it is asked.
         """
         z_BC = z_BC.float()
         weight = targets.weight_B.sum() if total_weight is None else total_weight
         weight = weight.clamp(min=1e-12)
         values, parts = [], {}
-        for title, term, part in zip(self.titles, self.terms, self.parts, strict=True):
-            value = _value(term, part, z_BC, targets, maps or {}, weight)
+        seen = self.rows(targets) if rows is None else rows
+        for title, part, index_N in zip(self.titles, self.parts, seen, strict=True):
+            value = _value(part, z_BC, targets, maps or {}, weight, index_N)
             values.append(value)
             parts[title] = value.detach()
         factors = [term.weight * term.factor(done) for term in self.terms]
@@ -117,14 +127,17 @@ Part = Callable[[Tensor, Targets, Mapping[str, Tensor]], Tensor]
 
 
 def _value(
-    term: Term, part: nn.Module, z_BC: Tensor, targets: Targets, maps: Mapping[str, Tensor], weight: Tensor
+    part: nn.Module,
+    z_BC: Tensor,
+    targets: Targets,
+    maps: Mapping[str, Tensor],
+    weight: Tensor,
+    index_N: Tensor | None,
 ) -> Tensor:
-    seen_B = _seen(term, targets)
-    if not bool(seen_B.any()) and not (isinstance(part, _OnMaps) and part.collective):
+    if index_N is not None and not len(index_N) and not (isinstance(part, _OnMaps) and part.collective):
         # Keeps every parameter in the graph; see above.
         return z_BC.sum() * 0.0 + sum((p.sum() * 0.0 for p in part.parameters()), z_BC.new_zeros(()))
-    if not bool(seen_B.all()):
-        index_N = seen_B.nonzero().squeeze(1)
+    if index_N is not None:
         z_BC, targets = z_BC.index_select(0, index_N), targets.rows(index_N)
         maps = {tap: map_B.index_select(0, index_N) for tap, map_B in maps.items()}
     loss: Tensor = part(z_BC, targets, maps)
@@ -132,13 +145,15 @@ def _value(
     return (loss * own).sum() / weight if loss.ndim else loss * own.sum() / weight
 
 
-def _seen(term: Term, targets: Targets) -> Tensor:
+def _rows(term: Term, targets: Targets) -> Tensor | None:
     seen_B = targets.weight_B > 0
     if not term.needs_teacher or term.where == "labelled":
         seen_B = seen_B & targets.labelled_B
     elif term.where == "unlabelled":
         seen_B = seen_B & ~targets.labelled_B
-    return seen_B & targets.valid_B if term.needs_teacher else seen_B
+    if term.needs_teacher:
+        seen_B = seen_B & targets.valid_B
+    return None if bool(seen_B.all()) else seen_B.nonzero().squeeze(1)
 
 
 def _part(term: Term, setting: Setting) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,14 +27,19 @@ class Rescale(nn.Module):
         against: the term of reference.
     """
 
-    logs: Tensor
-    counts: Tensor
-
     def __init__(self, chosen: Sequence[int], against: int) -> None:
         super().__init__()
         self._chosen, self._against = list(chosen), against
-        self.register_buffer("logs", torch.zeros(len(self._chosen), dtype=torch.float64))
-        self.register_buffer("counts", torch.zeros(len(self._chosen), dtype=torch.float64))
+        # Numbers, not buffers: a device would have to be waited for in every step.
+        self._logs, self._counts = [0.0] * len(self._chosen), [0] * len(self._chosen)
+
+    def get_extra_state(self) -> dict[str, list[float]]:
+        """What was measured so far."""
+        return {"logs": list(self._logs), "counts": [float(count) for count in self._counts]}
+
+    def set_extra_state(self, state: dict[str, list[float]]) -> None:
+        """Go back to what `get_extra_state` gave."""
+        self._logs, self._counts = list(state["logs"]), [int(count) for count in state["counts"]]
 
     def forward(self, values: Sequence[Tensor], active: Sequence[bool], student: Sequence[nn.Parameter]) -> list[float]:
         """A factor for each term; 1 for those that are not chosen.
@@ -47,34 +53,32 @@ class Rescale(nn.Module):
             reference: list[Tensor | None] | None = None
             for place, term in enumerate(self._chosen):
                 # Every rank asks alike: the counts move in step.
-                if not active[term] or self.counts[place] >= STEPS:
+                if not active[term] or self._counts[place] >= STEPS:
                     continue
                 if reference is None:
                     reference = _gradient(values[self._against], student)
                 self._note(place, reference, _gradient(values[term], student))
         scales = [1.0] * len(values)
         for place, term in enumerate(self._chosen):
-            if self.counts[place] > 0:
-                scales[term] = float(torch.exp(self.logs[place] / self.counts[place]))
+            if self._counts[place]:
+                scales[term] = math.exp(self._logs[place] / self._counts[place])
         return scales
 
     @torch.no_grad()
     def _note(self, place: int, reference: Sequence[Tensor | None], own: Sequence[Tensor | None]) -> None:
-        shared = [(a, b) for a, b in zip(reference, own, strict=True) if a is not None and b is not None]
-        zero = self.logs.new_zeros(())
-        squares = torch.stack(
-            [
-                sum((a.double().square().sum() for a, _ in shared), zero),
-                sum((b.double().square().sum() for _, b in shared), zero),
-            ]
-        )
+        pairs = [(a, b) for a, b in zip(reference, own, strict=True) if a is not None and b is not None]
+        if not pairs:
+            return
+        each = torch.stack([torch.stack([a.double().square().sum(), b.double().square().sum()]) for a, b in pairs])
+        # Compiled code gives zeros for what a loss does not reach, where eager code gives nothing.
+        squares = (each * (each > 0).all(1, keepdim=True)).sum(0)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(squares)
         reference_norm, norm = squares.sqrt().tolist()
         if reference_norm > 0 and norm > 0:
             ratio = min(max(reference_norm / norm, 1 / _LARGEST), _LARGEST)
-            self.logs[place] += torch.log(self.logs.new_tensor(ratio))
-            self.counts[place] += 1
+            self._logs[place] += math.log(ratio)
+            self._counts[place] += 1
 
 
 def _gradient(value: Tensor, student: Sequence[nn.Parameter]) -> list[Tensor | None]:

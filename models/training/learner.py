@@ -40,13 +40,21 @@ class Learner(nn.Module):
         self._learning = [p for p in student.parameters() if p.requires_grad]
 
     def forward(
-        self, x_B3HW: Tensor, targets: Targets, *, done: float, total_weight: Tensor, measure: bool
+        self,
+        x_B3HW: Tensor,
+        targets: Targets,
+        *,
+        done: float,
+        total_weight: Tensor,
+        measure: bool,
+        rows: list[Tensor | None] | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (scalar) and unweighted parts by title, both shares of a batch that weighs `total_weight`.
 
         Args:
             done: share of the training that lies behind.
             measure: whether gradient norms may be taken, for terms that are rescaled.
+            rows: that each term sees, where they are known.
         """
         with autocast(x_B3HW.device, self._precision):
             z_BC = self.student(x_B3HW)
@@ -58,6 +66,7 @@ class Learner(nn.Module):
             maps=maps,
             student=self._learning if measure else (),
             total_weight=total_weight,
+            rows=rows,
         )
         # An objective on features alone leaves the classifier without a gradient, which data parallelism waits for.
         return loss + 0.0 * z_BC.float().sum(), parts

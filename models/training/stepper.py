@@ -94,18 +94,23 @@ class Stepper:
         parts: dict[str, Tensor] = {}
         for number, piece in enumerate(pieces):
             x = piece.x_B3HW.to(self._device, memory_format=torch.channels_last, non_blocking=True)
+            rows = None if self._teachers is not None else self._rows(piece.targets)
             targets = self._taught(piece)
             # Ranks wait for each other in the last part alone.
             alone = self._parallel is not None and number < len(pieces) - 1
             with self._parallel.no_sync() if self._parallel and alone else contextlib.nullcontext():
                 run = self._parallel or self._learner
                 # The norms of a step are measured once, so that its parts share their scales.
-                loss, values = run(x, targets, done=done, total_weight=weight, measure=number == 0)
+                loss, values = run(x, targets, done=done, total_weight=weight, measure=number == 0, rows=rows)
                 # Data parallelism takes the mean over the ranks; the whole batch needs the sum.
                 self._scaler.scale(loss * world()).backward()
             losses.append(loss.detach())
             parts = {title: parts[title] + value if number else value for title, value in values.items()}
         return torch.stack(losses).sum(), parts
+
+    def _rows(self, targets: Targets) -> list[Tensor | None]:
+        found = self._learner.objective.rows(targets)
+        return [None if one is None else one.to(self._device, non_blocking=True) for one in found]
 
     def _taught(self, batch: Batch) -> Targets:
         targets = batch.targets.to(self._device)

@@ -114,6 +114,7 @@ def _data(
         online=[Input(network.size, network.mean, network.std) for network in networks],
         features=dict.fromkeys(stored, STORED),
         part=part,
+        pin=job.device.startswith("cuda"),
     )
 
 

@@ -59,6 +59,7 @@ class TrainData:
         online: the inputs of teachers that see the same pictures.
         features: teachers whose stored features are read, and the tap under which they are found.
         part: (rank, ranks): the slice of each global batch that is loaded here.
+        pin: put inputs into page-locked memory, from where a GPU takes them beside its work.
 
     Raises:
         UsageError: nobody takes part, the ranks do not divide the batch, or the sampling cannot be had.
@@ -85,12 +86,14 @@ class TrainData:
         online: Sequence[Input] = (),
         features: Mapping[int, str] | None = None,
         part: tuple[int, int] = (0, 1),
+        pin: bool = False,
     ) -> None:
         self.corpus, self.recipe, self.view_count = corpus, recipe, view_count
         self.teaching, self.batch = teaching, batch
         self.inputs = [Input(size, tuple(mean), tuple(std)), *online]
         self.features = dict(features or {})
         self.part = slice_of(batch, part)
+        self.pin = pin
         self.numbers = [i for i, shard in enumerate(corpus.shards) if shard.split == "train"]
         shards = [corpus.shards[i] for i in self.numbers]
         self.rows = TrainRows(
@@ -122,6 +125,8 @@ class TrainData:
         targets = Targets(**self.rows.facts(shard, row), **taught)
         inputs = {each: _input(pictures, each) for each in dict.fromkeys(self.inputs)}
         keys = [str(self._shard(position).keys[row]) for _, position, row in block.tolist()]
+        if self.pin:
+            inputs = {each: x.pin_memory() for each, x in inputs.items()}
         x, *teacher_x = (inputs[each] for each in self.inputs)
         return Batch(x, targets, keys, tuple(teacher_x))
 

@@ -25,7 +25,7 @@ from tasks.select.calibrate import calibrate
 from tasks.select.label_errors import suspect
 from tasks.select.policy import Claims, Weighed, weigh
 from tasks.select.prior import labelled_counts, mass, prior, shares
-from tasks.select.survey import READERS, Survey, survey
+from tasks.select.survey import Survey, survey
 from tasks.spec import SelectSection
 
 STAGE = "select"

@@ -238,7 +238,7 @@ def test_the_weight_of_a_rescaled_term_is_its_pull_beside_the_distillation() -> 
 def test_the_scale_is_fixed_after_its_steps_and_lies_in_the_state() -> None:
     _, objective = rescaled(1.0, steps=STEPS + 2)
     state = objective.state_dict()
-    assert state["rescale.counts"].tolist() == [STEPS]
+    assert state["rescale._extra_state"]["counts"] == [STEPS]
     resumed = Objective(objective.terms)
     resumed.load_state_dict(state)
     # No parameters are given: nothing is measured, the scale is the one of the state.
