@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from infra.cluster import cores
-from tests.bench.label_apart import Apart
+from tests.bench.apart import Apart
+from tests.bench.images import HEIGHT, make_images
 from tests.bench.label_contest import RIVALS, Contest
 from tests.bench.label_engines import Engines
-from tests.bench.label_images import HEIGHT, make_images
 from tests.bench.label_ours import lay_out
 from tests.bench.label_teacher import MODEL
 
@@ -49,7 +49,7 @@ def main() -> None:
     count, rounds, passes = (96, 1, SHORT) if quick else (256, 3, LONG)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory(prefix="stillroom-bench-") as scratch:
-        paths = make_images(Path(os.environ.get("STILLROOM_BENCH", scratch)) / "label-images", count)
+        paths = make_images(Path(os.environ.get("STILLROOM_BENCH", scratch)) / "images", count)
         size = sum(path.stat().st_size for path in paths) / count / 1e3
         print(f"{count} JPEGs {HEIGHT} px high, {size:.0f} kB each; {MODEL} on {device}, {cores()} cores")
         lay_out(Path(scratch) / "corpus", paths)

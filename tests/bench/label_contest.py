@@ -10,7 +10,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-from tests.bench.label_apart import Apart
+from tests.bench.apart import Apart
 from tests.bench.label_bound import Bound, least
 from tests.bench.label_ours import Stillroom
 from tests.bench.label_rivals import Loader, OneAtATime, RayData

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from tests.bench.environments import python_with
 from tests.bench.label_teacher import BATCH, input_of, load, top1, view_of
-from tests.bench.rivals import HOME
 
 RAY = "ray[data]==2.60.0"
 
@@ -84,7 +80,7 @@ class RayData:
 
     def __init__(self, device: str, cpus: int) -> None:
         self.device, self.cpus = device, cpus
-        self.python = _with_ray()
+        self.python = python_with("ray", RAY)
 
     def label(self, paths: Sequence[Path]) -> Labelled | None:
         """Label files; None where ray cannot be had."""
@@ -105,20 +101,3 @@ class RayData:
             raise RuntimeError(f"Ray Data failed:\n{done.stderr[-3000:]}")
         answer = json.loads(done.stdout.splitlines()[-1])
         return float(answer["rate"]), answer["found"]
-
-
-def _with_ray() -> Path | None:
-    """A Python that has ray and, beside it, all that this environment has; made under .bench."""
-    place = HOME / "ray"
-    python = (place / "bin" / "python").absolute()
-    if not (place / "ready").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        venv.create(place, with_pip=True)
-        site = next((place / "lib").glob("python*/site-packages"))
-        (site / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        done = subprocess.run([python, "-m", "pip", "install", "--quiet", RAY], check=False)
-        if done.returncode:
-            print("ray cannot be installed; its column stays empty", file=sys.stderr)
-            return None
-        (place / "ready").touch()
-    return python

@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
-import venv
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -22,8 +19,9 @@ import numpy as np
 import webdataset as wds
 from PIL import Image
 
+from tests.bench.environments import python_with
+
 SIZE, QUALITY = 512, 92
-HOME = Path(".bench")  # what benchmarks install for themselves
 _FLAGS = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
 
 # Runs in an environment of its own: img2dataset needs other versions than ours.
@@ -118,11 +116,11 @@ def img2dataset(paths: Sequence[Path], processes: int, folder: Path) -> float | 
     return (len(paths) - len(few)) / (seconds[1] - seconds[0])
 
 
-def _run_img2dataset(python: str, paths: Sequence[Path], processes: int, folder: Path) -> float:
+def _run_img2dataset(python: Path, paths: Sequence[Path], processes: int, folder: Path) -> float:
     folder.mkdir(parents=True)
     (folder / "urls.txt").write_text("".join(f"file://{path.resolve()}\n" for path in paths))
     (folder / "run.py").write_text(_IMG2DATASET)
-    command = [python, str(folder / "run.py"), str(folder / "urls.txt"), str(folder / "out"), str(processes)]
+    command = [str(python), str(folder / "run.py"), str(folder / "urls.txt"), str(folder / "out"), str(processes)]
     with _plain():
         environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -131,19 +129,7 @@ def _run_img2dataset(python: str, paths: Sequence[Path], processes: int, folder:
     return float(done.stdout.split("seconds")[-1])
 
 
-def _with_img2dataset() -> str | None:
+def _with_img2dataset() -> Path | None:
     """A Python that has img2dataset: STILLROOM_IMG2DATASET, or an environment made under .bench."""
     given = os.environ.get("STILLROOM_IMG2DATASET")
-    if given:
-        return given
-    place = HOME / "img2dataset"
-    python = place / "bin" / "python"
-    if not (place / "ready").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        venv.create(place, with_pip=True)
-        done = subprocess.run([python, "-m", "pip", "install", "--quiet", "img2dataset==1.47.0"], check=False)
-        if done.returncode:
-            print("img2dataset cannot be installed; its column stays empty", file=sys.stderr)
-            return None
-        (place / "ready").touch()
-    return str(python)
+    return Path(given) if given else python_with("img2dataset", "img2dataset==1.47.0", ours=False)

@@ -1,4 +1,4 @@
-"""The images that every contender labels: drawn photographs as they lie in shards, 512 px high, JPEG quality 92."""
+"""Images for contenders to label or to train on: drawn photographs as in shards, 512 px high, JPEG quality 92."""
 
 from __future__ import annotations
 
