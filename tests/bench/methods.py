@@ -49,14 +49,33 @@ ARMS = (
     ),
 )
 
+# What the default of a corpus adds to the arms above.
+DEFAULTS = {
+    "phantom-fundus": Arm(
+        "grades",
+        "cumulative logits with the pool (default)",
+        _learns([{"loss": "cumulative"}, {"loss": "cumulative_kl"}]),
+        (FIRST,),
+        "kd_pool",
+    ),
+    "phantom-endoscopy": Arm(
+        "adjusted",
+        "logit-adjusted KD with the pool (default)",
+        _learns([{"loss": "logit_adjusted"}, {"loss": "kl"}]),
+        (FIRST,),
+        "kd_pool",
+    ),
+}
+
 
 def main() -> None:
     """Run and print."""
     given = _arguments()
-    chosen = [arm for arm in ARMS if not given.arms or arm.name in given.arms.split(",")]
-    unknown = set(given.arms.split(",")) - {arm.name for arm in ARMS} - {""}
+    arms = [*ARMS, *([DEFAULTS[given.corpus]] if given.corpus in DEFAULTS else [])]
+    chosen = [arm for arm in arms if not given.arms or arm.name in given.arms.split(",")]
+    unknown = set(given.arms.split(",")) - {arm.name for arm in arms} - {""}
     if unknown:
-        raise SystemExit(f"no arm {', '.join(sorted(unknown))}; there are {', '.join(arm.name for arm in ARMS)}")
+        raise SystemExit(f"no arm {', '.join(sorted(unknown))}; there are {', '.join(arm.name for arm in arms)}")
     with bench_folder(given.store, "lines", quick=given.quick) as folder, Cluster(ClusterSection()) as cluster:
         line = Line(raw_spec(given.corpus, folder, quick=given.quick), cluster)
         trained = line.train(chosen, range(2 if given.quick else given.seeds))
@@ -79,7 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", choices=CORPORA, default=CORPORA[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--arms", default="", help=f"some of {','.join(arm.name for arm in ARMS)}")
+    parser.add_argument("--arms", default="", help=f"some of {','.join(a.name for a in ARMS)},grades,adjusted")
     parser.add_argument("--store", help="folder to keep corpora and store in")
     parser.add_argument("--quick", action="store_true", help="two seeds of a few steps: shows that it works")
     return parser.parse_args()
