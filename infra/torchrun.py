@@ -27,6 +27,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,28 @@ class Seat:
         """What `run_ranks` was given."""
         return pickle.loads((self.folder / "task").read_bytes())
 
+    def join(self, backend: str, patience: timedelta) -> None:
+        """Make all ranks one group of torch.distributed.
+
+        Args:
+            backend: gloo or nccl.
+            patience: how long they wait for one of them; torchrun notices at once when it dies.
+        """
+        import torch.distributed as dist
+
+        # torchrun keeps one store through all lives of the ranks, and torch relies on its being a new one: addresses of
+        # the dead are found there, and the second life waits for them for ever.
+        store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=patience
+        )
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore(f"life-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store),
+            rank=self.rank,
+            world_size=self.ranks,
+            timeout=patience,
+        )
+
     def say(self, said: dict[str, Any]) -> None:
         """Tell the process that waits; only rank 0 is heard."""
         if self.rank == 0:
@@ -155,6 +178,7 @@ def _start(module: str, folder: Path, ranks: int, restarts: int, env: Mapping[st
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "TORCH_SHARE_RDZV_TCP_STORE": "1",  # the store that `Seat.join` asks
                 "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
                 **env,
                 _FOLDER: str(folder),

@@ -6,6 +6,7 @@ Our cache decides: a state named `Cached` says that every output of the stage wa
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
@@ -54,6 +55,7 @@ def teach_task(
     spec = line.spec
     section = next(t for t in spec.teachers if t.name == teacher)
     count = sum(1 + (t.folds or 0) for t in spec.teachers if t.train is not None)
+    say = _speaker(line)
     return staged(
         line,
         f"fine-tune teacher {teacher}{part}",
@@ -65,6 +67,8 @@ def teach_task(
             line.cluster,
             progress=progress,
             stop=stop,
+            say=say,
+            track=spec.run.train.track,
             side_by_side=count,
             fold=fold,
         ),
@@ -84,11 +88,7 @@ def label_task(line: Line, names: str, corpus: Ref, trained: dict[str, list[Ref]
     read = Corpus(line.store, line.manifest(corpus))
     handles = _handles(line, read, trained)
     began = time.monotonic()
-
-    def say(text: str) -> None:
-        get_run_logger().info(text)
-        line.listener.say(text)
-
+    say = _speaker(line)
     return staged_together(
         line,
         f"label with {names}",
@@ -138,6 +138,7 @@ def distill_task(
     read = Corpus(line.store, line.manifest(corpus))
     online = _handles(line, read, trained or {}) if spec.student.teacher == "online" else []
     count = len(spec.student.seeds) * (2 if spec.evaluate.compare else 1)
+    say = _speaker(line)
     return staged(
         line,
         f"student {arm} seed {seed}",
@@ -153,6 +154,8 @@ def distill_task(
             teachers=online,
             progress=progress,
             stop=stop,
+            say=say,
+            track=spec.run.train.track,
             side_by_side=count,
         ),
     )
@@ -197,6 +200,17 @@ def register_task(
             line.store,
         ),
     )
+
+
+def _speaker(line: Line) -> Callable[[str], None]:
+    """Lines for people, to the task's log and to the terminal; may be called from any thread."""
+    logger = get_run_logger()
+
+    def say(text: str) -> None:
+        logger.info(text)
+        line.listener.say(text)
+
+    return say
 
 
 def _handles(line: Line, corpus: Corpus, trained: dict[str, list[Ref]]) -> list[TeacherHandle]:

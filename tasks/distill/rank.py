@@ -14,7 +14,7 @@ from tasks.distill.job import TrainJob
 from tasks.distill.reporting import Message
 
 PATIENCE = timedelta(hours=12)
-"""How long ranks wait for one of them, which may be validating; torchrun notices at once when it dies."""
+"""How long ranks wait for one of them, which may be validating."""
 
 
 def train_on_ranks(
@@ -70,7 +70,7 @@ def _train(seat: Seat) -> UnitRecord | None:
     if job.device == "cuda":
         job = replace(job, device=f"cuda:{seat.rank}")
         torch.cuda.set_device(seat.rank)
-    dist.init_process_group("nccl" if job.device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    seat.join("nccl" if job.device.startswith("cuda") else "gloo", PATIENCE)
     try:
         record = run_training(job, Link(seat.say, leave=seat.leave), (seat.rank, seat.ranks))
     except TransientError as error:

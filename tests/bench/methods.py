@@ -37,6 +37,14 @@ def _learns(loss: list[dict[str, Any]], **student: Any) -> dict[str, Any]:
 ARMS = (
     Arm(LABELS, "labels alone", _learns([{"loss": "cross_entropy"}])),
     Arm("kd_labelled", "KD on the labelled images", _learns(_KL, pool="labelled"), (FIRST,), LABELS),
+    # Labels alone see a new view of each image in every epoch; four stored ones of few images soon come round.
+    Arm(
+        "kd_fresh",
+        "KD on the labelled images, teacher online",
+        _learns(_KL, pool="labelled", teacher="online"),
+        (FIRST,),
+        LABELS,
+    ),
     Arm("kd_pool", "KD with the unlabelled pool", _learns(_KL), (FIRST,), "kd_labelled"),
     Arm("dist_pool", "DIST with the pool", _learns(_DIST), (FIRST,), "kd_pool"),
     Arm("kd_two", "KD with the pool, two teachers", _learns(_KL), (FIRST, SECOND), "kd_pool"),

@@ -1,10 +1,11 @@
-"""What ranks do in the tests of `infra.torchrun`: no torch, so that they start at once."""
+"""What ranks do in the tests of `infra.torchrun`; torch only where it is asked for, so that they start at once."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from datetime import timedelta
 from typing import Any
 
 from infra.errors import UsageError
@@ -12,10 +13,12 @@ from infra.torchrun import Seat
 
 
 def work(seat: Seat) -> Any:
-    """As the task says: `once` dies in its first life, `wait` never ends, `usage` and `bug` raise in the last rank."""
-    task, last = seat.task, seat.rank == seat.ranks - 1
-    seat.say({"rank": seat.rank, "life": int(os.environ["TORCHELASTIC_RESTART_COUNT"])})
-    if task == "once" and last and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    """As the task says: the last rank dies in its first life (`once`, `group`), or raises (`usage`, `bug`); or `wait`."""
+    task, last, life = seat.task, seat.rank == seat.ranks - 1, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    seat.say({"rank": seat.rank, "life": life})
+    if task == "group":
+        return add(seat, dies=last and life == 0)
+    if task == "once" and last and life == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     while task == "wait" or (not last and task in ("usage", "bug")):
         if seat.leave():
@@ -26,6 +29,21 @@ def work(seat: Seat) -> Any:
     if task == "bug":
         raise RuntimeError("out of memory")
     return f"{task} by {seat.rank} of {seat.ranks}"
+
+
+def add(seat: Seat, *, dies: bool) -> float:
+    """The sum of ones over the ranks, which wait for the one that dies."""
+    import torch
+    import torch.distributed as dist
+
+    seat.join("gloo", timedelta(minutes=5))
+    one = torch.ones(1)
+    dist.all_reduce(one)
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    dist.barrier()
+    dist.destroy_process_group()
+    return one.item()
 
 
 def main() -> None:

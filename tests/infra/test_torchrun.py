@@ -51,6 +51,11 @@ def test_a_rank_that_dies_is_started_again_with_the_others(mark: str, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_group_is_made_anew_after_a_death(mark: str) -> None:
+    assert run("group", restarts=1) == 2.0
+    assert gone(mark)
+
+
 def test_deaths_without_end_are_an_error_that_may_pass(mark: str) -> None:
     with pytest.raises(TransientError, match=r"(?s)died again and again.*exitcode +: -9"):
         run("once", restarts=0)
