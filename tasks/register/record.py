@@ -37,12 +37,12 @@ def parameters(spec: Spec) -> dict[str, str]:
 
 
 def curve(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
-    """(metric, value, epoch) for every number of a training's history."""
+    """(metric, value, step) for every number of a training's history."""
     return [
-        (name, float(value), int(row["epoch"]))
+        (name, float(value), int(row["step"]))
         for row in history
         for name, value in sorted(row.items())
-        if name != "epoch" and isinstance(value, int | float) and math.isfinite(value)
+        if name != "step" and isinstance(value, int | float) and math.isfinite(value)
     ]
 
 
@@ -78,7 +78,7 @@ def log_run(client: Any, run_id: str, report: Manifest, chosen: Manifest, corpus
             client.log_batch(run_id, params=params[start : start + _PARAMS])
         now = int(time.time() * 1000)
         history = json.loads(store.get(chosen.output(kind="history").name))
-        points = [Metric(name, value, now, epoch) for name, value, epoch in curve(history)]
+        points = [Metric(name, value, now, step) for name, value, step in curve(history)]
         points += [Metric(name, value, now, 0) for name, value in figures(report, chosen.facts["seed"]).items()]
         for start in range(0, len(points), _METRICS):
             client.log_batch(run_id, metrics=points[start : start + _METRICS])

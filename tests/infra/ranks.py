@@ -13,7 +13,7 @@ from infra.torchrun import Seat
 
 
 def work(seat: Seat) -> Any:
-    """As the task says: the last rank dies in its first life (`once`, `group`), or raises (`usage`, `bug`); or `wait`."""
+    """As the task says: the last rank dies in its first life (once, group) or raises (usage, bug); or all wait."""
     task, last, life = seat.task, seat.rank == seat.ranks - 1, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
     seat.say({"rank": seat.rank, "life": life})
     if task == "group":

@@ -27,9 +27,9 @@ def test_a_private_corpus_keeps_its_files_to_itself(store: LocalStore) -> None:
     assert not [v for v in parameters(spec).values() if "smith" in v]
 
 
-def test_a_curve_is_numbers_by_epoch() -> None:
-    rows = [{"epoch": 0, "step": 5, "loss": 1.5}, {"epoch": 1, "step": 9, "loss": float("nan"), "note": "x"}]
-    assert curve(rows) == [("loss", 1.5, 0), ("step", 5.0, 0), ("step", 9.0, 1)]
+def test_a_curve_is_numbers_by_step() -> None:
+    rows = [{"epoch": 0.5, "step": 5, "loss": 1.5}, {"epoch": 0.9, "step": 9, "loss": float("nan"), "note": "x"}]
+    assert curve(rows) == [("epoch", 0.5, 5), ("loss", 1.5, 5), ("epoch", 0.9, 9)]
 
 
 def test_files_that_teach_are_named_by_their_kind_alone(store: LocalStore) -> None:
