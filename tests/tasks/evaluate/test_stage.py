@@ -148,9 +148,11 @@ result = evaluate(corpus, [read(n) for n in {[m.name for m in models]!r}], spec,
 assert result.cached
 assert handle._client is None
 assert "torch" not in sys.modules and "distributed" not in sys.modules
+print("nothing was loaded", flush=True)
 """
     done_process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done_process.returncode == 0, done_process.stderr
+    # Not its exit code: pyarrow's threads may abort an interpreter that is ending on a busy machine.
+    assert done_process.stdout == "nothing was loaded\n", done_process.stderr
 
 
 def test_a_lost_report_is_made_again_from_stored_predictions(done) -> None:  # type: ignore[no-untyped-def]

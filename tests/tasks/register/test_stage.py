@@ -88,7 +88,7 @@ def test_the_run_holds_params_curve_figures_files_and_data(line: Any, first: Man
     run = client.get_run(first.facts["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.params["student.model"] == "micro_xs"
-    assert [m.step for m in client.get_metric_history(first.facts["run_id"], "loss")] == [0, 1, 2]
+    assert [m.step for m in client.get_metric_history(first.facts["run_id"], "loss")] == [10, 20, 30]
     facts, seed = line[2].facts, line[2].facts["best"]["seed"]
     assert run.data.metrics["test_accuracy"] == facts["arms"]["taught"]["per_seed"][seed]["accuracy"]
     names = {Path(f.path).suffix for f in client.list_artifacts(first.facts["run_id"], "report")}
