@@ -58,7 +58,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         # On labels.
         "cross_entropy": Loss("labels", "softmax cross-entropy", SOFTMAX),
         "logit_adjusted": Loss(
-            "labels", "Menon et al. 2021, 2007.07314, eq. 10", ("single", "ordinal"), options=_options(tau=1.0)
+            "labels", "Menon et al. 2021, 2007.07314", ("single", "ordinal"), options=_options(tau=1.0)
         ),
         "binary": Loss("labels", "binary cross-entropy of every class", ("multilabel",)),
         "cumulative": Loss("labels", "cumulative logits, McCullagh 1980", ("ordinal",)),
@@ -67,7 +67,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "kl": Loss("logits", "Hinton et al. 2015, 1503.02531", SOFTMAX, 1.0, published=0.9, cifar=True),
         "dkd": Loss(
             "logits",
-            "Zhao et al. 2022, 2203.08679, eq. 7",
+            "Zhao et al. 2022, 2203.08679",
             SOFTMAX,
             1.0,
             cifar=True,
@@ -75,7 +75,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         ),
         "dist": Loss(
             "logits",
-            "Huang et al. 2022, 2205.10536, eq. 10",
+            "Huang et al. 2022, 2205.10536",
             SOFTMAX,
             1.0,
             published=2.0,
@@ -83,12 +83,12 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         ),
         "logit_mse": Loss("logits", "Ba and Caruana 2014, 1312.6184", ANY),
         "soft_cross_entropy": Loss("logits", "cross-entropy of soft targets", SOFTMAX, 1.0),
-        "soft_binary": Loss("logits", "Yang et al. 2023, 2308.06453, eq. 4", ("multilabel",), published=10.0),
+        "soft_binary": Loss("logits", "Yang et al. 2023, 2308.06453", ("multilabel",), published=10.0),
         "cumulative_kl": Loss("logits", "binary KL of every cumulative logit", ("ordinal",), 1.0),
         "grade_mse": Loss("logits", "squared difference of the expected grades", ("ordinal",)),
         "ofa": Loss(
             "logits",
-            "Hao et al. 2023, 2310.19444, eq. 7",
+            "Hao et al. 2023, 2310.19444",
             SOFTMAX,
             1.0,
             options=_options(epsilon=1.5),
@@ -96,9 +96,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             default_tap="stages",
         ),
         # On features.
-        "fitnets": Loss(
-            "maps", "Romero et al. 2015, 1412.6550, eq. 3", published=100.0, cifar=True, default_tap="features"
-        ),
+        "fitnets": Loss("maps", "Romero et al. 2015, 1412.6550", published=100.0, cifar=True, default_tap="features"),
         "attention": Loss(
             "maps",
             "Zagoruyko and Komodakis 2017, 1612.03928",
@@ -112,26 +110,26 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             "maps", "paper 3 (2008.13574), from its first author's later code", published=0.2, default_tap="features"
         ),
         "similarity": Loss(
-            "maps", "Tung and Mori 2019, 1907.09682, eq. 4", published=3000.0, cifar=True, default_tap="features"
+            "maps", "Tung and Mori 2019, 1907.09682", published=3000.0, cifar=True, default_tap="features"
         ),
         "pkt": Loss("maps", "Passalis and Tefas 2018, 1803.10837", published=30000.0, cifar=True, default_tap="pooled"),
         "vid": Loss(
             "maps",
-            "Ahn et al. 2019, 1904.05835, eq. 6",
+            "Ahn et al. 2019, 1904.05835",
             cifar=True,
             options=_options(variance=5.0),
             default_tap="features",
         ),
         "rkd": Loss(
             "maps",
-            "Park et al. 2019, 1904.05068, eqs. 6 to 10",
+            "Park et al. 2019, 1904.05068",
             cifar=True,
             options=_options(distance=25.0, angle=50.0),
             default_tap="pooled",
         ),
         "crd": Loss(
             "maps",
-            "Tian et al. 2020, 1910.10699, eq. 18",
+            "Tian et al. 2020, 1910.10699",
             published=0.8,
             cifar=True,
             options=_options(width=128, negatives=16384, tau=0.07, momentum=0.5),
@@ -147,7 +145,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         ),
         "simkd": Loss(
             "maps",
-            "Chen et al. 2022, 2203.14001, eq. 3",
+            "Chen et al. 2022, 2203.14001",
             options=_options(factor=2),
             default_tap="features",
             inside="the teacher's classifier, behind a projector",

@@ -50,7 +50,7 @@ def _cross_entropy(z_NC: Tensor, targets: Targets, *, smoothing: float) -> Tenso
 def _logit_adjusted(
     z_NC: Tensor, targets: Targets, *, log_prior: tuple[float, ...], smoothing: float, tau: float
 ) -> Tensor:
-    """Cross-entropy of z + tau log prior (2007.07314, eq. 10); at inference the logits are read as they are."""
+    """Cross-entropy of z + tau log prior (2007.07314); at inference the logits are read as they are."""
     if len(log_prior) != z_NC.shape[1]:
         raise ValueError(f"logit_adjusted: the prior has {len(log_prior)} classes, the logits {z_NC.shape[1]}")
     return _cross_entropy(z_NC + tau * z_NC.new_tensor(log_prior), targets, smoothing=smoothing)

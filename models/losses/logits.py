@@ -71,7 +71,7 @@ def _soft_cross_entropy(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, tempera
 
 
 def _dkd(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, alpha: float, beta: float) -> Tensor:
-    """T^2 (alpha KL of target against the rest + beta KL among the rest) (2203.08679, eq. 7).
+    """T^2 (alpha KL of target against the rest + beta KL among the rest) (2203.08679).
 
     An unlabelled row has no target; the teacher's class stands for it. A mixture pays for both labels by their
     shares. [our reading]
@@ -104,7 +104,7 @@ def _dist(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, b
 
 
 def _logit_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
-    """Mean squared difference of the logits over classes (1312.6184, eq. 1 without its half).
+    """Mean squared difference of the logits over classes (1312.6184, without its half).
 
     Softmax ignores what all logits of a row share, so that is taken off both first: a teacher's arbitrary offset is
     nothing to learn. A sigmoid does not ignore it: logits of multilabel corpora stay as they are. [our reading]
@@ -116,7 +116,7 @@ def _logit_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
 
 
 def _soft_binary(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
-    """Sum over classes of binary divergences (2308.06453, eq. 4)."""
+    """Sum over classes of binary divergences (2308.06453)."""
     return binary_divergence(t_NC, z_NC).sum(-1)
 
 

@@ -43,7 +43,7 @@ class _Regressed(FeatureLoss):
 
 
 class Hint(_Regressed):
-    """Mean squared error between the regressed and the teacher's features (Romero et al. 2015, 1412.6550, eq. 3).
+    """Mean squared error between the regressed and the teacher's features (Romero et al. 2015, 1412.6550).
 
     The regressor is one 1x1 convolution with a bias. It has no batch norm, so that what a sample costs hangs on that
     sample alone, however a batch is split. [N]: the mean over channels and positions.
@@ -61,7 +61,7 @@ class Hint(_Regressed):
 
 
 class Variational(_Regressed):
-    """Negative log-likelihood of the teacher's features (Ahn et al. 2019, 1904.05835, eqs. 5 and 6).
+    """Negative log-likelihood of the teacher's features (Ahn et al. 2019, 1904.05835).
 
     A Gaussian whose mean is regressed by three 1x1 convolutions and whose variance is one of each channel,
     softplus(rho) + 1e-5: mean of ((mean - t)^2 / variance + log variance) / 2 over channels and positions, without the

@@ -32,7 +32,7 @@ class _Relations(FeatureLoss):
 
 
 class Similarity(_Relations):
-    """Similarity-preserving distillation (Tung and Mori 2019, 1907.09682, eqs. 1 to 4).
+    """Similarity-preserving distillation (Tung and Mori 2019, 1907.09682).
 
     Squared Frobenius distance of the Gram matrices of flattened maps, their rows divided by their L2 norms, over N^2.
     """
@@ -56,7 +56,7 @@ class Probabilistic(_Relations):
 
 
 class Relational(_Relations):
-    """Relational knowledge distillation (Park et al. 2019, 1904.05068, eqs. 6 to 10).
+    """Relational knowledge distillation (Park et al. 2019, 1904.05068).
 
     Huber losses (threshold 1) between student and teacher of the distances of all pairs, divided by their mean over the
     pairs that are apart, and of the cosines of the angles of all triplets; means over N^2 and N^3 with the degenerate

@@ -1,4 +1,4 @@
-"""Reuse of the teacher's classifier (SimKD, Chen et al. 2022, 2203.14001, eq. 3): only features are matched."""
+"""Reuse of the teacher's classifier (SimKD, Chen et al. 2022, 2203.14001): only features are matched."""
 
 from __future__ import annotations
 

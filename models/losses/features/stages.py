@@ -17,7 +17,7 @@ from models.losses.targets import Targets
 
 
 class OneForAll(FeatureLoss):
-    """Target-enhanced cross-entropy of each stage's logits (eq. 7), added over the stages; one value a sample [N].
+    """Target-enhanced cross-entropy of each stage's logits, added over the stages; one value a sample [N].
 
         -sum_c [(p_t + 1_y)^epsilon - 1_y] log p_s
 
