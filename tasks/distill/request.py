@@ -18,6 +18,8 @@ from tasks.spec.losses import terms_of_section
 
 TEACH, DISTILL = "teach", "distill"
 VERSION = 2
+OFTEN = 50
+"""Times that one picture is seen before more views are advised."""
 STORED = "stored"
 """Tap under which stored features of a teacher are found."""
 
@@ -48,6 +50,28 @@ class Request:
         self.online = tuple(online)
         self.labels, self.select = labels, select
         self.fold, self.input = fold, input
+
+    def advice(self, corpus: Corpus, views: int) -> str:
+        """What to change where the same few pictures come again and again; "" where they do not.
+
+        On 48 and 60 labelled phantom images alone, four stored views (each seen over 100 times) cost distillation 0.2
+        to 0.35 of macro-F1 against labels with fresh views: the student learns the pictures by heart.
+
+        Args:
+            views: stored views of an image.
+        """
+        if not self.labels:
+            return ""  # every epoch has new views
+        shards = corpus.of_split("train")
+        whole = self.section.get("pool") != "labelled"
+        images = sum(len(shard) if whole else int(shard.labelled.sum()) for shard in shards)
+        times = self.steps * self.train.batch / max(1, images * max(1, views))
+        if times < OFTEN:
+            return ""
+        return (
+            f"{images:,} images in {max(1, views)} stored views: each picture will be seen {times:,.0f} times. More "
+            "stored views (views.count) or student.teacher: online keep a student from learning them by heart"
+        )
 
     def key(self, corpus: Corpus, views: dict[str, Any], weights: str) -> str:
         """Key of the training; labels of val count only where they decide something, those of test never do."""

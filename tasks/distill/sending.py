@@ -65,6 +65,9 @@ def send(
     from tasks.distill.order import order, resources_of
     from tasks.distill.work import train
 
+    advice = request.advice(corpus, spec.views.count)
+    if advice and beside.say is not None:
+        beside.say(f"{request.arm} seed {request.seed}: {advice}")
     device, resources = place(spec, cluster)
     job = order(request, key, weights, corpus, spec, store, cluster, device=device, side_by_side=beside.side_by_side)
     resources = resources_of(cluster, resources, job.ranks)

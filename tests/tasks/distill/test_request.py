@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infra.errors import UsageError
+from infra.manifest import Manifest
 from infra.store import LocalStore
 from tasks.corpus import Corpus
-from tasks.distill.request import STORED, TEACH, Request, on_stored, terms_of
+from tasks.distill.request import DISTILL, STORED, Request, on_stored, terms_of
 from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection
 from tasks.spec.losses import terms_of_section
-from tests.tiny import tiny_corpus
+from tests.tiny import tiny_corpus, tiny_labels
 
 TRAIN = TrainSection(steps=4, label_smoothing=0.1)
 
@@ -77,17 +80,17 @@ def test_features_that_nobody_stored_are_missed(features: str | None) -> None:
         on_stored(terms, [teacher(features=features)])
 
 
-def request(train: TrainSection) -> Request:
+def request(train: TrainSection, *, steps: int = 4, labels: Sequence[Manifest] = (), pool: str = "all") -> Request:
     return Request(
-        stage=TEACH,
-        arm="teacher:t",
+        stage=DISTILL,
+        arm="taught",
         seed=0,
         model=ModelSection(model="micro_xs"),
         train=train,
-        steps=4,
+        steps=steps,
         terms=[],
-        section={"train": train.identity()},
-        labels=[],
+        section={"train": train.identity(), "pool": pool},
+        labels=list(labels),
         select=None,
     )
 
@@ -97,3 +100,24 @@ def test_validation_labels_count_where_they_decide(store: LocalStore) -> None:
     judged = TrainSection(steps=4, early_stop=2)
     assert request(TRAIN).key(few, {}, "") == request(TRAIN).key(more, {}, "")
     assert request(judged).key(few, {}, "") != request(judged).key(more, {}, "")
+
+
+@pytest.mark.parametrize(
+    ("pool", "views", "steps", "says"),
+    [
+        ("labelled", 1, 50, "24 images in 1 stored views: each picture will be seen 67 times"),
+        ("all", 1, 50, "32 images in 1 stored views: each picture will be seen 50 times"),
+        ("labelled", 2, 50, ""),
+        ("all", 1, 40, ""),
+    ],
+)
+def test_pictures_that_come_too_often_are_told(pool: str, views: int, steps: int, says: str, store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = [tiny_labels(corpus, "t", lambda shard, view: np.zeros((len(shard), 3), dtype=np.float32), views=1)]
+    advice = request(TRAIN, steps=steps, labels=labels, pool=pool).advice(corpus, views)
+    assert advice.startswith(says)
+    assert bool(advice) == bool(says)
+
+
+def test_fresh_views_wear_nothing_out(store: LocalStore) -> None:
+    assert request(TRAIN, steps=10_000).advice(tiny_corpus(store), 1) == ""
