@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Half of the suite waits for servers, clusters and killed processes to come and go.
+WORKERS ?= 2
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -12,7 +14,7 @@ demo: $(READY)
 	$(BIN)/stillroom demo --out demo-out
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff check .
