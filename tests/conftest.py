@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ def heard_interrupts() -> None:
     """A suite that a shell started in the background ignores SIGINT, and so would all that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def heard_loggers() -> None:
+    """Libraries that set up logging may silence loggers that are there already; ours speak in every test."""
+    logging.disable(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("flows", "infra", "models", "tasks"):
+            logger.disabled, logger.propagate = False, True
 
 
 @pytest.fixture

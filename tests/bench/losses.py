@@ -25,7 +25,7 @@ from tests.bench.methods_corpora import FIRST, NO_MEDICINE, PHANTOMS, bench_fold
 from tests.bench.methods_figures import difference, of, show, spread
 from tests.bench.methods_line import Arm, Line
 
-STEPS = 200
+STEPS = 120
 QUICK = ("cross_entropy", "kl", "dist", "fitnets", "simkd")  # those that are trained with --quick, one of a kind
 METRIC = "macro_f1"
 GRADES, FRAMES = PHANTOMS

@@ -28,7 +28,7 @@ from tests.bench.methods_figures import difference, of, show, shown_metrics, spr
 from tests.bench.methods_line import Arm, Line, merged, say
 
 ONLINE = "online"
-STEPS = 600
+STEPS = 300
 FEW = 340  # unlabelled images of a phantom: an epoch uses one view, and 16 views must come round more than once
 
 _KL = [{"loss": "cross_entropy"}, {"loss": "kl"}]
