@@ -25,7 +25,7 @@ from tests.bench.methods_corpora import FIRST, NO_MEDICINE, PHANTOMS, bench_fold
 from tests.bench.methods_figures import difference, of, show, spread
 from tests.bench.methods_line import Arm, Line
 
-STEPS = 120
+STEPS = 100
 QUICK = ("cross_entropy", "kl", "dist", "fitnets", "simkd")  # those that are trained with --quick, one of a kind
 METRIC = "macro_f1"
 GRADES, FRAMES = PHANTOMS
@@ -44,7 +44,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen = [loss for loss in LOSSES if not given.losses or loss in given.losses.split(",")]
     tried = [loss for loss in chosen if loss in QUICK] if given.quick and not given.losses else chosen
-    cost = costs(list(dict.fromkeys([REFERENCE, *chosen])), rounds=1 if given.quick else 25)
+    cost = costs(list(dict.fromkeys([REFERENCE, *chosen])), rounds=1 if given.quick else 10)
     results: dict[str, Any] = {}
     with bench_folder(given.store, "lines", quick=given.quick) as folder, Cluster(ClusterSection()) as cluster:
         for corpus in PHANTOMS:
