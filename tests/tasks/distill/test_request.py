@@ -107,8 +107,8 @@ def test_validation_labels_count_where_they_decide(store: LocalStore) -> None:
     [
         ("labelled", 1, 50, "24 images in 1 stored views: each picture will be seen 67 times"),
         ("all", 1, 50, "32 images in 1 stored views: each picture will be seen 50 times"),
-        ("labelled", 2, 50, ""),
-        ("all", 1, 40, ""),
+        ("labelled", 2, 15, ""),
+        ("all", 1, 15, ""),
     ],
 )
 def test_pictures_that_come_too_often_are_told(pool: str, views: int, steps: int, says: str, store: LocalStore) -> None:
