@@ -19,7 +19,7 @@ from tasks.spec.losses import terms_of_section
 TEACH, DISTILL = "teach", "distill"
 VERSION = 2
 OFTEN = 20
-"""Times that one picture is seen before more views are advised: 6 did no harm on phantom-fundus, 24 cost 0.13 of macro-F1."""
+"""Times that one picture is seen before more views are advised: 6 did no harm on phantom-fundus, 24 cost 0.13 of F1."""
 STORED = "stored"
 """Tap under which stored features of a teacher are found."""
 
