@@ -32,7 +32,7 @@ def cli() -> None:
 @json_option
 def init(folder: Path, to: Path | None, as_json: bool) -> None:
     """Look at FOLDER and write a commented spec for it."""
-    from tasks.first_hour.init import write_spec
+    from tasks.proposal.proposal import write_spec
 
     found = write_spec(folder, to)
     emit(found, as_json, lambda: click.echo(found["text"]))
@@ -60,7 +60,7 @@ def _spec_options(command: Callable[..., None]) -> Callable[..., None]:
 @_spec_options
 def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what a run would do, cost and find; writes nothing."""
-    from tasks.first_hour.plan import plan_run, render_plan
+    from tasks.planning.plan import plan_run, render_plan
     from tasks.spec import load_spec
 
     found = plan_run(load_spec(spec, overrides))
@@ -109,7 +109,7 @@ for _command in STORE_COMMANDS:
 @click.option("--mlflow-port", default=5000, show_default=True)
 def up(host: str, prefect_port: int, mlflow_port: int) -> None:
     """Serve Prefect's and MLflow's pages until interrupted."""
-    from infra.services import serve
+    from infra.servers.pages import serve
 
     serve(host, prefect_port, mlflow_port, click.echo)
 
@@ -117,7 +117,7 @@ def up(host: str, prefect_port: int, mlflow_port: int) -> None:
 @cli.command()
 def down() -> None:
     """Stop what `stillroom up` serves."""
-    from infra.services import stop
+    from infra.servers.pages import stop
 
     click.echo(stop())
 

@@ -28,7 +28,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     os.environ.setdefault("STILLROOM_HOME", str(out / "home"))
     reload_settings()
     from flows.running import run_on_api
-    from infra.prefect_api import prefect_api
+    from infra.servers.prefect_api import prefect_api
 
     specs = [_spec_file(name, out) for name in CORPORA]
     with prefect_api() as url:

@@ -14,14 +14,14 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, StillroomError
-from infra.runs import StopWatch
-from infra.store import open_store
-from tasks.keep.holdings import RUNS
-from tasks.keep.reach import run_record
-from tasks.spec import Spec, TeacherSection, load_spec
-from tasks.stages import (
+from infra.servers.runs import StopWatch
+from infra.storage.store import open_store
+from tasks.maintenance.holdings import RUNS
+from tasks.maintenance.reach import run_record
+from tasks.pipeline.staging import Line, Listener, Ref
+from tasks.prefect_tasks import (
     distill_task,
     evaluate_task,
     ingest_task,
@@ -31,10 +31,10 @@ from tasks.stages import (
     show_report,
     teach_task,
 )
-from tasks.staging import Line, Listener, Ref
+from tasks.spec import Spec, TeacherSection, load_spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 
 STAGES = ("ingest", "label", "distill", "evaluate", "register")
-TAUGHT, LABELS_ONLY = "taught", "labels_only"
 SETTLE_SECONDS = 30.0
 
 
@@ -242,7 +242,7 @@ def _with_places(line: Line, page: str, outcome: Outcome) -> str:
     lines = [text.rstrip(), "", "## Where to look", "", f"- report and plots: `{folder}`"]
     version = outcome.facts.get("register")
     if version:
-        from infra.tracking import tracking_uri
+        from infra.servers.tracking import tracking_uri
 
         lines.append(
             f"- MLflow: model `{version['name']}` version {version['version']}, run `{version['run_id']}`, "

@@ -19,7 +19,7 @@ def run_flow(name: str, spec: Path, overrides: list[str]) -> dict[str, Any]:
     Raises:
         StillroomError: as the failing stage raised it.
     """
-    from infra.prefect_api import prefect_api
+    from infra.servers.prefect_api import prefect_api
     from tasks.spec import load_spec
 
     load_spec(spec, overrides)
@@ -35,7 +35,7 @@ def run_on_api(name: str, spec: Path, overrides: list[str], url: str) -> dict[st
 
     from flows.line import listen
     from flows.terminal import TerminalListener
-    from infra.runs import process_tag, reap
+    from infra.servers.runs import process_tag, reap
 
     reap()
     terminal = TerminalListener()
@@ -85,13 +85,13 @@ def show_outcome(found: dict[str, Any]) -> None:
 
 def recent_runs(limit: int = 20) -> dict[str, Any]:
     """Recent flow runs, newest first, after dead ones were marked."""
-    from infra.prefect_api import prefect_api
+    from infra.servers.prefect_api import prefect_api
 
     with prefect_api():
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.sorting import FlowRunSort
 
-        from infra.runs import reap
+        from infra.servers.runs import reap
 
         reaped = reap()
         with get_client(sync_client=True) as client:

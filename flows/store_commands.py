@@ -10,7 +10,7 @@ import click
 
 from flows.output import FAILED, emit, json_option
 from infra.errors import UsageError
-from infra.store import Store, open_store
+from infra.storage.store import Store, open_store
 
 MEGABYTE = 10**6
 
@@ -20,8 +20,8 @@ MEGABYTE = 10**6
 @json_option
 def verify(store: str, as_json: bool) -> None:
     """Hold every object of STORE against its manifest; says which sample of which shard is hit."""
-    from tasks.keep.verify import verify as run
-    from tasks.keep.words import verdict_lines
+    from tasks.maintenance.verify import verify as run
+    from tasks.maintenance.words import verdict_lines
 
     with _bar("verify, MB", MEGABYTE) as progress:
         verdict = run(_existing(store), progress=progress)
@@ -36,10 +36,10 @@ def verify(store: str, as_json: bool) -> None:
 @json_option
 def repair(store: str, root: str | None, as_json: bool) -> None:
     """Make whole what is broken in STORE: shards from the source, the rest by the next retrain."""
-    from infra.cluster import Cluster
-    from infra.cluster_spec import ClusterSection
-    from tasks.keep.repair import repair as run
-    from tasks.keep.words import repair_lines
+    from infra.compute.cluster import Cluster
+    from infra.compute.cluster_spec import ClusterSection
+    from tasks.maintenance.repair import repair as run
+    from tasks.maintenance.words import repair_lines
 
     opened = _existing(store)
     with _bar("verify, MB", MEGABYTE) as progress, Cluster(ClusterSection()) as cluster:
@@ -58,8 +58,8 @@ def repair(store: str, root: str | None, as_json: bool) -> None:
 @json_option
 def gc(store: str, keep_days: float, grace_hours: float, delete: bool, no_registry: bool, as_json: bool) -> None:
     """Find what no head, registered version or recent run of STORE needs; removes it only with --delete."""
-    from tasks.keep.gc import collect
-    from tasks.keep.words import plan_lines
+    from tasks.maintenance.gc import collect
+    from tasks.maintenance.words import plan_lines
 
     if keep_days < 0 or grace_hours < 0:
         raise UsageError("--keep-days and --grace-hours are at least 0")
@@ -83,9 +83,9 @@ def gc(store: str, keep_days: float, grace_hours: float, delete: bool, no_regist
 @json_option
 def inspect(store: str, what: str | None, sheet: Path | None, parquet: Path | None, as_json: bool) -> None:
     """Show STORE, or WHAT of it: a corpus, a key, a shard or a soft-label file, by name or part of it."""
-    from tasks.keep.export import write_parquet, write_sheet
-    from tasks.keep.inspect import inspect as run
-    from tasks.keep.words import inspect_lines
+    from tasks.maintenance.export import write_parquet, write_sheet
+    from tasks.maintenance.inspect import inspect as run
+    from tasks.maintenance.words import inspect_lines
 
     opened = _existing(store)
     found = run(opened, what)

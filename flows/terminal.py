@@ -9,7 +9,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tasks.staging import Listener
+from tasks.pipeline.staging import Listener
 
 
 class TerminalListener(Listener):

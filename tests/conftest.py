@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
 from infra.settings import reload_settings
-from infra.store import LocalStore, Store, open_store
+from infra.storage.store import LocalStore, Store, open_store
 from tests.s3server import FaultProxy, S3Server, environment
 
 # The same examples on every run; HYPOTHESIS_PROFILE=search looks for new ones.

@@ -100,7 +100,7 @@ class S3Server:
         return name
 
     def url(self, bucket: str, prefix: str = "", *, endpoint: str | None = None) -> str:
-        """The address that `infra.store.open_store` and `Bucket.of` take."""
+        """The address that `infra.storage.store.open_store` and `Bucket.of` take."""
         path = f"{bucket}/{prefix}" if prefix else bucket
         return f"s3://{path}?endpoint={endpoint or self.endpoint}&region={REGION}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from flows.cli import cli
-from models.terms import LOSSES
+from models.losses.terms import LOSSES
 from tasks.spec import parse_spec
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

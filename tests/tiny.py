@@ -1,4 +1,4 @@
-"""Tiny corpora for tests, written straight to the contracts of tasks/catalog.py and tasks/corpus.py."""
+"""Tiny corpora for tests, written straight to the contracts of tasks/data/catalog.py and tasks/data/corpus.py."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from infra.cache import StageCache
 from infra.digest import digest_of, sha256_bytes
-from infra.manifest import Manifest, Output
-from infra.store import LocalStore
-from tasks.catalog import CATALOG, INDEX, OK, to_parquet
-from tasks.corpus import Corpus, Shard
-from tasks.label.soft_labels import keep, write_soft_labels
+from infra.storage.manifest import Manifest, Output
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from tasks.data.catalog import CATALOG, INDEX, OK, to_parquet
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.soft_labels import keep, write_soft_labels
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What every engine is: a network behind one call, from uint8 images to logits.
 
 An engine's name is `<family>-<precision>`, such as `openvino-bfloat16`. The input is uint8 [B, S, S, 3]; its
-normalisation (`models.views.to_input`) is part of what the engine runs, so that no pass over floats is made outside
-it and a GPU is sent a quarter of the bytes.
+normalisation (`models.augmentation.rendering.to_input`) is part of what the engine runs, so that no pass over
+floats is made outside it and a GPU is sent a quarter of the bytes.
 """
 
 from __future__ import annotations

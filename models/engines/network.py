@@ -32,7 +32,7 @@ class Network:
     module: nn.Module | None = None  # float32, eval mode, on the CPU: [B, 3, S, S] -> [B, C]
     onnx: Path | None = None  # a file with one float32 input [B, 3, S, S] and the logits as its first output
     call: Callable[[np.ndarray], np.ndarray] | None = None  # RGB uint8 [B, S, S, 3] -> float [B, C]
-    features: str | None = None  # a tap (see `models.taps`), or an output of the ONNX file
+    features: str | None = None  # a tap (see `models.networks.taps`), or an output of the ONNX file
 
     def __post_init__(self) -> None:
         if sum(way is not None for way in (self.module, self.onnx, self.call)) != 1:

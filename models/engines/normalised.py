@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from models.engines.engine import EngineError, quiet
 from models.engines.network import Network
-from models.taps import Taps, shapes
+from models.networks.taps import Taps, shapes
 
 
 class Normalised(nn.Module):
     """uint8 [B, S, S, 3] -> logits, or (logits, features) where the network was asked for features.
 
-    Features are read by hooks (`models.taps`), so that the logits are those of the network's own `forward`. The
-    caller's module is left as it is but for the strides of its weights: hooks and the marks of exporters go to a copy
+    Features are read by hooks (`models.networks.taps`), so that the logits are those of the network's own `forward`.
+    The caller's module is left as it is but for the strides of its weights: hooks and the marks of exporters go to a copy
     of it, which shares the weights on a CPU.
 
     Raises:
@@ -35,7 +35,7 @@ class Normalised(nn.Module):
             self.module = copy.deepcopy(network.module, {id(weight): weight for weight in weights})
         mean = torch.tensor(network.mean, dtype=torch.float64)
         std = torch.tensor(network.std, dtype=torch.float64)
-        # One multiplication and one addition, rounded as `models.views.to_input` rounds them.
+        # One multiplication and one addition, rounded as `models.augmentation.rendering.to_input` rounds them.
         self.register_buffer("scale", (1 / (255 * std)).float().view(1, 3, 1, 1))
         self.register_buffer("shift", (mean / std).float().view(1, 3, 1, 1))
         self._taps: Taps | None = None

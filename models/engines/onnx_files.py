@@ -12,7 +12,7 @@ import torch
 from models.engines.engine import EngineError, in_short, quiet
 from models.engines.network import Network
 from models.engines.normalised import Normalised
-from models.taps import POOLED
+from models.networks.taps import POOLED
 
 if TYPE_CHECKING:
     import onnx

@@ -1,6 +1,5 @@
-"""Losses: formulas by what they read (labels, logits, features), and the objective that composes them."""
+"""Losses by what they read: labels or teachers' logits."""
 
-from models.losses.objective import Objective, Setting
 from models.losses.targets import Targets
 
-__all__ = ["Objective", "Setting", "Targets"]
+__all__ = ["Targets"]

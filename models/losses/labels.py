@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.losses.targets import Targets
-from models.ordinal import cumulative_logits, grade_of_logits
+from models.statistics.ordinal import cumulative_logits, grade_of_logits
 
 LabelLoss = Callable[[Tensor, Targets], Tensor]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.losses.labels import shared
 from models.losses.targets import Targets
-from models.ordinal import cumulative_logits, grade_of_logits
+from models.statistics.ordinal import cumulative_logits, grade_of_logits
 
 LogitLoss = Callable[[Tensor, Tensor, Targets], Tensor]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.losses import Objective, Targets
-from models.taps import Taps
+from models.losses import Targets
+from models.networks.taps import Taps
+from models.training.objective import Objective
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.losses import Objective, Targets
-from models.online import Teachers
-from models.taps import Taps
+from models.losses import Targets
+from models.networks.taps import Taps
 from models.training.config import Batch, TrainConfig
 from models.training.learner import Learner, autocast
+from models.training.objective import Objective
+from models.training.online_teachers import Teachers
 from models.training.optimizer import freeze, make_optimizer
 from models.training.ranks import SharedBuffers, least, total, world
 

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.losses import Objective
-from models.online import Teachers
-from models.taps import Taps
+from models.networks.taps import Taps
 from models.training.average import Average
 from models.training.config import Batch, DivergedError, LeavingError, TrainConfig
 from models.training.guard import Guard
+from models.training.objective import Objective
+from models.training.online_teachers import Teachers
 from models.training.randomness import random_state, separate_randomness, set_random_state
 from models.training.ranks import from_all, from_first, rank
 from models.training.rates import learning_rate, validation_steps

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.catalog import OK
+from tasks.data.catalog import OK
 
 BATCH = 65_536
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
-from tasks.catalog import MISSING, OK, QUARANTINED
 from tasks.corpora.claims import NOBODY, Claims
 from tasks.corpora.coding import Codes, Coding, code_all
 from tasks.corpora.rowtable import ROWS, RowTable
 from tasks.corpora.texttable import Table, joined
+from tasks.data.catalog import MISSING, OK, QUARANTINED
 
 Refusals = Sequence[tuple[np.ndarray, pa.StringArray]]  # (positions, their reasons); a later one counts
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
-from tasks.catalog import SPLITS
 from tasks.corpora.base import Found, Scan, need, stems, unpack_hint, within
 from tasks.corpora.claims import Claims
 from tasks.corpora.coding import Coding
@@ -18,6 +17,7 @@ from tasks.corpora.rowtable import BATCH
 from tasks.corpora.settle import Rows
 from tasks.corpora.tabular import outside, read_lines, read_table
 from tasks.corpora.texttable import Table, coded, joined, translated
+from tasks.data.catalog import SPLITS
 from tasks.sources import Tree
 from tasks.spec import CorpusSection, TableSection
 

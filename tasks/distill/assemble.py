@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from infra.errors import UsageError
-from infra.manifest import Manifest, manifest_name
-from infra.store import Store
-from models.build import Built, build
-from models.graft import Grafted, adopt
-from models.losses import Objective, Setting
-from models.losses.features import Shape
-from models.online import Member, Teachers
-from models.taps import Taps, resolve, shapes
-from models.terms import Term, full_options
+from infra.storage.manifest import Manifest, manifest_name
+from infra.storage.store import Store
+from models.augmentation.draws import Recipe
+from models.feature_losses import Shape
+from models.losses.terms import Term, full_options
+from models.networks.build import Built, build
+from models.networks.graft import Grafted, adopt
+from models.networks.taps import Taps, resolve, shapes
 from models.training import Trainer
-from models.view_draws import Recipe
-from tasks.corpus import Corpus
+from models.training.objective import Objective, Setting
+from models.training.online_teachers import Member, Teachers
+from tasks.data.corpus import Corpus
+from tasks.data.sample_weights import read_weights
+from tasks.data.soft_label_reader import Teaching
+from tasks.data.weights import PYPI, weights_file
 from tasks.distill.data import Input, TrainData
 from tasks.distill.job import TrainJob
 from tasks.distill.request import STORED
-from tasks.label.lookup import Teaching
-from tasks.select import read_weights
-from tasks.weights import PYPI, weights_file
 
 if TYPE_CHECKING:
     from models.engines.network import Network
@@ -39,7 +39,7 @@ class Assembled:
     """A training that is ready to begin or to go on."""
 
     built: Built
-    options: dict[str, Any]  # keyword arguments that rebuild the student with `models.build.build`
+    options: dict[str, Any]  # keyword arguments that rebuild the student with `models.networks.build.build`
     trainer: Trainer
     data: TrainData
 
@@ -72,7 +72,7 @@ def _networks(job: TrainJob, store: Store) -> list[Network]:
     if not job.online:
         return []
     # Stored labels need nothing of what runs teachers.
-    from tasks.label.network import load_network
+    from tasks.teachers.network import load_network
 
     return [load_network(teacher, teacher.weights, store) for teacher in job.online]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from infra.digest import sha256_bytes
 from infra.errors import CorruptError
-from infra.manifest import seal, unseal
-from infra.store import MissingObjectError, Store
+from infra.storage.manifest import seal, unseal
+from infra.storage.store import MissingObjectError, Store
 
 KEPT = 2
 APART = 4

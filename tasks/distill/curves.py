@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from infra.tracking import connect, experiment, quiet
+from infra.servers.tracking import connect, experiment, quiet
 
 KEY_TAG = "stillroom.training"
 PATIENCE = 30.0

@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.epoch_plan import together
+from models.augmentation.draws import ALONE, Recipe, epoch_view, partners
+from models.augmentation.rendering import to_input
 from models.losses.targets import Targets
 from models.training import Batch
-from models.view_draws import ALONE, Recipe, epoch_view, partners
-from models.views import to_input
-from tasks.corpus import Corpus, Shard
+from models.training.epoch_plan import together
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.soft_label_reader import Teaching
+from tasks.data.views import view_of
 from tasks.distill.gather import Gathered
 from tasks.distill.images import IMAGES
 from tasks.distill.job import Sampling
 from tasks.distill.rows import TrainRows
 from tasks.distill.sampling import GlobalBatches, slice_of
-from tasks.label.lookup import Teaching
-from tasks.views import view_of
 
 AS_THEY_COME = Sampling()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.label.lookup import Taught
+from tasks.data.soft_label_reader import Taught
 
 
 class Gathered:

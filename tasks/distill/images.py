@@ -7,8 +7,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from tasks.corpus import Corpus, Shard
-from tasks.images import load_image
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.images import load_image
 
 
 class DecodedImages:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from models.terms import Term
+from models.losses.terms import Term
 from models.training import TrainConfig
-from tasks.label.job import TeacherModel
-from tasks.weights import WeightsRef
+from tasks.data.weights import WeightsRef
+from tasks.teachers.model import TeacherModel
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from safetensors.torch import save
 
-from infra.cache import StageCache, UnitRecord
 from infra.digest import canonical_json
-from infra.store import Store
-from tasks.corpus import Corpus
+from infra.storage.stage_cache import StageCache, UnitRecord
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
 from tasks.distill.assemble import Assembled
 from tasks.distill.checkpoints import History
 from tasks.distill.job import TrainJob

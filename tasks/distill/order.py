@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from infra.cluster import Cluster, cores
+from infra.compute.cluster import Cluster, cores
 from infra.errors import UsageError
-from infra.store import Store
-from models.metrics import LOWER_IS_BETTER, main_metric, names
+from infra.storage.store import Store
+from models.statistics.metrics import LOWER_IS_BETTER, main_metric, names
 from models.training import TrainConfig
-from tasks.corpus import Corpus
+from tasks.data.corpus import Corpus
+from tasks.data.weights import WeightsRef
 from tasks.distill.job import Sampling, TrainJob
 from tasks.distill.request import DISTILL, Request, precision_on
 from tasks.spec import Spec
-from tasks.weights import WeightsRef
 
 LOG_POINTS = 20
 """Rows of a history, beside those of validations."""

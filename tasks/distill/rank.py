@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from infra.cache import UnitRecord
-from infra.torchrun import Seat, run_ranks
-from infra.worker_preload import GPUS
+from infra.compute.torchrun import Seat, run_ranks
+from infra.compute.worker_preload import GPUS
+from infra.storage.stage_cache import UnitRecord
 from tasks.distill.job import TrainJob
 from tasks.distill.reporting import Message
 

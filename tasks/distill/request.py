@@ -9,12 +9,12 @@ from typing import Any
 
 from infra.digest import digest_of, unit_key
 from infra.errors import UsageError
-from infra.manifest import Manifest
-from models.terms import LOSSES, Term, default_terms, to_plain
-from tasks.corpus import Corpus
-from tasks.label.job import TeacherModel
+from infra.storage.manifest import Manifest
+from models.losses.terms import LOSSES, Term, default_terms, to_plain
+from tasks.data.corpus import Corpus
 from tasks.spec import LossTerm, ModelSection, StudentSection, TeacherSection, TrainSection
 from tasks.spec.losses import terms_of_section
+from tasks.teachers.model import TeacherModel
 
 TEACH, DISTILL = "teach", "distill"
 VERSION = 2

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.view_draws import ALONE
-from tasks.corpus import Shard
+from models.augmentation.draws import ALONE
+from tasks.data.corpus import Shard
 
 
 class TrainRows:

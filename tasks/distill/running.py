@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from infra.cache import UnitRecord
 from infra.errors import PermanentError, TransientError
-from infra.manifest import Manifest, manifest_name
-from infra.store import Store, open_store
+from infra.storage.manifest import Manifest, manifest_name
+from infra.storage.stage_cache import UnitRecord
+from infra.storage.store import Store, open_store
 from models.training import DivergedError, LeavingError
-from tasks.corpus import Corpus
+from tasks.data.corpus import Corpus
+from tasks.data.folds import WithoutFold
 from tasks.distill.assemble import Assembled, assemble
 from tasks.distill.checkpoints import Checkpoints, History
 from tasks.distill.job import TrainJob
 from tasks.distill.keeping import history_row, keep
 from tasks.distill.reporting import Message, Reporter
 from tasks.distill.validation import validator
-from tasks.label.folds import WithoutFold
 
 
 @dataclass(frozen=True)

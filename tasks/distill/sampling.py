@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from infra.errors import UsageError
-from models.epoch_plan import NATURAL, EpochPlan
-from tasks.corpus import Shard
+from models.training.epoch_plan import NATURAL, EpochPlan
+from tasks.data.corpus import Shard
 from tasks.distill.job import Sampling
 
 Partner = Callable[[int, int], np.ndarray | None]

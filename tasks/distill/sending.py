@@ -6,21 +6,21 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from infra.cache import UnitRecord
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
+from infra.compute.fan_out import Job, Outcome, fan_out, is_killed
+from infra.compute.stopping import StopFlag
 from infra.errors import StillroomError, TransientError, is_transient
-from infra.fanout import Job, Outcome, fan_out, is_killed
-from infra.stopping import StopFlag
-from infra.store import Store
-from tasks.corpus import Corpus
+from infra.storage.stage_cache import UnitRecord
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
+from tasks.data.weights import WeightsRef
 from tasks.distill.checkpoints import Checkpoints
 from tasks.distill.curves import Curves
 from tasks.distill.request import DISTILL, VERSION, Request
 from tasks.distill.watch import Say, Step, Watch
-from tasks.label.teacher import TeacherHandle, bring
-from tasks.placement import place
+from tasks.pipeline.placement import place
 from tasks.spec import Spec
-from tasks.weights import WeightsRef
+from tasks.teachers.teacher import TeacherHandle, bring
 
 
 @dataclass(frozen=True)

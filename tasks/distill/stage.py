@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from infra.cache import StageCache
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import UsageError
-from infra.manifest import Manifest
-from infra.store import Store
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
+from tasks.data.folds import WithoutFold
 from tasks.distill.request import (
     DISTILL,
     TEACH,
@@ -22,13 +23,11 @@ from tasks.distill.request import (
 )
 from tasks.distill.sending import Beside, send
 from tasks.distill.watch import Say, Step
-from tasks.label.folds import WithoutFold
-from tasks.label.teacher import TeacherHandle, teacher_model
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec, TeacherSection
-from tasks.weights import find_weights
-
-TAUGHT, LABELS_ONLY = "taught", "labels_only"
+from tasks.spec.arms import TAUGHT
+from tasks.teachers.teacher import TeacherHandle, teacher_model
+from tasks.teachers.weights import find_weights
 
 
 def teach(

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.build import Built, build
-from models.metrics import metrics, probabilities
-from models.view_draws import Recipe, draw
-from models.views import render, to_input
-from tasks.corpus import Corpus
+from models.augmentation.draws import Recipe, draw
+from models.augmentation.rendering import render, to_input
+from models.networks.build import Built, build
+from models.statistics.metrics import metrics, probabilities
+from tasks.data.corpus import Corpus
 from tasks.distill.images import IMAGES
 from tasks.distill.job import TrainJob
 

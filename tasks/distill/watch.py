@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import CancelledError
 from tasks.distill.curves import Curves
 

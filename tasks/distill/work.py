@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from infra.cache import UnitRecord
-from infra.stopping import leave_check, stop_check
+from infra.compute.stopping import leave_check, stop_check
+from infra.storage.stage_cache import UnitRecord
 from tasks.distill.job import TrainJob
 from tasks.distill.reporting import Message
 

@@ -6,8 +6,8 @@ referable_auc    area under the ROC curve of P(referable grade or worse), calibr
 referable_ece    expected calibration error of that probability, as of a single label
 
 Cut points and temperature belong to one model and are fitted on its predictions for the labelled validation images;
-the test images never see a fit. Each number is one of `models/metrics.py` on other labels or other predictions, so
-that resamples, intervals and undefined cases are those of every other metric.
+the test images never see a fit. Each number is one of `models/statistics/metrics.py` on other labels or other
+predictions, so that resamples, intervals and undefined cases are those of every other metric.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from models.bootstrap import Resampled, bootstrap
-from models.metrics import FLOOR, assess, probabilities
-from models.ordinal import CutPoints, at_least, decide, expected_grade, fit_cut_points
+from models.statistics.bootstrap import Resampled, bootstrap
+from models.statistics.calibration import fit_temperature
+from models.statistics.metrics import FLOOR, assess, probabilities
+from models.statistics.ordinal import CutPoints, at_least, decide, expected_grade, fit_cut_points
 from tasks.evaluate.results import Arm, Truth, mean_of, pair_of, rounded
-from tasks.select import fit_temperature
 
 _REFERABLE = ("referable_auc", "referable_ece")
 _NOT_FITTED = "no validation image is labelled"
@@ -67,7 +67,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Metrics of `models/metrics.py` on what is made of predictions and labels.
+    """Metrics of `models/statistics/metrics.py` on what is made of predictions and labels.
 
     Attributes:
         metrics: our names to theirs.

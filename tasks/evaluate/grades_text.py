@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.evaluate.words import METRIC_TITLES, cell_text, number, table_text, title_of
+from tasks.drawing.markdown import cell_text, number, table_text
+from tasks.evaluate.words import METRIC_TITLES, title_of
 
 _SHOWN = ("qwk", "qwk_cut_points", "mae", "referable_auc", "referable_ece")
 

@@ -6,21 +6,16 @@ Both are idempotent and leave a unit record, so a rerun computes nothing twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import save
-from safetensors.torch import load as load_state
 
-from infra.cache import StageCache, UnitRecord
-from infra.errors import CorruptError, PermanentError
-from infra.manifest import Manifest, manifest_name
-from infra.store import open_store
-from models.build import build
-from models.views import Recipe, decode, draw, render, to_input
-from tasks.corpus import Corpus, Shard, read_image
+from infra.storage.stage_cache import StageCache, UnitRecord
+from models.augmentation.rendering import Recipe, draw, render, to_input
+from tasks.data.corpus import Corpus
+from tasks.data.trained_network import _corpus, _image, _network
 from tasks.evaluate.baselines import border, thumbnail
 
 STAGE = "predict"
@@ -51,17 +46,6 @@ class FeatureJob:
     ingest: str
     shard: int
     rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained model on its device."""
-
-    module: torch.nn.Module
-    view_size: int
-    input_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 def predict_shard(job: PredictJob) -> UnitRecord:
@@ -96,50 +80,6 @@ def feature_shard(job: FeatureJob) -> UnitRecord:
         "border": np.stack([border(image) for image in images]),
     }
     return _keep(corpus, job.key, "features", features, len(images))
-
-
-def load_network(corpus: Corpus, manifest: Manifest, device: str = "cpu") -> Network:
-    """The network of a teach or distill manifest, in eval mode.
-
-    Raises:
-        CorruptError: the stored bytes are not the manifest's.
-        PermanentError: the weights do not fit.
-    """
-    output, facts = manifest.output(kind="model"), manifest.facts
-    data = corpus.store.get(output.name)
-    if len(data) != output.bytes:
-        raise CorruptError(f"{output.name}: {len(data)} of {output.bytes} bytes; run repair")
-    size = int(facts["input_size"])
-    try:
-        module = build(facts["model"], num_classes=facts["num_classes"], options=facts["options"], size=size).module
-        module.load_state_dict(load_state(data))
-    except (ValueError, RuntimeError) as error:
-        raise PermanentError(f"{output.name} does not fit {facts['model']}: {error}") from error
-    mean, std = tuple(facts["mean"]), tuple(facts["std"])
-    return Network(module.eval().to(device), int(facts["view_size"]), size, mean, std)
-
-
-@lru_cache(maxsize=2)
-def _corpus(store: str, ingest: str) -> Corpus:
-    opened = open_store(store)
-    name = manifest_name("ingest", ingest)
-    return Corpus(opened, Manifest.from_bytes(opened.get(name), name))
-
-
-@lru_cache(maxsize=2)
-def _network(store: str, stage: str, key: str, sha256: str, device: str) -> Network:
-    # sha256 is in the arguments so that a model that was trained again is read again.
-    opened = open_store(store)
-    name = manifest_name(stage, key)
-    manifest = Manifest.from_bytes(opened.get(name), name)
-    return load_network(Corpus(opened, manifest), manifest, device)
-
-
-def _image(corpus: Corpus, shard: Shard, row: int) -> np.ndarray:
-    try:
-        return decode(read_image(corpus.store, shard, row))
-    except ValueError as error:
-        raise CorruptError(f"{shard.output.name}: {shard.keys[row]}: {error}; run repair") from error
 
 
 def _keep(corpus: Corpus, key: str, kind: str, arrays: dict[str, Any], samples: int) -> UnitRecord:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.drawing.markdown import cell_text, number, table_text
 from tasks.evaluate.grades_text import grades_text
-from tasks.evaluate.words import METRIC_TITLES, cell_text, number, table_text, title_of
+from tasks.evaluate.words import METRIC_TITLES, title_of
 
 _BASELINES = """\
 What can be had without medicine:

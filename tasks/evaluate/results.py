@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from models.bootstrap import Interval, Resampled, bootstrap, t_interval
-from models.metrics import LOWER_IS_BETTER, assess, names, per_class
-from tasks.corpus import Shard
-
-TAUGHT, LABELS_ONLY = "taught", "labels_only"
+from models.statistics.bootstrap import Interval, Resampled, bootstrap, t_interval
+from models.statistics.metrics import LOWER_IS_BETTER, assess, names, per_class
+from tasks.data.corpus import Shard
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 
-from infra.cache import StageCache
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.digest import unit_key
 from infra.errors import CorpusError, SpecError, UsageError
-from infra.manifest import Manifest
-from infra.store import Store
-from tasks.catalog import MISSING, QUARANTINED
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import Store
+from tasks.data.catalog import MISSING, QUARANTINED
+from tasks.data.corpus import Corpus
 from tasks.evaluate.units import JUDGED, Step, compute
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
 
 STAGE = "evaluate"
@@ -146,7 +146,7 @@ def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None
     if referable is not None and referable >= len(corpus.classes):
         raise SpecError(f"evaluate.referable: {referable} is past the last grade, {len(corpus.classes) - 1}")
     if spec.evaluate.metric is not None:
-        from models.metrics import names
+        from models.statistics.metrics import names
 
         known = names(corpus.task)
         if spec.evaluate.metric not in known:

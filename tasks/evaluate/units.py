@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load as load_arrays
 
-from infra.cache import StageCache, UnitRecord
-from infra.cluster import Cluster, cores
+from infra.compute.cluster import Cluster, cores
+from infra.compute.fan_out import Job, fan_out
 from infra.digest import digest_of, unit_key
 from infra.errors import PermanentError, StillroomError, TransientError
-from infra.fanout import Job, fan_out
-from infra.manifest import Manifest
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache, UnitRecord
+from tasks.data.corpus import Corpus
 from tasks.spec import Spec
 
 VERSION = 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tasks.evaluate.results import LABELS_ONLY, TAUGHT
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 
 TITLES = {
     TAUGHT: "student, taught",
@@ -34,19 +32,3 @@ def title_of(arm: str) -> str:
     """What people read for an arm."""
     kind, _, name = arm.partition(":")
     return f"teacher {name}" if kind == "teacher" else TITLES.get(arm, arm)
-
-
-def table_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def number(value: float | None) -> str:
-    """Three digits, or undefined."""
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def cell_text(name: str) -> str:
-    """A name that may hold what would end a cell."""
-    return name.replace("|", r"\|")

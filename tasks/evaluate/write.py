@@ -11,20 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.cache import StageCache
 from infra.digest import canonical_json
-from infra.manifest import Manifest, Output
-from models.metrics import assess, probabilities
-from tasks.catalog import MISSING, QUARANTINED
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest, Output
+from infra.storage.stage_cache import StageCache
+from models.statistics.metrics import assess, probabilities
+from tasks.data.catalog import MISSING, QUARANTINED
+from tasks.data.corpus import Corpus
+from tasks.drawing.plots import confusion_png, reliability_png
 from tasks.evaluate import stage
 from tasks.evaluate.baselines import linear, majority
 from tasks.evaluate.grades import add_grades
-from tasks.evaluate.plots import confusion_png, reliability_png
 from tasks.evaluate.report import Context, markdown
-from tasks.evaluate.results import LABELS_ONLY, Arm, Truth, better, shown_arm, summarise
+from tasks.evaluate.results import Arm, Truth, better, shown_arm, summarise
 from tasks.evaluate.words import title_of
 from tasks.spec import Spec
+from tasks.spec.arms import LABELS_ONLY
 
 PREDICTIONS = pa.schema(
     [

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import BudgetError
-from tasks.catalog import OK, QUARANTINED
+from tasks.data.catalog import OK, QUARANTINED
 from tasks.ingest.parent import Parent
 from tasks.ingest.roll import NOT_READABLE, Roll, as_text, mask, place_in
 from tasks.ingest.splits import Before, assign_splits, check_splits

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from infra.manifest import Quarantined
-from tasks.catalog import MISSING, QUARANTINED, SPLITS
+from infra.storage.manifest import Quarantined
+from tasks.data.catalog import MISSING, QUARANTINED, SPLITS
 from tasks.ingest.people import equal_bytes
 from tasks.ingest.roll import Roll
 from tasks.ingest.shard import STAGE

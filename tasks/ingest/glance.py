@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.digest import canonical_json, digest_of
-from infra.store import MissingObjectError, Store
+from infra.storage.store import MissingObjectError, Store
 from tasks.ingest.shard import VERSION
 from tasks.spec import CorpusSection, IngestSection
 

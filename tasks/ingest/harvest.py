@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from infra.cache import UnitRecord
-from infra.manifest import Output, Quarantined
-from tasks.catalog import INDEX
+from infra.storage.manifest import Output, Quarantined
+from infra.storage.stage_cache import UnitRecord
+from tasks.data.catalog import INDEX
 from tasks.ingest.parent import Parent
 from tasks.ingest.plan import ShardPlan
 from tasks.ingest.roll import Roll, as_text, list_column, place_in

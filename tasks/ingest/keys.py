@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.store import MissingObjectError, Store
+from infra.storage.store import MissingObjectError, Store
 from tasks.ingest.roll import mask, place_in
 from tasks.ingest.tarfiles import KEY_LIMIT
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infra.cluster import cores
+from infra.compute.cluster import cores
 from infra.errors import is_transient
-from infra.store import MissingObjectError, Store
+from infra.storage.store import MissingObjectError, Store
 from tasks.ingest.roll import as_text, mask, place_in
 from tasks.sources.base import Source
 

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.cache import read_output
 from infra.digest import canonical_json
 from infra.errors import CorruptError
-from infra.manifest import Manifest, Output, manifest_name
-from infra.store import MissingObjectError, Store
-from tasks.catalog import CATALOG, INDEX, OK, SPLITS, from_parquet
+from infra.storage.manifest import Manifest, Output, manifest_name
+from infra.storage.stage_cache import read_output
+from infra.storage.store import MissingObjectError, Store
+from tasks.data.catalog import CATALOG, INDEX, OK, SPLITS, from_parquet
 from tasks.ingest.roll import Roll, as_text, mask, matrix, persons_of, place_in
 
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from infra.digest import digest_of
 from infra.errors import CorruptError
-from infra.manifest import Output
-from tasks.catalog import SPLITS
+from infra.storage.manifest import Output
+from tasks.data.catalog import SPLITS
 from tasks.ingest.draft import Draft
 from tasks.ingest.parent import Parent
 from tasks.ingest.pixels import Recipe

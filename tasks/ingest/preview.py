@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from infra.cache import StageCache
-from infra.store import MissingObjectError, Store
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import MissingObjectError, Store
 from tasks.ingest.draft import draft
 from tasks.ingest.facts import facts_of, notes_of
 from tasks.ingest.parent import Parent, read_head

@@ -16,11 +16,11 @@ import pyarrow as pa
 import webdataset as wds
 from webdataset.compat import FluidInterface
 
-from infra.cache import read_output
 from infra.errors import CorruptError
-from infra.manifest import Manifest
-from infra.store import Store
-from tasks.catalog import from_parquet
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import read_output
+from infra.storage.store import Store
+from tasks.data.catalog import from_parquet
 from tasks.ingest.tarfiles import note_of
 
 Sample = dict[str, Any]

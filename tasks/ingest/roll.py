@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.catalog import CATALOG, OK, QUARANTINED, SPLITS
+from tasks.data.catalog import CATALOG, OK, QUARANTINED, SPLITS
 
 NOT_READABLE = "not readable: "  # begins every reason that reading the file gave, and no other
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import cv2
 
-from infra.cache import StageCache, UnitRecord
 from infra.digest import sha256_bytes, unit_key
 from infra.errors import CorruptError, TransientError, is_transient
-from infra.manifest import Output, Quarantined
-from infra.store import open_store
+from infra.storage.manifest import Output, Quarantined
+from infra.storage.stage_cache import StageCache, UnitRecord
+from infra.storage.store import open_store
 from tasks.ingest.pixels import Encoded, Recipe, UnreadableError, encode_image
 from tasks.ingest.roll import NOT_READABLE
 from tasks.ingest.tarfiles import ShardWriter

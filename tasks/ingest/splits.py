@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from infra.digest import digest_of
 from infra.errors import CorpusError
-from tasks.catalog import SPLITS
+from tasks.data.catalog import SPLITS
 from tasks.ingest.people import People, people_of
 from tasks.ingest.roll import Roll
 from tasks.spec import SplitSection

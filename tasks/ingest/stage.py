@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from infra.cache import StageCache, read_output
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.digest import sha256_bytes, unit_key
 from infra.errors import CorruptError
-from infra.manifest import Manifest, Output, manifest_name
-from infra.store import MissingObjectError, Store
-from tasks.catalog import CATALOG, INDEX, QUARANTINED, from_parquet, to_parquet
+from infra.storage.manifest import Manifest, Output, manifest_name
+from infra.storage.stage_cache import StageCache, read_output
+from infra.storage.store import MissingObjectError, Store
+from tasks.data.catalog import CATALOG, INDEX, QUARANTINED, from_parquet, to_parquet
 from tasks.ingest.draft import Budget, Draft, draft
 from tasks.ingest.facts import facts_of, notes_of, quarantine_of
 from tasks.ingest.glance import Glance, files_of, request_of
@@ -29,7 +29,7 @@ from tasks.ingest.splits import check_splits
 from tasks.ingest.survey import Found, Survey, scan_corpus, source_of, survey
 from tasks.ingest.trust import mark_leaks
 from tasks.ingest.work import Work, carry_out
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.spec import CorpusSection, IngestSection, RunSection, Spec
 
 Progress = Callable[[int, int], None]

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from infra.digest import canonical_json
 from infra.errors import CorpusError
-from infra.store import Store
-from tasks.catalog import OK, SPLITS
+from infra.storage.store import Store
 from tasks.corpora import Scan, adapter_of
 from tasks.corpora.rowtable import ROWS, RowTable
+from tasks.data.catalog import OK, SPLITS
 from tasks.ingest.keys import Veil, assign_keys, secret_of
 from tasks.ingest.listing import Listing
 from tasks.ingest.parent import Parent

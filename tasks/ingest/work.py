@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from infra.cache import StageCache, UnitRecord
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
+from infra.compute.fan_out import Job, fan_out, is_killed
 from infra.errors import PermanentError, StillroomError
-from infra.fanout import Job, fan_out, is_killed
+from infra.storage.stage_cache import StageCache, UnitRecord
 from tasks.ingest.harvest import Harvest
 from tasks.ingest.shard import STAGE, ShardJob, SourceChangedError, make_shard
 from tasks.ingest.survey import Survey

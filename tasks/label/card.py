@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infra.cache import StageCache, read_output
 from infra.digest import unit_key
 from infra.errors import UsageError
-from infra.manifest import Manifest, Output
-from infra.store import Store
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest, Output
+from infra.storage.stage_cache import StageCache, read_output
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
 from tasks.label.card_plots import classes_png, confidence_png, sheet_png
 from tasks.label.card_text import Measured, body, captions, pictures, whereabouts
 from tasks.label.tally import Tally, tally

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from infra.store import Store
-from tasks.evaluate.plots import BLUE, GREY, ORANGE, figure_of, png_of, short_name, wrapped
-from tasks.keep.contact import CAPTION, GAP, TILE, Picture, tile_of, write_line
+from infra.storage.store import Store
+from tasks.drawing.contact_sheet import CAPTION, GAP, TILE, Picture, tile_of, write_line
+from tasks.drawing.plots import BLUE, GREY, ORANGE, figure_of, png_of, short_name, wrapped
 from tasks.label.tally import BINS, LABELLED, POOL, RIGHT, WRONG, Uncertain
 
 COLUMNS = 6

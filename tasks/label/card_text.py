@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from infra.manifest import Manifest
-from models.counts import quadratic_kappa
-from tasks.corpus import Corpus, Shard
+from infra.storage.manifest import Manifest
+from models.statistics.counts import quadratic_kappa
+from tasks.data.corpus import Corpus, Shard
 from tasks.evaluate.report import PHANTOM, cell_text, table_text
 from tasks.label.tally import BINS, Tally, accuracy, balanced, kappa
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from tasks.corpus import Corpus
+from tasks.data.corpus import Corpus
 
 HOUR = 3600.0
 _SIZES = {"I32": 4, "F16": 2, "BOOL": 1}
@@ -104,7 +104,7 @@ def planned(images: Mapping[str, int], shard_size: int) -> list[tuple[str, int]]
 
 
 def soft_label_bytes(rows: int, classes: int, features: Sequence[int] = (), *, mixed: bool = False) -> int:
-    """Bytes of a file that `tasks.label.soft_labels.write_soft_labels` makes.
+    """Bytes of a file that `tasks.data.soft_labels.write_soft_labels` makes.
 
     A safetensors file is eight bytes, a JSON header filled up with spaces to a multiple of eight, and the tensors:
     the widest types first, then by name.

@@ -7,14 +7,14 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from infra.autopsy import find_poison
-from infra.cache import UnitRecord
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
+from infra.compute.crash_bisection import find_poison
+from infra.compute.fan_out import Job, Outcome, fan_out, is_killed
+from infra.compute.stopping import StopFlag
 from infra.errors import BudgetError, PermanentError, StillroomError, UsageError, is_transient
-from infra.fanout import Job, Outcome, fan_out, is_killed
-from infra.stopping import StopFlag
-from infra.store import Store
-from tasks.corpus import Corpus, Shard
+from infra.storage.stage_cache import UnitRecord
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus, Shard
 from tasks.label.costs import Asked, foretold
 from tasks.label.job import How, LabelJob
 from tasks.label.units import Owing, Unit, jobs_of

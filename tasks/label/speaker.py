@@ -16,12 +16,13 @@ import numpy as np
 
 from infra.digest import canonical_json, digest_of
 from infra.errors import UsageError
-from infra.store import MissingObjectError, Store
+from infra.storage.store import MissingObjectError, Store
 from models.engines import Choice, EngineError, Runner, choose, machine_kind, open_engine
 from models.engines.network import Answer, Network
-from tasks.label.job import How, TeacherModel
-from tasks.label.network import load_network
-from tasks.weights import WeightsRef
+from tasks.data.weights import WeightsRef
+from tasks.label.job import How
+from tasks.teachers.model import TeacherModel
+from tasks.teachers.network import load_network
 
 ENGINES = "engines/"
 """Where choices are remembered; hints that any run may make again."""

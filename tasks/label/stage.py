@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from infra.cache import StageCache
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import UsageError
-from infra.store import Store
-from tasks.corpus import Corpus
-from tasks.label.folds import fold_of
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
+from tasks.data.folds import fold_of
 from tasks.label.job import STAGE, VERSION, How
-from tasks.label.teacher import TeacherHandle, bring, teacher_handle, teacher_model
 from tasks.label.units import Owing, Unit, owing, take_up
-from tasks.placement import place
-from tasks.result import StageResult
+from tasks.pipeline.placement import place
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
+from tasks.teachers.teacher import TeacherHandle, bring, teacher_handle, teacher_model
 
 __all__ = ["STAGE", "VERSION", "TeacherHandle", "label", "teacher_handle"]
 

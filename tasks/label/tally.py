@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infra.manifest import Manifest
-from models.counts import counted_ratio
-from tasks.corpus import Corpus, Shard
-from tasks.label.lookup import Teaching, sigmoid, softmax
-from tasks.label.soft_labels import ALONE
+from infra.storage.manifest import Manifest
+from models.statistics.counts import counted_ratio
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.soft_label_reader import Teaching, sigmoid, softmax
+from tasks.data.soft_labels import ALONE
 
 BINS = 20  # of confidence, equally wide from 0 to 1
 MOST_UNCERTAIN = 24

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from infra.cache import Hit, StageCache, UnitRecord
 from infra.digest import digest_of, unit_key
-from infra.manifest import Manifest, Output, Quarantined
-from models.view_draws import Recipe
-from tasks.corpus import Corpus, Shard
-from tasks.label.job import STAGE, VERSION, Ask, TeacherModel, label_key
+from infra.storage.manifest import Manifest, Output, Quarantined
+from infra.storage.stage_cache import Hit, StageCache, UnitRecord
+from models.augmentation.draws import Recipe
+from tasks.data.corpus import Corpus, Shard
+from tasks.label.job import STAGE, VERSION, Ask, label_key
 from tasks.spec import ViewsSection
+from tasks.teachers.model import TeacherModel
 
 
 @dataclass(frozen=True)

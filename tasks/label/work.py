@@ -9,19 +9,19 @@ from functools import partial
 import cv2
 import numpy as np
 
-from infra.cache import StageCache, UnitRecord
+from infra.compute.stopping import stop_check
 from infra.errors import PermanentError, StillroomError
-from infra.manifest import Quarantined
-from infra.stopping import stop_check
-from infra.store import Store, open_store
+from infra.storage.manifest import Quarantined
+from infra.storage.stage_cache import StageCache, UnitRecord
+from infra.storage.store import Store, open_store
 from models.engines.network import Answer
-from tasks.images import load_image
+from tasks.data.images import load_image
+from tasks.data.soft_labels import SoftLabels, keep, write_soft_labels
+from tasks.data.views import rendered, stored_partners
 from tasks.label.costs import Asked
 from tasks.label.job import STAGE, Ask, LabelJob
-from tasks.label.soft_labels import SoftLabels, keep, write_soft_labels
 from tasks.label.speaker import Speaker, speaker
-from tasks.label.table import table_teacher
-from tasks.views import rendered, stored_partners
+from tasks.teachers.table import table_teacher
 
 SAMPLE = 128
 """Images on which engines are compared."""

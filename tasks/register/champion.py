@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from models.metrics import LOWER_IS_BETTER
+from models.statistics.metrics import LOWER_IS_BETTER
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from infra.errors import PermanentError, UsageError
-from infra.manifest import Manifest
-from infra.tracking import quiet
-from models.export import export_pt2
-from models.views import decode
-from tasks.corpus import Corpus, read_image
+from infra.servers.tracking import quiet
+from infra.storage.manifest import Manifest
+from models.augmentation.rendering import decode
+from models.networks.export import export_pt2
+from tasks.data.corpus import Corpus, read_image
+from tasks.data.trained_network import load_network
 from tasks.evaluate.grades import reading_of
-from tasks.evaluate.predict import load_network
 
 CODE = Path(__file__).with_name("pyfunc.py")
 TOLERANCE = 0.05  # largest difference of a probability; ties of numpy's and OpenCV's resizing move single values by one

@@ -1,8 +1,8 @@
 """The model that MLflow serves: one raw image in, class probabilities out.
 
 This one file travels with every registered model as its code, so it imports nothing of Stillroom: numpy, torch and
-mlflow are all a consumer needs. It repeats the plain view of `models/views.py` in numpy, down to how OpenCV rounds;
-the few values that still differ, by one grey level, are ties of a float sum.
+mlflow are all a consumer needs. It repeats the plain view of `models/augmentation/rendering.py` in numpy, down
+to how OpenCV rounds; the few values that still differ, by one grey level, are ties of a float sum.
 """
 
 import json

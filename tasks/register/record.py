@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from infra.manifest import Manifest
-from infra.store import Store
-from infra.tracking import quiet
-from tasks.corpus import Corpus
-from tasks.evaluate.results import LABELS_ONLY, TAUGHT
+from infra.servers.tracking import quiet
+from infra.storage.manifest import Manifest
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
 from tasks.spec import Spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 
 _PARAMS, _METRICS = 100, 1000  # most that one MLflow call takes
 _LONGEST = 500

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.cache import StageCache
 from infra.digest import unit_key
 from infra.errors import UsageError
-from infra.manifest import Manifest
-from infra.store import Store
-from infra.tracking import alias_of, connect, experiment, model_source, quiet, versions
-from tasks.corpus import Corpus
+from infra.servers.tracking import alias_of, connect, experiment, model_source, quiet, versions
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
+from tasks.pipeline.result import StageResult
 from tasks.register.champion import CHALLENGER, CHAMPION, Verdict, decide
-from tasks.result import StageResult
 from tasks.spec import Spec
 
 STAGE = "register"

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from infra.cache import StageCache
-from infra.manifest import Output
-from tasks.corpus import Corpus
-from tasks.images import load_image
+from infra.storage.manifest import Output
+from infra.storage.stage_cache import StageCache
+from tasks.data.corpus import Corpus
+from tasks.data.images import load_image
 from tasks.select.hardest import hardest
 from tasks.select.label_errors import Suspicions
 from tasks.select.survey import READERS, Survey

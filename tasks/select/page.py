@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.manifest import Manifest
+from infra.storage.manifest import Manifest
 
 _LISTS = {"hardest": "what the teachers find hardest", "label-errors": "likely label errors"}
 

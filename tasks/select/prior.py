@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.corpus import Corpus
+from tasks.data.corpus import Corpus
 from tasks.select.survey import Survey
 
 

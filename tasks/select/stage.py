@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from infra.cache import StageCache, read_output
 from infra.digest import unit_key
 from infra.errors import UsageError
-from infra.manifest import Manifest, Output
-from infra.store import Store
-from tasks.catalog import from_parquet, to_parquet
-from tasks.corpus import Corpus
-from tasks.label.lookup import Teaching
-from tasks.result import StageResult
+from infra.storage.manifest import Manifest, Output
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import Store
+from tasks.data.catalog import to_parquet
+from tasks.data.corpus import Corpus
+from tasks.data.sample_weights import WEIGHTS
+from tasks.data.soft_label_reader import Teaching
+from tasks.pipeline.result import StageResult
 from tasks.select.calibrate import calibrate
 from tasks.select.label_errors import suspect
 from tasks.select.policy import Claims, Weighed, weigh
@@ -30,13 +31,6 @@ from tasks.spec import SelectSection
 
 STAGE = "select"
 VERSION = 2
-WEIGHTS = pa.schema(
-    [
-        ("key", pa.string()),  # of every training sample, in shard order
-        ("weight", pa.float32()),  # 0 dropped, 1 kept, others weigh
-        ("confidence", pa.float32()),  # of the calibrated ensemble; NaN where some teacher could not speak
-    ]
-)
 
 
 def select(corpus: Corpus, label_manifests: Sequence[Manifest], section: SelectSection, store: Store) -> StageResult:
@@ -95,12 +89,6 @@ def select(corpus: Corpus, label_manifests: Sequence[Manifest], section: SelectS
         },
     )
     return StageResult(cache.commit(manifest), made=1, total=1)
-
-
-def read_weights(store: Store, manifest: Manifest) -> dict[str, float]:
-    """Weight of every training sample by key, from a select manifest; CorruptError names a damaged table."""
-    table = from_parquet(read_output(store, manifest.output(kind="weights")))
-    return dict(zip(table["key"].to_pylist(), table["weight"].to_pylist(), strict=True))
 
 
 def _check_views(manifests: Sequence[Manifest], views: int) -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from infra.errors import UsageError
-from tasks.corpus import Corpus
-from tasks.label.lookup import Teaching
+from tasks.data.corpus import Corpus
+from tasks.data.soft_label_reader import Teaching
 from tasks.select.measures import agreement, confidence, disagreement, entropy
 
 READERS = 8

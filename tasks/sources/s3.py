@@ -14,10 +14,10 @@ from typing import TypeVar
 import pyarrow as pa
 
 from infra.errors import CorpusError, CorruptError
-from infra.s3_address import Address
-from infra.s3_client import Bucket
-from infra.s3_retry import ChangedError as EtagError
-from infra.store import MissingObjectError
+from infra.storage.s3_address import Address
+from infra.storage.s3_client import Bucket
+from infra.storage.s3_retry import ChangedError as EtagError
+from infra.storage.store import MissingObjectError
 from tasks.sources.archives import Archive, content, find_archives, is_archive, is_packed_tar, merged, one_archive
 from tasks.sources.base import FILES, LARGEST, ChangedError, Lister, by_path, too_large, unreadable
 from tasks.sources.blob import Blob
@@ -31,7 +31,7 @@ class S3Source(Packed):
     """What lies below an S3 prefix, or one archive in a bucket where the prefix is named like one.
 
     Args:
-        url: `s3://bucket/prefix[?endpoint=...]`; see infra/s3_address.py.
+        url: `s3://bucket/prefix[?endpoint=...]`; see infra/storage/s3_address.py.
 
     Raises:
         UsageError: the url is no such address.

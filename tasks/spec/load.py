@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from infra.compute.preset import explain
 from infra.errors import SpecError
-from infra.preset import explain
 from tasks.spec.spec import Spec
 from tasks.spec.teacher import TeacherSection
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from models.terms import LOGIT_DISTANCES, LOSSES, Term, full_options
+from models.losses.terms import LOGIT_DISTANCES, LOSSES, Term, full_options
 from tasks.spec.base import Section
 
 
@@ -26,9 +26,11 @@ class ScheduleSection(Section):
 
 
 class LossTerm(Section):
-    """One term of a student's objective; `models/terms.py` lists the losses with their sources."""
+    """One term of a student's objective; `models/losses/terms.py` lists the losses with their sources."""
 
-    loss: str = Field(description="a name of models/terms.py: cross_entropy, kl, dkd, dist, fitnets, rkd, fusion, ...")
+    loss: str = Field(
+        description="a name of models/losses/terms.py: cross_entropy, kl, dkd, dist, fitnets, rkd, fusion, ..."
+    )
     weight: float = Field(
         1.0, ge=0, description="of a rescaled term: its pull on the student beside that of the first distillation term"
     )
@@ -47,7 +49,9 @@ class LossTerm(Section):
     rescale: bool | None = Field(
         None, description="fit the weight by gradient norms; default: yes for losses on features beside a distillation"
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="the loss's own; models/terms.py has defaults")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="the loss's own; models/losses/terms.py has defaults"
+    )
 
     @field_validator("loss")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from infra.cluster_spec import ClusterSection
+from infra.compute.cluster_spec import ClusterSection
 from tasks.spec.base import Section
 
 

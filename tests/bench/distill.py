@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from infra.cluster import cores
+from infra.compute.cluster import cores
 from tests.bench.distill_contest import Contest
 from tests.bench.distill_task import BATCH, LARGE_TEACHER, SIDE, STUDENT, TEACHER, Task, make_teacher
 from tests.bench.images import HEIGHT, make_images

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from infra.dask_settings import WORKER_ENVIRONMENT
-from models.view_draws import draw
-from models.views import decode, render, to_input
+from infra.compute.dask_settings import WORKER_ENVIRONMENT
+from models.augmentation.draws import draw
+from models.augmentation.rendering import decode, render, to_input
 from tests.bench.apart import Apart
 from tests.bench.distill_task import BATCH, CLASSES, DECAY, RATE, RECIPE, SIDE, Task, class_of
 

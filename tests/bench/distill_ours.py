@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from infra.cluster import Cluster, cores
-from infra.cluster_spec import ClusterSection
-from infra.store import LocalStore
-from models.losses import Objective, Setting
-from models.online import Member, Teachers
-from models.terms import Term
+from infra.compute.cluster import Cluster, cores
+from infra.compute.cluster_spec import ClusterSection
+from infra.storage.store import LocalStore
+from models.losses.terms import Term
 from models.training import Batch, TrainConfig, Trainer
-from tasks.corpus import Corpus
+from models.training.objective import Objective, Setting
+from models.training.online_teachers import Member, Teachers
+from tasks.data.corpus import Corpus
+from tasks.data.soft_label_reader import Teaching
 from tasks.distill.data import Input, TrainData
 from tasks.distill.images import IMAGES
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
-from tasks.label.lookup import Teaching
 from tasks.spec import Spec
 from tests.bench import table_corpus
 from tests.bench.distill_task import BATCH, CLASSES, RATE, RECIPE, SIDE, STUDENT, Pace, Stretch, Task, class_of

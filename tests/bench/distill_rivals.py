@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 
-from models.build import Built
-from models.views import to_input
+from models.augmentation.rendering import to_input
+from models.networks.build import Built
 from tests.bench.distill_task import BATCH, DECAY, RATE, SIDE, Pace, Stretch, Task, class_of, mean_loss, picture
 
 TORCHDISTILL = "torchdistill==1.1.5"

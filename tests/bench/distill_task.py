@@ -18,9 +18,9 @@ import psutil
 import torch
 from safetensors.torch import save_file
 
-from models.build import Built, build
-from models.view_draws import Recipe, draw
-from models.views import decode, render
+from models.augmentation.draws import Recipe, draw
+from models.augmentation.rendering import decode, render
+from models.networks.build import Built, build
 
 STUDENT, TEACHER, LARGE_TEACHER = "micro", "tf_efficientnet_lite0", "resnet152"
 CLASSES, SIDE, BATCH = 8, 224, 32

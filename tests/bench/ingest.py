@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from infra.cluster import Cluster, cores
-from infra.cluster_spec import ClusterSection
-from infra.store import open_store
+from infra.compute.cluster import Cluster, cores
+from infra.compute.cluster_spec import ClusterSection
+from infra.storage.store import open_store
 from tasks.ingest.stage import ingest
 from tasks.spec import Spec
 from tests.bench import noop_cost

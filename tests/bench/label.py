@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from infra.cluster import cores
+from infra.compute.cluster import cores
 from tests.bench.apart import Apart
 from tests.bench.images import HEIGHT, make_images
 from tests.bench.label_contest import RIVALS, Contest

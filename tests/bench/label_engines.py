@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from models.build import build
 from models.engines import choose
 from models.engines.network import Network
+from models.networks.build import build
 from tests.bench.label_teacher import CLASSES, MODEL, view_of
 
 SAMPLE = 64  # images that engines are compared on

@@ -11,20 +11,20 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from infra.cluster import Cluster, cores
-from infra.cluster_spec import ClusterSection
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from models.view_draws import Recipe
-from tasks.corpus import Corpus
+from infra.compute.cluster import Cluster, cores
+from infra.compute.cluster_spec import ClusterSection
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from models.augmentation.draws import Recipe
+from tasks.data.corpus import Corpus
+from tasks.data.soft_label_reader import Teaching
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
 from tasks.label.job import STAGE, Ask, How, LabelJob
-from tasks.label.lookup import Teaching
 from tasks.label.speaker import ENGINES
-from tasks.label.teacher import teacher_model
 from tasks.label.work import get_ready
 from tasks.spec import Spec
+from tasks.teachers.teacher import teacher_model
 from tests.bench import table_corpus
 from tests.bench.label_teacher import CLASSES, MODEL, SIDE
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.build import build
-from models.lite import LITE_MEAN, LITE_STD
-from models.view_draws import Draw, Recipe
-from models.views import decode, render, to_input
+from models.augmentation.draws import Draw, Recipe
+from models.augmentation.rendering import decode, render, to_input
+from models.networks.build import build
+from models.networks.lite import LITE_MEAN, LITE_STD
 
 MODEL, CLASSES, SIDE = "tf_efficientnet_lite0", 1000, 224
 BATCH = 32  # of the rivals

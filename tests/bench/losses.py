@@ -1,4 +1,4 @@
-"""Every loss of models/terms.py in one table: its test, what a step costs with it, what a short training comes to.
+"""Every loss of models/losses/terms.py in one table: its test, what a step costs, what a short training comes to.
 
     python -m tests.bench.losses [--losses a,b] [--quick] [--store DIR]
 
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import tests
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from models.terms import LOSSES
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from models.losses.terms import LOSSES
 from tests.bench.losses_cost import REFERENCE, Cost, costs, in_objective
 from tests.bench.methods_corpora import FIRST, NO_MEDICINE, PHANTOMS, bench_folder, raw_spec
 from tests.bench.methods_figures import difference, of, show, spread
@@ -38,7 +38,7 @@ _BOTH: list[dict[str, Any]] = [{"loss": "cross_entropy"}, {"loss": "kl"}]
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--losses", default="", help="some of models.terms.LOSSES; default: all")
+    parser.add_argument("--losses", default="", help="some of models.losses.terms.LOSSES; default: all")
     parser.add_argument("--store", help="folder to keep corpora and store in")
     parser.add_argument("--quick", action="store_true", help="one seed of a few steps: shows that it works")
     given = parser.parse_args()

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.build import build
-from models.graft import adopt
-from models.losses import Objective, Setting, Targets
-from models.taps import Taps, resolve, shapes
-from models.terms import LOSSES, Term, full_options
+from models.losses import Targets
+from models.losses.terms import LOSSES, Term, full_options
+from models.networks.build import build
+from models.networks.graft import adopt
+from models.networks.taps import Taps, resolve, shapes
+from models.training.objective import Objective, Setting
 from tasks.spec.losses import LossTerm, terms_of_section
 
 SIDE, BATCH, CLASSES, SAMPLES = 96, 32, 6, 2000

@@ -16,9 +16,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from infra.manifest import Manifest
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from infra.storage.manifest import Manifest
 from tests.bench.methods_corpora import CORPORA, FIRST, NO_MEDICINE, SECOND, bench_folder, raw_spec
 from tests.bench.methods_figures import Spread, difference, of, show, shown_metrics, spread
 from tests.bench.methods_line import Arm, Line, Metrics

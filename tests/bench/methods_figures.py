@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bootstrap import t_interval
+from models.statistics.bootstrap import t_interval
 
 Metrics = dict[str, float | None]  # by name, of one seed on the test images; None where undefined
 Values = Sequence[float | None]  # of one metric, a seed each

@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.digest import digest_of
 from infra.errors import PermanentError, UsageError
-from infra.manifest import Manifest
-from infra.store import open_store
-from tasks.corpus import Corpus
-from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, teach
+from infra.storage.manifest import Manifest
+from infra.storage.store import open_store
+from tasks.data.corpus import Corpus
+from tasks.distill.stage import distill, teach
 from tasks.evaluate.stage import evaluate
 from tasks.ingest.stage import ingest
 from tasks.label import TeacherHandle, label, teacher_handle
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.select import select
 from tasks.spec import Spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tests.bench.methods_figures import Metrics
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from infra.cache import StageCache
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
 from infra.digest import sha256_bytes
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.catalog import CATALOG, INDEX, to_parquet
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from tasks.data.catalog import CATALOG, INDEX, to_parquet
 from tasks.ingest.glance import Glance, files_of, request_of
 from tasks.ingest.parent import write_head
 from tasks.ingest.stage import STAGE, VERSION, ingest

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import psutil
 
-from infra.cache import StageCache, UnitRecord
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from infra.fanout import Job, fan_out
-from infra.manifest import Manifest
-from infra.store import LocalStore
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from infra.compute.fan_out import Job, fan_out
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache, UnitRecord
+from infra.storage.store import LocalStore
 
 STAGE, KEY = "label", "0" * 64
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
 from infra.errors import UsageError
-from infra.manifest import Manifest
+from infra.storage.manifest import Manifest
 from tests.bench.methods_corpora import CORPORA, FIRST, NO_MEDICINE, bench_folder, raw_spec
 from tests.bench.methods_figures import difference, of, show, shown_metrics, spread
 from tests.bench.methods_line import Arm, Line, merged, say

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import CorruptError
-from infra.store import LocalStore
-from tasks.corpus import Corpus, read_image
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus, read_image
 from tasks.ingest.reader import as_webdataset
 from tasks.ingest.stage import ingest
-from tasks.keep.repair import repair
-from tasks.keep.verify import verify
+from tasks.maintenance.repair import repair
+from tasks.maintenance.verify import verify
 from tasks.spec import Spec
 from tests.tasks.corpora.layouts import eyepacs, many_patients
 from tests.tasks.ingest.specs import spec

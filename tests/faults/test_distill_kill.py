@@ -22,13 +22,14 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.distill.stage import LABELS_ONLY, distill, student_request
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.distill.stage import distill, student_request
 from tasks.spec import Spec, parse_spec
-from tasks.weights import find_weights
+from tasks.spec.arms import LABELS_ONLY
+from tasks.teachers.weights import find_weights
 from tests.tiny import tiny_corpus
 
 KILLS = int(os.environ.get("STILLROOM_KILLS", "5"))

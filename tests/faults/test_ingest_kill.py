@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.prefect_api import free_port
+from infra.servers.prefect_api import free_port
 from tests.line import Place, digests
 
 SPEC = """

@@ -14,14 +14,14 @@ import numpy as np
 import psutil
 import pytest
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.corpus import Corpus
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus
+from tasks.data.soft_labels import read_soft_labels
 from tasks.label import label
-from tasks.label.soft_labels import read_soft_labels
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
 from tests.tasks.label.teachers import handle_of, spec_of
 from tests.tiny import tiny_corpus

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
 from infra.digest import sha256_bytes
 from infra.errors import StillroomError
 from infra.settings import reload_settings
-from infra.store import LocalStore, open_store
+from infra.storage.store import LocalStore, open_store
 from tasks.ingest.stage import ingest
-from tasks.keep.verify import verify
-from tasks.result import StageResult
+from tasks.maintenance.verify import verify
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
 from tests.faultproxy import FaultProxy
 from tests.s3server import S3Server

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.store import open_store
-from tasks.keep.verify import verify
+from infra.storage.store import open_store
+from tasks.maintenance.verify import verify
 from tests.line import Place
 from tests.s3server import S3Server
 

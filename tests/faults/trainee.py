@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from infra.store import open_store
+from infra.storage.store import open_store
 from tasks.distill.checkpoints import Checkpoints
 from tasks.distill.job import TrainJob
 from tasks.distill.running import Link, run_training

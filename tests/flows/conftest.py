@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.prefect_api import free_port
+from infra.servers.prefect_api import free_port
 from tests.line import Place
 
 

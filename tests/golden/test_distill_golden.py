@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from infra.store import LocalStore
-from models.build import build
-from models.losses import Objective
-from models.terms import default_terms
+from infra.storage.store import LocalStore
+from models.augmentation.draws import Recipe
+from models.losses.terms import default_terms
+from models.networks.build import build
 from models.training import TrainConfig, Trainer
-from models.view_draws import Recipe
-from tasks.corpus import Shard
+from models.training.objective import Objective
+from tasks.data.corpus import Shard
+from tasks.data.soft_label_reader import Teaching
 from tasks.distill.data import TrainData
 from tasks.distill.request import DISTILL, VERSION
-from tasks.label.lookup import Teaching
 from tests.golden.guard import check
 from tests.tiny import tiny_corpus, tiny_labels
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from infra.cluster import Cluster
-from infra.store import LocalStore
+from infra.compute.cluster import Cluster
+from infra.storage.store import LocalStore
 from tasks.ingest.stage import STAGE, VERSION
 from tests.golden.guard import check
 from tests.tasks.corpora.layouts import csv

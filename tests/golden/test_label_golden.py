@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from infra.digest import sha256_file
-from infra.store import LocalStore
-from models.build import build
-from models.views import Recipe
-from tasks.label.job import STAGE, VERSION, Ask, How, LabelJob, TeacherModel, label_key
-from tasks.label.soft_labels import read_soft_labels
+from infra.storage.store import LocalStore
+from models.augmentation.rendering import Recipe
+from models.networks.build import build
+from tasks.data.soft_labels import read_soft_labels
+from tasks.data.weights import WeightsRef
+from tasks.label.job import STAGE, VERSION, Ask, How, LabelJob, label_key
 from tasks.label.work import label_shard
-from tasks.weights import WeightsRef
+from tasks.teachers.model import TeacherModel
 from tests.golden.guard import check
 from tests.tiny import tiny_corpus
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from infra.digest import sha256_bytes
-from models.view_draws import VERSION, Recipe, draw, mixture, partners
-from models.views import mix, render
+from models.augmentation.draws import VERSION, Recipe, draw, mixture, partners
+from models.augmentation.rendering import mix, render
 from tests.golden.guard import check
 
 RECIPES = {"default": Recipe(48), "everything": Recipe(48, vflip=True, rotate=180.0, hue=0.5)}

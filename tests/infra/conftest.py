@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.settings import reload_settings
-from infra.store import Store, open_store
+from infra.storage.store import Store, open_store
 from tests.s3server import FaultProxy, S3Server
 
 PART = 1 << 16

@@ -1,4 +1,4 @@
-"""What ranks do in the tests of `infra.torchrun`; torch only where it is asked for, so that they start at once."""
+"""What ranks do in the tests of `infra.compute.torchrun`; torch only where asked for, so that they start at once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from infra.compute.torchrun import Seat
 from infra.errors import UsageError
-from infra.torchrun import Seat
 
 
 def work(seat: Seat) -> Any:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from infra.bundle import MOST, SECONDS, Bundle, Ended, Pace, portable
+from infra.compute.bundle import MOST, SECONDS, Bundle, Ended, Pace, portable
 from infra.errors import PermanentError
 
 

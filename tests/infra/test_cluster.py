@@ -16,12 +16,12 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from infra.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from infra.compute.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.fan_out import Job, fan_out
 from infra.errors import TransientError, UsageError
-from infra.fanout import Job, fan_out
-from infra.prefect_api import free_port
+from infra.servers.prefect_api import free_port
 from infra.settings import reload_settings
 
 

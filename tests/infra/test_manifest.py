@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.cache import UnitRecord
 from infra.errors import CorruptError
-from infra.manifest import Manifest, Output, seal, unseal
+from infra.storage.manifest import Manifest, Output, seal, unseal
+from infra.storage.stage_cache import UnitRecord
 
 MANIFEST = Manifest(
     stage="s",

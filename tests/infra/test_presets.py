@@ -13,13 +13,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from infra.cluster import Cluster
-from infra.cluster_kubernetes import manifest
-from infra.cluster_remote import slurm
-from infra.cluster_spec import ClusterSection
-from infra.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from infra.compute.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.kubernetes import manifest
+from infra.compute.preset import names
+from infra.compute.remote import slurm
 from infra.errors import UsageError
-from infra.preset import names
 
 
 def section(**values: Any) -> ClusterSection:
@@ -128,7 +128,7 @@ def test_a_slurm_job_without_a_gpu_offers_none(script: str) -> None:
 
 @pytest.mark.parametrize("script", ["slurm"], indirect=True)
 def test_slurm_workers_are_set_up_like_local_ones(script: str) -> None:
-    assert "--preload infra.worker_preload" in script
+    assert "--preload infra.compute.worker_preload" in script
     for name, value in WORKER_ENVIRONMENT.items():
         assert f"export {name}={value}\n" in script
     assert "export DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL=100ms\n" in script
@@ -212,4 +212,4 @@ def test_pods_are_set_up_like_local_workers() -> None:
     environment = {item["name"]: item["value"] for item in worker["env"]}
     assert environment.items() >= {**WORKER_ENVIRONMENT, "STILLROOM_POLL": "1"}.items()
     assert environment["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] == "0"
-    assert worker["args"][worker["args"].index("--preload") + 1] == "infra.worker_preload"
+    assert worker["args"][worker["args"].index("--preload") + 1] == "infra.compute.worker_preload"

@@ -14,10 +14,10 @@ from typing import BinaryIO
 import pytest
 
 from infra.errors import UsageError
-from infra.s3_cache import Cache, digest_in
 from infra.settings import reload_settings
-from infra.store import Store, open_store
-from infra.store_protocol import TEMPORARY
+from infra.storage.protocol import TEMPORARY
+from infra.storage.s3_cache import Cache, digest_in
+from infra.storage.store import Store, open_store
 from tests.s3server import FaultProxy, S3Server
 
 SIZE = 1000
@@ -199,7 +199,7 @@ def test_processes_that_want_the_same_object_fetch_it_once(
     shaky.put(name, data)
     code = f"""
 import hashlib
-from infra.store import open_store
+from infra.storage.store import open_store
 store = open_store({shaky.url!r})
 for _ in range(50):
     with store.open({name!r}) as file:
@@ -220,7 +220,7 @@ def test_processes_share_a_cache_too_small_for_their_objects(
         shaky.put(name, data)
     code = f"""
 import hashlib, random
-from infra.store import open_store
+from infra.storage.store import open_store
 store = open_store({shaky.url!r})
 for _ in range(60):
     name = random.choice({names!r})

@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from infra.errors import CorruptError, TransientError, UsageError
-from infra.s3_address import Address, parse
-from infra.s3_client import Bucket
-from infra.s3_retry import ChangedError
-from infra.store import MissingObjectError
+from infra.storage.s3_address import Address, parse
+from infra.storage.s3_client import Bucket
+from infra.storage.s3_retry import ChangedError
+from infra.storage.store import MissingObjectError
 from tests.s3server import FaultProxy, S3Server
 
 DATA = bytes(range(256)) * 5000  # more than a block
@@ -114,7 +114,7 @@ def test_a_bucket_travels(source: Bucket) -> None:
 def test_a_forked_child_reads_by_a_connection_of_its_own(source: Bucket) -> None:
     code = f"""
 import os
-from infra.s3_client import Bucket
+from infra.storage.s3_client import Bucket
 bucket, _ = Bucket.of({source.address.url("")!r})
 assert bucket.get("a/two.jpg") == b"22"
 mine = bucket.client
@@ -143,7 +143,7 @@ def test_wrong_keys_name_the_variables(source: Bucket, variable: str) -> None:
 import os
 os.environ[{variable!r}] = "wrong"
 from infra.errors import UsageError
-from infra.s3_client import Bucket
+from infra.storage.s3_client import Bucket
 try:
     Bucket.of({source.address.url("")!r})[0].get("a/two.jpg")
 except UsageError as error:
@@ -159,7 +159,7 @@ def test_no_keys_at_all_name_the_variables(source: Bucket) -> None:
 import os
 del os.environ["AWS_ACCESS_KEY_ID"]
 from infra.errors import UsageError
-from infra.s3_client import Bucket
+from infra.storage.s3_client import Bucket
 try:
     Bucket.of({source.address.url("")!r})[0].get("a/two.jpg")
 except UsageError as error:
@@ -183,5 +183,7 @@ def test_a_server_that_is_away_is_transient() -> None:
 
 
 def test_a_folder_store_costs_no_import_of_boto3() -> None:
-    code = "import sys, infra.store; infra.store.open_store('x'); raise SystemExit('botocore' in sys.modules)"
+    code = (
+        "import sys; from infra.storage.store import open_store; open_store('x'); sys.exit('botocore' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorruptError, TransientError
-from infra.s3_client import Bucket
-from infra.s3_retry import ChangedError
-from infra.s3_upload import uploads
-from infra.store import MissingObjectError, Store
+from infra.storage.s3_client import Bucket
+from infra.storage.s3_retry import ChangedError
+from infra.storage.s3_upload import uploads
+from infra.storage.store import MissingObjectError, Store
 from tests.infra.conftest import PART
 from tests.s3server import FaultProxy, S3Server
 

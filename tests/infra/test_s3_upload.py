@@ -12,9 +12,9 @@ from typing import BinaryIO
 import pytest
 
 from infra.errors import CorruptError, TransientError
-from infra.s3_client import Bucket
 from infra.settings import reload_settings
-from infra.store import Store, open_store
+from infra.storage.s3_client import Bucket
+from infra.storage.store import Store, open_store
 from tests.infra.conftest import PART
 from tests.s3server import FaultProxy, S3Server
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
+from infra.compute.stopping import StopFlag, leave_check, stop_check
 from infra.errors import CancelledError, TransientError
-from infra.stopping import StopFlag, leave_check, stop_check
 
 
 def work(topic: str, seconds: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorruptError, UsageError
-from infra.store import TEMPORARY, LocalStore, MissingObjectError, Store, open_store
+from infra.storage.store import TEMPORARY, LocalStore, MissingObjectError, Store, open_store
 from tests.s3server import S3Server
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
+from infra.compute.torchrun import run_ranks
 from infra.errors import CancelledError, PermanentError, TransientError, UsageError
-from infra.torchrun import run_ranks
 
 MARK = "STILLROOM_TEST_MARK"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UsageError
+from infra.servers.tracking import alias_of, connect, experiment, tracking_uri, versions
 from infra.settings import reload_settings
-from infra.tracking import alias_of, connect, experiment, tracking_uri, versions
 
 
 def test_the_default_is_sqlite_under_home(home: Path) -> None:
@@ -44,5 +44,5 @@ def test_a_fresh_database_knows_its_experiment_and_no_model(home: Path) -> None:
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:
-    code = "import sys, infra.tracking; sys.exit('mlflow' in sys.modules)"
+    code = "import sys, infra.servers.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

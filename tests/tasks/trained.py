@@ -6,12 +6,12 @@ import json
 
 from safetensors.torch import save
 
-from infra.cache import StageCache
 from infra.digest import digest_of
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from models.build import build
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from models.networks.build import build
+from tasks.data.corpus import Corpus
 from tasks.spec import Spec, parse_spec
 
 SPEC = """

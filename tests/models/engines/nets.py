@@ -9,9 +9,9 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from models.build import build
+from models.augmentation.rendering import to_input
 from models.engines.network import Network
-from models.views import to_input
+from models.networks.build import build
 
 SIZE = 48
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)

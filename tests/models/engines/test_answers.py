@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.build import build
 from models.engines import Engine, EngineError, names, open_engine
 from models.engines.network import Network
-from models.export import export_pt2, load_pt2
+from models.networks.build import build
+from models.networks.export import export_pt2, load_pt2
 from tests.models.engines.nets import CLASSES, MEAN, SIZE, STD, expected, floats, images, micro_network
 
 Opened = Callable[[str], Engine]

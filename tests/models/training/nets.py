@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from models.losses import Objective, Targets
-from models.terms import Term
+from models.losses import Targets
+from models.losses.terms import Term
 from models.training import Batch, TrainConfig, Trainer
+from models.training.objective import Objective
 
 STEPS = 20
 ON_LABELS = Term("cross_entropy")

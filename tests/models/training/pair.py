@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from models.terms import Term
+from models.losses.terms import Term
 from models.training import Batch, DivergedError, LeavingError, TrainConfig
 from tests.models.training.nets import ON_LABELS, batch, network, spoilt, trainer
 

@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 
-from models.losses import Objective, Setting
-from models.taps import Taps
-from models.terms import Term
+from models.losses.terms import Term
+from models.networks.taps import Taps
 from models.training import TrainConfig, Trainer
+from models.training.objective import Objective, Setting
 from tests.models.training.nets import ON_LABELS, batches, network
 
 TERMS = [

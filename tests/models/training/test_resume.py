@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.losses import Objective, Setting
-from models.taps import Taps
-from models.terms import Term
+from models.losses.terms import Term
+from models.networks.taps import Taps
 from models.training import Batch, TrainConfig, Trainer
+from models.training.objective import Objective, Setting
 from tests.models.training.nets import ON_LABELS, STEPS, batch, batches, network, same, trainer
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.terms import Term
+from models.losses.terms import Term
 from models.training import DivergedError, LeavingError, TrainConfig
 from tests.models.training.nets import ON_LABELS, STEPS, batch, batches, network, same, spoilt, trainer
 

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from safetensors.torch import load
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import UsageError
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from models.build import build
-from models.terms import LOSSES
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from models.losses.terms import LOSSES
+from models.networks.build import build
+from tasks.data.corpus import Corpus
 from tasks.distill.stage import distill, teach
 from tasks.label.stage import label
-from tasks.label.teacher import TeacherHandle, teacher_handle
 from tasks.spec import Spec, parse_spec
+from tasks.teachers.teacher import TeacherHandle, teacher_handle
 from tests.tiny import tiny_corpus
 
 ON_MAPS = [name for name, loss in LOSSES.items() if loss.default_tap]

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
 from tasks.distill.checkpoints import Checkpoints
 
 

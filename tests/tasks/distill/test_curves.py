@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from infra.servers.tracking import connect, experiment
 from infra.settings import reload_settings
-from infra.tracking import connect, experiment
 from tasks.distill.curves import KEY_TAG, Curves
 
 

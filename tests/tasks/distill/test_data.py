@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from infra.store import LocalStore
-from models.losses import Objective
-from models.terms import Term
+from infra.storage.store import LocalStore
+from models.augmentation.draws import ALONE, Recipe, mixture
+from models.augmentation.rendering import to_input
+from models.losses.terms import Term
 from models.training import Batch, TrainConfig, Trainer
-from models.view_draws import ALONE, Recipe, mixture
-from models.views import to_input
-from tasks.corpus import Corpus, Shard
+from models.training.objective import Objective
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.images import load_image
+from tasks.data.soft_label_reader import Teaching
+from tasks.data.views import rendered, stored_partners
 from tasks.distill.data import TrainData
-from tasks.images import load_image
-from tasks.label.lookup import Teaching
-from tasks.views import rendered, stored_partners
 from tests.tiny import tiny_corpus, tiny_labels
 
 COUNT = 4

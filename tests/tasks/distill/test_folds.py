@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import UsageError
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from models.view_draws import Recipe
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from models.augmentation.draws import Recipe
+from tasks.data.corpus import Corpus
+from tasks.data.folds import WithoutFold, fold_of
 from tasks.distill.data import TrainData
 from tasks.distill.images import DecodedImages
 from tasks.distill.stage import teach
-from tasks.label.folds import WithoutFold, fold_of
-from tasks.label.teacher import teacher_handle, teacher_model
 from tasks.spec import Spec, parse_spec
+from tasks.teachers.teacher import teacher_handle, teacher_model
 from tests.tiny import tiny_corpus
 
 FOLDS = 3

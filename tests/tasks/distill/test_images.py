@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.store import LocalStore
-from tasks.corpus import Corpus
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus
 from tasks.distill.images import DecodedImages
 from tests.tiny import tiny_corpus
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from infra.errors import UsageError
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus
 from tasks.distill.request import DISTILL, STORED, Request, on_stored, terms_of
 from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection
 from tasks.spec.losses import terms_of_section

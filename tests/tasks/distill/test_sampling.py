@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from infra.errors import UsageError
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
+from models.augmentation.draws import ALONE, Recipe
 from models.training import Batch
-from models.view_draws import ALONE, Recipe
-from tasks.corpus import Corpus, Shard
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.soft_label_reader import Teaching
+from tasks.data.views import stored_partners
 from tasks.distill.data import TrainData
 from tasks.distill.job import Sampling
-from tasks.label.lookup import Teaching
-from tasks.views import stored_partners
 from tests.tiny import tiny_corpus, tiny_labels
 
 CUTMIX = Recipe(32, mix="cutmix")

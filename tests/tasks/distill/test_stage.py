@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from safetensors.torch import load
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
+from infra.compute.fan_out import Job, Outcome, PoisonError
 from infra.errors import PermanentError, UsageError
-from infra.fanout import Job, Outcome, PoisonError
-from infra.store import LocalStore
-from tasks.corpus import Corpus
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus
 from tasks.distill.checkpoints import Checkpoints
 from tasks.distill.sending import as_long_as_it_moves_on
-from tasks.distill.stage import LABELS_ONLY, TAUGHT, distill, teach
+from tasks.distill.stage import distill, teach
 from tasks.label.stage import label, teacher_handle
-from tasks.placement import place
+from tasks.pipeline.placement import place
 from tasks.spec import Spec, parse_spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tests.tiny import tiny_corpus
 
 

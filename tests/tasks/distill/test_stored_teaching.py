@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
-from infra.store import LocalStore
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
+from infra.storage.store import LocalStore
 from tasks.distill.stage import distill
 from tasks.label import label
 from tasks.spec import LossTerm, Spec
 from tests.tasks.label.teachers import handle_of, save_weights, spec_of
 from tests.tiny import tiny_corpus
 
-TEACHES = ("tasks.label.work", "tasks.label.speaker", "tasks.label.network", "models.engines")
+TEACHES = ("tasks.label.work", "tasks.label.speaker", "tasks.teachers.network", "models.engines")
 LOSSES = {
     "cold": [LossTerm(loss="cross_entropy", where="labelled"), LossTerm(loss="kl")],
     "warm": [LossTerm(loss="kl", temperature=2.0)],

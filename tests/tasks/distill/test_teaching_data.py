@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from infra.cache import StageCache
 from infra.errors import UsageError
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from models.view_draws import ALONE, Recipe, partners
-from models.views import to_input
-from tasks.corpus import Corpus, Shard
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from models.augmentation.draws import ALONE, Recipe, partners
+from models.augmentation.rendering import to_input
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.soft_label_reader import Teaching
+from tasks.data.soft_labels import read_soft_labels, write_soft_labels
 from tasks.distill.data import Input, TrainData
 from tasks.distill.job import Sampling
-from tasks.label.lookup import Teaching
-from tasks.label.soft_labels import read_soft_labels, write_soft_labels
 from tests.tiny import tiny_corpus, tiny_labels
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from infra.cluster import Cluster
-from infra.store import LocalStore
-from infra.tracking import connect, experiment
+from infra.compute.cluster import Cluster
+from infra.servers.tracking import connect, experiment
+from infra.storage.store import LocalStore
 from tasks.distill.curves import KEY_TAG
 from tasks.distill.reporting import POINTS, Reporter
-from tasks.distill.stage import LABELS_ONLY, distill
+from tasks.distill.stage import distill
+from tasks.spec.arms import LABELS_ONLY
 from tests.tasks.distill.test_stage import spec_of
 from tests.tiny import tiny_corpus
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from infra.digest import canonical_json
-from models.ordinal import CutPoints
+from models.statistics.ordinal import CutPoints
 from tasks.evaluate.grades import Reading, add_grades, reading_of
 from tasks.evaluate.grades_text import grades_text
 from tasks.evaluate.results import Arm, Truth, summarise

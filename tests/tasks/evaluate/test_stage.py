@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import CorpusError, SpecError, UsageError
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.corpus import Corpus
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus
 from tasks.evaluate.stage import evaluate, first_referred, stage_key
 from tests.tasks.trained import tiny_spec, trained
 from tests.tiny import tiny_corpus
@@ -133,10 +133,10 @@ def test_a_cached_call_imports_no_torch_and_starts_no_worker(done, tmp_path) -> 
     (tmp_path / "spec.json").write_text(spec.model_dump_json(by_alias=True))
     code = f"""
 import sys
-from infra.cluster import Cluster
-from infra.manifest import Manifest
-from infra.store import open_store
-from tasks.corpus import Corpus
+from infra.compute.cluster import Cluster
+from infra.storage.manifest import Manifest
+from infra.storage.store import open_store
+from tasks.data.corpus import Corpus
 from tasks.evaluate.stage import evaluate
 from tasks.spec import load_spec
 store = open_store({corpus.store.url!r})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster
-from infra.cluster_spec import ClusterSection
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
 from tests.tasks.ingest.graded import graded
 
 

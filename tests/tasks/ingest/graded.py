@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.catalog import from_parquet
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.data.catalog import from_parquet
 from tests.tasks.corpora.layouts import csv, eyepacs, many_patients
 
 GRADES = many_patients(20)

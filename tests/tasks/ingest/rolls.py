@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tasks.catalog import SPLITS
+from tasks.data.catalog import SPLITS
 from tasks.ingest.roll import Roll
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from infra.cluster import Cluster
-from infra.store import LocalStore
+from infra.compute.cluster import Cluster
+from infra.storage.store import LocalStore
 from tasks.ingest.stage import ingest
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from infra.cluster import Cluster
-from infra.store import LocalStore
+from infra.compute.cluster import Cluster
+from infra.storage.store import LocalStore
 from tasks.ingest.glance import Glance, files_of
 from tasks.ingest.listing import Listing
 from tasks.ingest.stage import ingest

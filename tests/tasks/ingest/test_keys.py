@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
 from tasks.ingest.keys import Veil, assign_keys, safe_key, secret_of
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from infra.digest import sha256_bytes
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
 from tasks.ingest.listing import Listing
 from tasks.sources.folder import FolderSource
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import BudgetError
-from infra.store import LocalStore
-from tasks.catalog import from_parquet
+from infra.storage.store import LocalStore
+from tasks.data.catalog import from_parquet
 from tests.tasks.corpora.layouts import csv, image
 from tests.tasks.ingest.specs import run, spec
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import BudgetError
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
 from tests.tasks.corpora.layouts import image
 from tests.tasks.ingest.graded import catalog, grade, shards
 from tests.tasks.ingest.specs import run, spec

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import CorruptError
-from infra.manifest import Manifest, Output
-from infra.store import LocalStore
-from tasks.catalog import from_parquet
+from infra.storage.manifest import Manifest, Output
+from infra.storage.store import LocalStore
+from tasks.data.catalog import from_parquet
 from tasks.ingest.reader import as_webdataset
 from tests.tasks.corpora.layouts import csv, eyepacs, image, many_patients
 from tests.tasks.ingest.specs import run, spec
@@ -122,7 +122,7 @@ def by_others(read: Callable[[], list[Any]]) -> list[Any]:
 
 
 def timm_targets(folder: Path, split: str) -> list[Any]:
-    import models.torchvision_guard  # noqa: F401, I001  (before timm)
+    import models.networks.torchvision_guard  # noqa: F401, I001  (before timm)
     from timm.data import create_dataset
 
     def read() -> list[Any]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster
-from infra.store import LocalStore
-from tasks.corpus import Corpus, read_image
+from infra.compute.cluster import Cluster
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus, read_image
 from tests.tasks.ingest.real_corpora import CORPORA
 from tests.tasks.ingest.specs import run, spec
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster
-from infra.manifest import Manifest
-from infra.store import LocalStore
+from infra.compute.cluster import Cluster
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
 from tests.s3server import S3Server
 from tests.tasks.ingest.real_corpora import CORPORA
 from tests.tasks.ingest.specs import run, spec

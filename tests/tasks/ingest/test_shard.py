@@ -13,7 +13,7 @@ import pytest
 
 from infra.digest import sha256_file
 from infra.errors import CorruptError
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
 from tasks.ingest.shard import Item, ShardJob, SourceChangedError, make_shard
 from tests.tasks.corpora.layouts import image
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import CorpusError
-from tasks.catalog import SPLITS
+from tasks.data.catalog import SPLITS
 from tasks.ingest.roll import Roll
 from tasks.ingest.splits import Before, assign_splits, check_splits
 from tasks.spec import SplitSection

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, CorpusError, CorruptError
-from infra.store import LocalStore
-from tasks.catalog import from_parquet
+from infra.storage.store import LocalStore
+from tasks.data.catalog import from_parquet
 from tasks.ingest.parent import read_head
 from tasks.ingest.preview import preview
 from tasks.ingest.stage import ingest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.catalog import SPLITS
+from tasks.data.catalog import SPLITS
 from tasks.ingest.roll import Roll
 from tasks.ingest.trust import Leaks, mark_leaks, refuse_contradictions
 from tests.tasks.ingest.rolls import Image, roll_of

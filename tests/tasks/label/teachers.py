@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from infra.store import LocalStore
-from models.build import build
-from tasks.corpus import Corpus
+from infra.storage.store import LocalStore
+from models.networks.build import build
+from tasks.data.corpus import Corpus
 from tasks.label import TeacherHandle, teacher_handle
 from tasks.spec import Spec
 

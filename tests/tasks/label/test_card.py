@@ -12,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from infra.cache import StageCache
 from infra.errors import UsageError
-from infra.manifest import Manifest, Quarantined
-from infra.store import LocalStore
-from tasks.catalog import CATALOG, from_parquet, to_parquet
-from tasks.corpus import Corpus, Shard
-from tasks.keep.contact import CAPTION, GAP, TILE
-from tasks.keep.holdings import look_into
-from tasks.keep.reach import reachable
-from tasks.keep.verify import verify
+from infra.storage.manifest import Manifest, Quarantined
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from tasks.data.catalog import CATALOG, from_parquet, to_parquet
+from tasks.data.corpus import Corpus, Shard
+from tasks.drawing.contact_sheet import CAPTION, GAP, TILE
 from tasks.label.card import Card, Measured, label_card
+from tasks.maintenance.holdings import look_into
+from tasks.maintenance.reach import reachable
+from tasks.maintenance.verify import verify
 from tests.tiny import tiny_corpus, tiny_labels
 
 RAN = Measured(seconds=20.0, made=3, found=9, images=500)

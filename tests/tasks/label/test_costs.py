@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
+from tasks.data.soft_labels import keep, write_soft_labels
 from tasks.label.costs import Asked, foretold, label_cost, shard_rows, soft_label_bytes
-from tasks.label.soft_labels import keep, write_soft_labels
 from tests.tiny import tiny_corpus, tiny_labels
 
 sides = st.integers(1, 12)

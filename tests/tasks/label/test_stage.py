@@ -12,18 +12,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from infra.cache import StageCache
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, CorruptError, UsageError
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from models.build import build
-from models.views import Recipe, decode, draw, render, to_input
-from tasks.catalog import CATALOG, to_parquet
-from tasks.corpus import Corpus, read_image
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from models.augmentation.rendering import Recipe, decode, draw, render, to_input
+from models.networks.build import build
+from tasks.data.catalog import CATALOG, to_parquet
+from tasks.data.corpus import Corpus, read_image
+from tasks.data.soft_label_reader import Teaching
 from tasks.label import label
-from tasks.label.lookup import Teaching
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
 from tests.tasks.label.teachers import handle_of, save_weights, spec_of
 from tests.tiny import tiny_corpus
@@ -86,10 +86,10 @@ def test_cached_line_needs_neither_torch_nor_a_cluster(store: LocalStore, cluste
     script = f"""
 import sys
 from pathlib import Path
-from infra.cluster import Cluster
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.corpus import Corpus
+from infra.compute.cluster import Cluster
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus
 from tasks.label import label, teacher_handle
 from tasks.spec import Spec
 store = LocalStore(Path({store.url!r}))

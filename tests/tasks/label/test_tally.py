@@ -9,11 +9,11 @@ from math import log
 import numpy as np
 import pytest
 
-from infra.cache import StageCache
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.corpus import Corpus, Shard
-from tasks.label.soft_labels import ALONE, read_soft_labels, write_soft_labels
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus, Shard
+from tasks.data.soft_labels import ALONE, read_soft_labels, write_soft_labels
 from tasks.label.tally import (
     LABELLED,
     MOST_UNCERTAIN,

@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import BudgetError, CancelledError, PermanentError
-from infra.store import LocalStore
-from models.view_draws import Recipe, partners
-from tasks.corpus import Corpus
+from infra.storage.store import LocalStore
+from models.augmentation.draws import Recipe, partners
+from tasks.data.corpus import Corpus
+from tasks.data.folds import fold_of
+from tasks.data.soft_label_reader import Teaching
+from tasks.data.soft_labels import read_soft_labels
 from tasks.distill.stage import teach
 from tasks.label import label, teacher_handle
-from tasks.label.folds import fold_of
-from tasks.label.lookup import Teaching
-from tasks.label.soft_labels import read_soft_labels
-from tasks.result import StageResult
+from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
 from tests.tasks.label.teachers import save_weights, spec_of
 from tests.tiny import tiny_corpus

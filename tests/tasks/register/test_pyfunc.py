@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import tasks.register
-from infra.tracking import connect, quiet
-from models.views import Draw, Recipe, render, to_input
+from infra.servers.tracking import connect, quiet
+from models.augmentation.rendering import Draw, Recipe, render, to_input
 
 CODE = Path(tasks.register.__file__).with_name("pyfunc.py")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.store import LocalStore
+from infra.storage.store import LocalStore
 from tasks.register.record import curve, parameters
 from tests.tasks.trained import tiny_spec
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from infra.cluster import Cluster
+from infra.compute.cluster import Cluster
 from infra.errors import PermanentError, UsageError
-from infra.manifest import Manifest
+from infra.servers.tracking import alias_of, connect, experiment, tracking_uri, versions
 from infra.settings import reload_settings
-from infra.store import LocalStore
-from infra.tracking import alias_of, connect, experiment, tracking_uri, versions
-from models.views import decode
-from tasks.corpus import Corpus, read_image
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from models.augmentation.rendering import decode
+from tasks.data.corpus import Corpus, read_image
 from tasks.evaluate.stage import evaluate
 from tasks.register.stage import KEY_TAG, register
 from tests.tasks.trained import tiny_spec, trained

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from infra.digest import sha256_bytes
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.corpus import Corpus, Shard
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Corpus, Shard
 from tests.tiny import tiny_corpus, tiny_labels
 
 

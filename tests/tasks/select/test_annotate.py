@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from infra.errors import CorruptError
-from infra.manifest import Manifest
-from infra.store import LocalStore
-from tasks.corpus import Shard
+from infra.storage.manifest import Manifest
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Shard
 from tasks.select import select
 from tasks.select.annotate import SIDE, thumbnail
 from tasks.select.hardest import hardest

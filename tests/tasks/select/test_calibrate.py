@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from infra.store import LocalStore
-from tasks.corpus import Shard
-from tasks.label.lookup import Teaching
-from tasks.select import fit_temperature
+from infra.storage.store import LocalStore
+from models.statistics.calibration import fit_temperature
+from tasks.data.corpus import Shard
+from tasks.data.soft_label_reader import Teaching
 from tasks.select.calibrate import calibrate
 from tests.tiny import tiny_corpus, tiny_labels
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from infra.store import LocalStore
-from tasks.corpus import Shard
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Shard
 from tasks.select import select
 from tasks.select.page import page
 from tests.tasks.select.pools import section

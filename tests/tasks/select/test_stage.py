@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import CorruptError, UsageError
-from infra.store import LocalStore
-from tasks.corpus import Shard
-from tasks.select import read_weights, select
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Shard
+from tasks.data.sample_weights import read_weights
+from tasks.select import select
 from tests.tasks.select.conftest import Taught, by_key, taught
 from tests.tasks.select.pools import section
 from tests.tiny import tiny_corpus, tiny_labels

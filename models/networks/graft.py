@@ -1,0 +1,176 @@
+"""A student that answers with its teacher's classifier (SimKD, Chen et al. 2022, 2203.14001).
+
+The student's backbone keeps its own features; a projector turns them into the teacher's, and the teacher's classifier,
+which never learns, reads those. Projector and classifier stay at inference, so they belong to the network and not to
+the loss (`models.feature_losses.reuse`): everything that builds it by name and options builds them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_DEFAULT_FACTOR = 2
+_TOLERANCE = 1e-4
+
+
+class Grafted(nn.Module):
+    """A backbone, the paper's projector, global average pooling and a frozen linear classifier.
+
+    The projector is 1x1, 3x3, 1x1 convolution, each with batch norm and ReLU, `width // factor` channels inside. It
+    works at the student's own resolution [our reading: the paper first pools a larger student's map to the teacher's
+    size, which inference would have to know]. Its last ReLU is the paper's too, so features of a teacher that are
+    negative are out of its reach.
+
+    The interface is timm's: `forward_features`, `forward_head`, `forward`, `num_features`, `num_classes`,
+    `get_classifier`, `feature_info`. Whatever the backbone's `forward_features` does not run, its own classifier first
+    of all, is dropped.
+
+    Args:
+        student: a network with `forward_features` that answers a map [B, D, H, W]; it is changed.
+        width: channels of the teacher's last map.
+        factor: by which the projector is narrower inside.
+        classes: C.
+        side: of the images in pixels, for one pass that shows what the backbone runs.
+
+    Raises:
+        ValueError: a width or factor that makes no projector, or a backbone that answers no map.
+    """
+
+    def __init__(self, student: nn.Module, width: int, factor: int, classes: int, side: int) -> None:
+        super().__init__()
+        if factor < 1 or width < factor:
+            raise ValueError(f"graft: width {width} and factor {factor} leave the projector without channels")
+        channels = _prune(student, side)
+        inner = width // factor
+        self.student = student
+        self.projector = nn.Sequential(
+            *_convolution(channels, inner, 1), *_convolution(inner, inner, 3), *_convolution(inner, width, 1)
+        )
+        self.classifier = nn.Linear(width, classes).requires_grad_(False)
+        self.num_features = width
+        self.num_classes = classes
+        stages = getattr(student, "feature_info", None) or []
+        self.feature_info = [{**one, "module": f"student.{one['module']}"} for one in stages]
+
+    def forward_features(self, x_BCHW: Tensor) -> Tensor:
+        """Normalised images [B, 3, H, W] -> the student's map in the teacher's place, [B, width, h, w]."""
+        projected: Tensor = self.projector(self.student.forward_features(x_BCHW))  # type: ignore[operator]
+        return projected
+
+    def forward_head(self, x_BDHW: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps -> logits [B, C], or the pooled vector [B, width] with `pre_logits`."""
+        pooled_BD = x_BDHW.mean(dim=(2, 3))
+        return pooled_BD if pre_logits else self.classifier(pooled_BD)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Normalised images [B, 3, H, W] -> logits [B, C]."""
+        return self.forward_head(self.forward_features(x_BCHW))
+
+    def get_classifier(self) -> nn.Linear:
+        """The teacher's linear head."""
+        return self.classifier
+
+
+def graft(student: nn.Module, options: Mapping[str, Any], classes: int, side: int) -> Grafted:
+    """The graft that `options: {graft: {width: ..., factor: 2}}` of a model asks for.
+
+    Raises:
+        ValueError: options that a graft does not have, or see `Grafted`.
+    """
+    if set(options) - {"factor"} != {"width"} or not all(type(value) is int for value in options.values()):
+        raise ValueError(f"graft takes two whole numbers, width and (optional) factor, not {dict(options)}")
+    return Grafted(student, options["width"], options.get("factor", _DEFAULT_FACTOR), classes, side)
+
+
+def is_grafted(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is that of a `Grafted` network."""
+    return any(name.startswith("projector.") for name in state) and any(name.startswith("student.") for name in state)
+
+
+def adopt(grafted: Grafted, teacher: nn.Module) -> None:
+    """Copy the teacher's classifier into the graft.
+
+    Args:
+        grafted: built with the teacher's width.
+        teacher: a network with timm's `get_classifier` and `forward_head`; left as it is.
+
+    Raises:
+        ValueError: the teacher's classifier is not one linear layer on its mean-pooled last map, or has another width
+            or other classes than the graft.
+    """
+    ask = getattr(teacher, "get_classifier", None)
+    layer = ask() if callable(ask) else None
+    name = type(teacher).__name__
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(f"simkd takes over a classifier that is one linear layer, and {name}'s is not")
+    own = grafted.classifier
+    if (layer.in_features, layer.out_features) != (own.in_features, own.out_features):
+        raise ValueError(
+            f"the graft takes over a classifier of {own.in_features} features and {own.out_features} classes; {name}'s "
+            f"has {layer.in_features} and {layer.out_features}"
+        )
+    if not _pools_plainly(teacher, layer):
+        raise ValueError(
+            f"simkd needs a teacher whose head is a mean over positions and one linear layer; {name}'s does more"
+        )
+    with torch.no_grad():
+        own.weight.copy_(layer.weight)
+        if layer.bias is None:
+            own.bias.zero_()
+        else:
+            own.bias.copy_(layer.bias)
+
+
+def _pools_plainly(teacher: nn.Module, layer: nn.Linear) -> bool:
+    """Whether the teacher's head does to a map what a graft's does."""
+    head = getattr(teacher, "forward_head", None)
+    if not callable(head):
+        return False
+    # Of both signs and uneven over positions: an activation, a norm or another pooling would show.
+    values = torch.linspace(-1, 1, 2 * layer.in_features * 9, device=layer.weight.device, dtype=layer.weight.dtype)
+    map_BDHW = values.square().sub(0.5).view(2, layer.in_features, 3, 3)
+    was_training = teacher.training
+    teacher.eval()
+    try:
+        with torch.no_grad():
+            answer = head(map_BDHW)
+            expected = layer(map_BDHW.mean(dim=(2, 3)))
+    except (RuntimeError, IndexError):
+        # A head of tokens cannot read a map.
+        return False
+    finally:
+        teacher.train(was_training)
+    return answer.shape == expected.shape and torch.allclose(answer, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
+
+
+def _convolution(c_in: int, c_out: int, kernel: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _prune(student: nn.Module, side: int) -> int:
+    """Drop the parts that `forward_features` does not run; the channels that it answers."""
+    ran: set[nn.Module] = set()
+    hooks = [module.register_forward_pre_hook(lambda module, _: ran.add(module)) for module in student.modules()]
+    was_training = student.training
+    student.eval()
+    try:
+        with torch.no_grad():
+            features = student.forward_features(torch.zeros(1, 3, side, side))  # type: ignore[operator]
+    finally:
+        student.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    if not isinstance(features, Tensor) or features.ndim != 4 or getattr(student, "output_fmt", "NCHW") == "NHWC":
+        raise ValueError(f"a graft needs a convolutional student: {type(student).__name__} answers no map [B, D, H, W]")
+    for name, child in list(student.named_children()):
+        if any(True for _ in child.parameters()) and not ran.intersection(child.modules()):
+            setattr(student, name, nn.Identity())
+    return features.shape[1]

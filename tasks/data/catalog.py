@@ -1,0 +1,80 @@
+"""The catalog and the shard index: Arrow schemas and deterministic Parquet (DESIGN: Data contracts).
+
+Catalog: one row per source image or per label row without an image. Labels count only here; a corrected
+label changes the catalog and no shard. Index: one row per stored image, so that training can `pread` it.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import read_output
+from infra.storage.store import Store
+
+OK, QUARANTINED, MISSING = "ok", "quarantined", "missing"
+SPLITS = ("train", "val", "test")
+
+CATALOG = pa.schema(
+    [
+        ("key", pa.string()),  # unique, stable, sorted, no dots; a keyed hash where private
+        ("source", pa.string()),  # path below corpus.root; "" where private
+        ("source_sha256", pa.string()),  # of the file's bytes; "" when missing
+        ("label", pa.int32()),  # class number, -1 unlabelled; -1 for multilabel corpora
+        ("labels", pa.list_(pa.int8())),  # multilabel: 1, 0 or -1 (unknown) a class; else null
+        ("patient", pa.string()),  # "" when unknown: then the key stands for the patient
+        ("exam", pa.string()),
+        ("eye", pa.string()),
+        ("site", pa.string()),
+        ("camera", pa.string()),
+        ("date", pa.string()),
+        ("split", pa.string()),  # train, val, test; "" unless status is ok
+        ("leak", pa.bool_()),  # val or test row whose patient, bytes or near twin also stands in train
+        ("width", pa.int32()),  # of the source in pixels; 0 when unread
+        ("height", pa.int32()),
+        ("quality", pa.float32()),  # NaN when nobody graded it
+        ("status", pa.string()),  # ok, quarantined, missing
+        ("reason", pa.string()),
+    ]
+)
+
+INDEX = pa.schema(
+    [
+        ("shard", pa.int32()),  # position of the shard among the manifest's outputs of kind shard
+        ("row", pa.int32()),  # position of the image within its shard
+        ("key", pa.string()),
+        ("ext", pa.string()),  # jpg or png
+        ("offset", pa.int64()),  # of the image's bytes within the tar
+        ("size", pa.int64()),
+        ("crc32", pa.uint32()),
+        ("phash", pa.binary()),  # perceptual hash of the image as stored
+        ("source_sha256", pa.string()),
+        ("label", pa.int32()),  # as at ingest, as written to the shard's json
+        ("labels", pa.list_(pa.int8())),
+    ]
+)
+
+
+def to_parquet(table: pa.Table, schema: pa.Schema) -> bytes:
+    """Parquet bytes that repeat for equal tables and equal versions of Arrow."""
+    sink = io.BytesIO()
+    pq.write_table(table.select(schema.names).cast(schema), sink, compression="zstd", store_schema=True)
+    return sink.getvalue()
+
+
+def from_parquet(data: bytes) -> pa.Table:
+    """The table that `to_parquet` wrote."""
+    return pq.read_table(io.BytesIO(data))
+
+
+def table_of(store: Store, manifest: Manifest, kind: str) -> pa.Table:
+    """Catalog or index of an ingest manifest.
+
+    Raises:
+        MissingObjectError: it is not there.
+        CorruptError: it is damaged.
+    """
+    return from_parquet(read_output(store, manifest.output(kind=kind)))

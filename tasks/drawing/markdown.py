@@ -1,0 +1,21 @@
+"""Tables and numbers in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or undefined."""
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def cell_text(name: str) -> str:
+    """A name that may hold what would end a cell."""
+    return name.replace("|", r"\|")

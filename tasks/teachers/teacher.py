@@ -1,0 +1,202 @@
+"""Teachers that are ready to be asked: what speaks, with which weights, and whether it fits the corpus.
+
+All of it is found out on the driver, before a worker starts: aliases become versions, files become digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from infra.digest import digest_of
+from infra.errors import UsageError
+from infra.storage.manifest import Manifest
+from infra.storage.store import Store
+from tasks.data.corpus import Corpus
+from tasks.data.weights import IN_STORE, PYPI, PYPI_CLASSES, WeightsRef, deposit, deposited
+from tasks.spec import Spec, TeacherSection
+from tasks.teachers.model import TeacherModel
+from tasks.teachers.onnx_file import check_onnx, onnx_facts
+from tasks.teachers.registry import Registered, registered
+from tasks.teachers.table import check_table
+from tasks.teachers.weights import find_weights
+
+_MULTILABEL = "multilabel"
+
+
+@dataclass(frozen=True)
+class TeacherHandle:
+    """A teacher that is ready to be asked.
+
+    Attributes:
+        weights: the file that speaks, or that a Python function is given; no file where it needs none.
+        folds: of its fold teachers.
+        origin: the file or registered version that `bring` copies into the store; None where nothing is to be copied.
+    """
+
+    name: str
+    section: TeacherSection
+    weights: WeightsRef
+    folds: tuple[WeightsRef, ...] = ()
+    origin: Path | Registered | None = None
+
+
+def teacher_handle(section: TeacherSection, trained: Sequence[Manifest], corpus: Corpus, store: Store) -> TeacherHandle:
+    """The handle of a teacher of the spec; writes nothing.
+
+    Args:
+        trained: manifests of its fine-tuning, the whole teacher's first, then one a fold; none where the section
+            asks for no training.
+
+    Raises:
+        UsageError: nothing was trained though `train:` asks for it, there are no weights, file, table or registered
+            version, a Python function has no version, or its classes are not the corpus's.
+    """
+    if section.train is not None:
+        return _fine_tuned(section, trained)
+    try:
+        if section.kind == "graph":
+            found = registered(section.target)
+            _same_classes(found, corpus)
+            return TeacherHandle(section.name, section, found.weights, origin=found)
+        if section.kind in ("onnx", "table"):
+            path = Path(section.target)
+            suffix = ".parquet" if section.kind == "table" else ".onnx"
+            return TeacherHandle(section.name, section, deposited(path, suffix), origin=path)
+    except UsageError as error:
+        raise UsageError(f"teacher {section.name}: {error}") from error
+    if section.kind == "python":
+        return TeacherHandle(section.name, section, _versioned(section, store))
+    classes = len(corpus.classes)
+    if section.weights is None:
+        raise UsageError(f"teacher {section.name} has neither weights nor `train:`; give one of them")
+    if section.weights == PYPI and classes != PYPI_CLASSES:
+        raise UsageError(
+            f"teacher {section.name}: its weights know {PYPI_CLASSES} ImageNet classes, the corpus has {classes}; "
+            "add `train:` to fine-tune it"
+        )
+    return TeacherHandle(section.name, section, find_weights(section.weights, section.model, store))
+
+
+def teacher_model(teacher: TeacherHandle, corpus: Corpus, spec: Spec, store: Store) -> TeacherModel:
+    """What travels to the workers; writes nothing.
+
+    Raises:
+        UsageError: the teacher answers other classes than the corpus's, as far as that can be known without asking
+            it; its file is no teacher; or it cannot speak of the spec's views.
+    """
+    section = teacher.section
+    classes = corpus.classes
+    model, options, size = section.model, dict(section.options), section.size or spec.views.size
+    mean, std = section.mean, section.std
+    try:
+        if section.kind == "graph" and isinstance(teacher.origin, Registered):
+            about = teacher.origin.about
+            model, size = "", int(about["input_size"])
+            mean, std = mean or tuple(about["mean"]), std or tuple(about["std"])
+        elif section.kind == "table":
+            if spec.views.mix != "none" and spec.views.count > 0:
+                raise UsageError("a table speaks of images, it has no answer to mixed views; set views.mix to none")
+            check_table(Path(section.target), classes)
+            # Columns are found by the names of the classes, so the names are part of what it says.
+            model, size, options = "", 0, {"classes": classes}
+        elif section.kind == "onnx":
+            model = ""
+            facts = onnx_facts(Path(section.target))
+            if facts is not None:
+                size = section.size or facts.side or size
+                check_onnx(facts, size=size, classes=len(classes), features=section.features)
+        elif section.kind == "python":
+            model = section.target
+    except UsageError as error:
+        raise UsageError(f"teacher {teacher.name}, {section.model}: {error}") from error
+    return TeacherModel(
+        name=teacher.name,
+        kind=section.kind,
+        model=model,
+        options=options,
+        size=size,
+        num_classes=len(classes),
+        weights=teacher.weights,
+        mean=mean,
+        std=std,
+        features=section.features,
+        folds=teacher.folds,
+    )
+
+
+def bring(teacher: TeacherHandle, store: Store) -> None:
+    """Copy the teacher's file into the store, once, so that every worker finds it; call it before any is asked.
+
+    Raises:
+        CorruptError: the file is another one than when the handle was made.
+    """
+    if isinstance(teacher.origin, Path):
+        deposit(teacher.weights, teacher.origin, store)
+    elif teacher.origin is not None:
+        with teacher.origin.fetched() as path:
+            deposit(teacher.weights, path, store)
+
+
+def _fine_tuned(section: TeacherSection, trained: Sequence[Manifest]) -> TeacherHandle:
+    if not trained:
+        raise UsageError(f"teacher {section.name} has `train:`, so fine-tune it before it labels")
+    whole, *folds = trained
+    count = section.folds or 0
+    if [tuple(manifest.facts.get("fold", ())) for manifest in folds] != [(fold, count) for fold in range(count)]:
+        raise UsageError(
+            f"teacher {section.name}: folds: {section.folds or 'null'} asks for {count} trainings in the order of "
+            f"their folds beside the whole teacher's, got {len(folds)}"
+        )
+    refs = []
+    for manifest in (whole, *folds):
+        output = manifest.output(kind="model")
+        refs.append(WeightsRef(f"{IN_STORE}{output.name}", output.id, output.sha256))
+    return TeacherHandle(section.name, section, refs[0], tuple(refs[1:]))
+
+
+def _same_classes(found: Registered, corpus: Corpus) -> None:
+    theirs, ours = list(found.about["classes"]), corpus.classes
+    if theirs != ours:
+        raise UsageError(
+            f"{found.version} answers {len(theirs)} classes ({_some(theirs)}), the corpus has {len(ours)} "
+            f"({_some(ours)}); a registered student teaches the classes that it learned, in their order"
+        )
+    if (found.about["task"] == _MULTILABEL) != (corpus.task == _MULTILABEL):
+        raise UsageError(f"{found.version} was made for a {found.about['task']} corpus, this one is {corpus.task}")
+
+
+def _some(classes: list[str]) -> str:
+    return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+
+
+def _versioned(section: TeacherSection, store: Store) -> WeightsRef:
+    """A Python function's identity: version and weights, because code has no digest that means the same anywhere."""
+    version = section.version or _installed(section.target)
+    if version is None:
+        raise UsageError(
+            f"teacher {section.name}: {section.target} belongs to no installed release, so nothing says when its code "
+            "changes; give it a version, and another one with every change"
+        )
+    ref = find_weights(section.weights, section.target, store)
+    identity: list[Any] = ["python", section.target, version, ref.id]
+    return WeightsRef(ref.where, digest_of(identity), ref.sha256)
+
+
+def _installed(entry: str) -> str | None:
+    """Release that a module comes from; None for loose files and editable installs, which change under a version."""
+    top = entry.partition(":")[0].partition(".")[0]
+    spec = find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    for name in sorted(set(metadata.packages_distributions().get(top, []))):
+        release = metadata.distribution(name)
+        # Source trees have metadata too, but only what was installed has a RECORD of its files.
+        files = release.files if release.read_text("RECORD") else None
+        if any(Path(str(release.locate_file(file))) == Path(spec.origin) for file in files or []):
+            return f"{release.name} {release.version}"
+    return None

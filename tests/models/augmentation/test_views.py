@@ -1,0 +1,197 @@
+"""Views: replayed exactly, anti-aliased, and plain where they must be."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.augmentation.rendering import Draw, Recipe, decode, draw, epoch_view, render, to_input
+
+PLAIN_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+STILL = Recipe(32, (1.0, 1.0), (1.0, 1.0), hflip=False, rotate=0.0, **PLAIN_COLOUR)
+
+
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(128, 90, (height, width, 3))
+    return np.clip(cv2.GaussianBlur(noise, (0, 0), 2) * 1.5 - 64, 0, 255).astype(np.uint8)
+
+
+@given(st.text(max_size=20), st.integers(1, 50))
+def test_draw_stays_within_the_recipe(key: str, view: int) -> None:
+    recipe = Recipe(96, vflip=False, hue=0.05)
+    drawn = draw(recipe, view, key)
+    assert 0.6 <= drawn.area <= 1.0
+    assert 0.8 <= drawn.ratio <= 1.25
+    assert abs(drawn.angle) <= 15.0
+    assert abs(drawn.brightness - 1) <= 0.15
+    assert abs(drawn.hue) <= 0.05
+    assert not drawn.flip_y
+
+
+def test_draw_depends_on_recipe_view_and_key_alone() -> None:
+    recipe = Recipe(96)
+    first = draw(recipe, 1, "a")
+    others = [draw(recipe, 2, "a"), draw(recipe, 1, "b"), draw(replace(recipe, rotate=16.0), 1, "a")]
+    assert first not in others
+    assert draw(Recipe(96), 1, "a") == first
+
+
+def test_draws_spread_over_their_range() -> None:
+    angles = [draw(Recipe(96), 1, str(key)).angle for key in range(2000)]
+    assert abs(np.mean(angles)) < 1.0
+    assert abs(np.std(angles) - 30 / np.sqrt(12)) < 0.5
+
+
+def test_flips_happen_for_half_of_the_keys_when_allowed() -> None:
+    flips = [draw(Recipe(96), 1, str(key)).flip_x for key in range(1000)]
+    assert 430 < sum(flips) < 570
+    assert not any(draw(Recipe(96, hflip=False), 1, str(key)).flip_x for key in range(1000))
+
+
+def test_recipe_id_ignores_the_number_of_views_and_number_types() -> None:
+    values = {"size": 96, "rotate": 15, "crop_scale": [0.6, 1]}
+    assert Recipe.from_values({**values, "count": 4}).recipe_id == Recipe(96).recipe_id
+    assert Recipe(96).recipe_id != Recipe(97).recipe_id
+
+
+def test_plain_view_is_identified_by_its_size_alone() -> None:
+    turned = Recipe(96, rotate=90.0)
+    assert turned.view_id(0) == Recipe(96).view_id(0) != Recipe(64).view_id(0)
+    assert turned.view_id(1) != Recipe(96).view_id(1)
+
+
+def test_crop_scale_beyond_the_image_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"crop_scale ends at 1\.5"):
+        Recipe(96, crop_scale=(0.5, 1.5))
+
+
+def test_negative_view_is_refused() -> None:
+    with pytest.raises(ValueError, match="view -1 of k"):
+        draw(Recipe(96), -1, "k")
+
+
+def test_epochs_cycle_through_stored_views() -> None:
+    assert [epoch_view(epoch, 3) for epoch in range(5)] == [1, 2, 3, 1, 2]
+    assert epoch_view(7, 0) == 0
+
+
+def test_view_zero_is_the_area_averaged_centre_square() -> None:
+    image = photograph(60, 100)
+    view = render(image, Recipe(20), draw(Recipe(20), 0, "k"))
+    blocks = image[:, 20:80].reshape(20, 3, 20, 3, 3).mean(axis=(1, 3))
+    assert np.abs(view - blocks).max() <= 0.51
+
+
+def test_pixels_do_not_depend_on_order_or_thread() -> None:
+    recipe = Recipe(48, hue=0.1)
+    images = {f"k{n}": photograph(80, 120, n) for n in range(12)}
+
+    def one(key: str) -> np.ndarray:
+        return render(images[key], recipe, draw(recipe, 1, key))
+
+    alone = [one(key) for key in images]
+    with ThreadPoolExecutor(4) as pool:
+        crowd = list(pool.map(one, reversed(list(images))))[::-1]
+    assert all(np.array_equal(a, b) for a, b in zip(alone, crowd, strict=True))
+
+
+def test_still_draw_returns_the_image() -> None:
+    image = photograph(32, 32)
+    assert np.array_equal(render(image, STILL, Draw(plain=False)), image)
+
+
+def test_mirror_is_exact() -> None:
+    image = photograph(32, 32)
+    assert np.array_equal(render(image, STILL, Draw(plain=False, flip_x=True)), image[:, ::-1])
+    assert np.array_equal(render(image, STILL, Draw(plain=False, flip_y=True)), image[::-1])
+
+
+def test_quarter_turn_is_exact() -> None:
+    image = photograph(32, 32)
+    assert np.array_equal(render(image, STILL, Draw(plain=False, angle=90.0)), np.rot90(image))
+
+
+def test_crop_takes_the_corner_that_was_drawn() -> None:
+    image = photograph(64, 64)
+    assert np.array_equal(render(image, STILL, Draw(plain=False, area=0.25, x=0.0, y=1.0)), image[32:, :32])
+
+
+def test_crop_that_does_not_fit_keeps_its_ratio() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::8] = 255
+    wide = render(stripes, STILL, Draw(plain=False, area=1.0, ratio=4.0))
+    assert wide.shape == (32, 32, 3)
+    # 64 x 16 of the image: its eight stripes stand in the view as eight.
+    assert (np.diff((wide[0, :, 0] > 60).astype(int)) == 1).sum() in (7, 8)
+
+
+def test_strong_shrinking_does_not_alias() -> None:
+    pixels = np.indices((640, 640)).sum(axis=0) % 2 * 255
+    image = np.repeat(pixels[..., None], 3, axis=2).astype(np.uint8)
+    still = Recipe(32, rotate=15.0, **PLAIN_COLOUR)
+    for key in range(10):
+        view = render(image, still, draw(still, 1, str(key)))
+        # One-pixel checks have no detail at this scale: what is not even grey was made by sampling.
+        assert np.abs(view[2:-2, 2:-2].astype(int) - 128).max() <= 24
+
+
+def test_shrunk_crop_agrees_with_an_area_resize() -> None:
+    image = cv2.GaussianBlur(photograph(400, 400), (0, 0), 4)
+    view = render(image, STILL, Draw(plain=False, area=0.25, x=0.5, y=0.5))
+    ideal = cv2.resize(image[100:300, 100:300], (32, 32), interpolation=cv2.INTER_AREA)
+    # Half a pixel of the view (3 of the image) off would make it 2.6.
+    assert np.abs(view.astype(int) - ideal).mean() < 1
+
+
+def test_grey_stays_grey_under_saturation_and_hue() -> None:
+    grey = np.repeat(photograph(32, 32)[..., :1], 3, axis=2)
+    view = render(grey, STILL, Draw(plain=False, saturation=1.3, hue=0.2))
+    assert np.abs(view.astype(int) - grey).max() <= 1
+
+
+def test_brightness_scales_and_clips() -> None:
+    view = render(np.full((32, 32, 3), (40, 100, 200), np.uint8), STILL, Draw(plain=False, brightness=1.5))
+    assert view[5, 5].tolist() == [60, 150, 255]
+
+
+def test_contrast_turns_around_the_mean_grey() -> None:
+    image = np.full((32, 32, 3), 50, np.uint8)
+    image[:16] = 150
+    view = render(image, STILL, Draw(plain=False, contrast=0.5))
+    assert sorted({int(v) for v in view.ravel()}) == [75, 125]
+
+
+def test_half_a_turn_of_hue_swaps_warm_and_cold() -> None:
+    view = render(np.full((32, 32, 3), (140, 120, 100), np.uint8), STILL, Draw(plain=False, hue=0.5))
+    assert view[5, 5, 0] < view[5, 5, 1] < view[5, 5, 2]
+
+
+def test_render_refuses_what_is_not_an_rgb_image() -> None:
+    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\] image, got uint8 \[8, 8\]"):
+        render(np.zeros((8, 8), np.uint8), STILL, Draw())
+
+
+def test_to_input_normalises_in_channels_last_memory() -> None:
+    views = np.full((2, 8, 8, 3), 127, np.uint8)
+    views[1, ..., 2] = 255
+    x = to_input(views, 4, (127 / 255,) * 3, (128 / 255,) * 3)
+    assert x.shape == (2, 3, 4, 4)
+    assert x.dtype == np.float32
+    assert x.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert np.abs(x[0]).max() < 1e-6
+    assert np.allclose(x[1, 2], 1.0)
+
+
+def test_decode_reads_rgb_and_refuses_the_rest() -> None:
+    image = photograph(20, 30)
+    png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    assert np.array_equal(decode(png), image)
+    for data in (b"", b"not an image", png[:20]):
+        with pytest.raises(ValueError, match="not an image"):
+            decode(data)

@@ -1,0 +1,89 @@
+"""Intervals over patients, paired differences, seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.statistics.bootstrap import bootstrap, t_interval
+from models.statistics.metrics import metrics
+
+N = 300
+
+
+def _arms(gain: float = 0.5) -> tuple[dict[str, list[np.ndarray]], np.ndarray]:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, N)
+    noise = [rng.dirichlet(np.ones(3), N) for _ in range(2)]
+    return {"good": [x + gain * np.eye(3)[label] for x in noise], "bad": noise}, label
+
+
+def _run(patient: np.ndarray, resamples: int = 400, seed: int = 0, gain: float = 0.5):  # type: ignore[no-untyped-def]
+    arms, label = _arms(gain)
+    return bootstrap("single", arms, label, None, patient, resamples=resamples, metrics=("accuracy", "auc"), seed=seed)
+
+
+def test_interval_holds_the_point_value() -> None:
+    arms, label = _arms()
+    found = _run(np.arange(N)).interval("bad", "accuracy")
+    point = np.mean([metrics("single", p, label)["accuracy"] for p in arms["bad"]])
+    assert found.low < point < found.high
+    assert found.drawn == found.defined == 400
+
+
+def test_width_is_that_of_the_binomial() -> None:
+    label = np.zeros(400, int)
+    prob = np.where(np.arange(400)[:, None] % 2 == 0, [0.9, 0.1], [0.1, 0.9])
+    drawn = bootstrap("single", {"a": [prob]}, label, None, np.arange(400), resamples=2000, metrics=("accuracy",))
+    found = drawn.interval("a", "accuracy")
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.1)
+
+
+def test_images_of_one_patient_widen_the_interval() -> None:
+    label = np.zeros(N, int)
+    prob = np.where((np.arange(N) // 10 % 2 == 0)[:, None], [0.9, 0.1], [0.1, 0.9])
+    widths = []
+    for patient in (np.arange(N), np.arange(N) // 10):
+        drawn = bootstrap("single", {"a": [prob]}, label, None, patient, resamples=500, metrics=("accuracy",))
+        found = drawn.interval("a", "accuracy")
+        widths.append(found.high - found.low)
+    # Ten equal images of a patient are worth one: sqrt(10) times as wide.
+    assert widths[1] / widths[0] == pytest.approx(np.sqrt(10), rel=0.2)
+
+
+def test_paired_difference_is_narrower_than_the_two_intervals() -> None:
+    drawn = _run(np.arange(N), gain=0.05)
+    paired = drawn.difference("good", "bad", "auc")
+    alone = [drawn.interval(a, "auc") for a in ("good", "bad")]
+    assert paired.high - paired.low < sum(i.high - i.low for i in alone) / 2
+    assert paired.low > 0
+
+
+def test_an_arm_differs_from_itself_by_nothing() -> None:
+    found = _run(np.arange(N)).difference("good", "good", "accuracy")
+    assert (found.low, found.high) == (0.0, 0.0)
+
+
+def test_equal_seeds_repeat_and_others_do_not() -> None:
+    first, again, other = (_run(np.arange(N), seed=s).values["bad"]["auc"] for s in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_chunks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _run(np.arange(N), resamples=50).values["good"]["auc"]
+    monkeypatch.setattr("models.statistics.bootstrap._CELLS", 7 * N)
+    assert np.array_equal(_run(np.arange(N), resamples=50).values["good"]["auc"], whole)
+
+
+def test_a_metric_that_most_resamples_leave_undefined_has_no_interval() -> None:
+    prob = np.array([[0.9, 0.1]] * 5)
+    label, patient = np.zeros(5, int), np.arange(5)
+    drawn = bootstrap("single", {"a": [prob]}, label, None, patient, resamples=20, metrics=("auc",))
+    assert drawn.interval("a", "auc") is None
+
+
+def test_t_interval_by_hand() -> None:
+    # mean 2, standard deviation 1, three seeds: 2 -+ 4.3027 / sqrt(3)
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
+    assert t_interval([1.0]) is None

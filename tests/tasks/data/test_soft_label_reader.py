@@ -1,0 +1,130 @@
+"""Stored teaching, looked up by shard and view."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from infra.errors import CorruptError, UsageError
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from tasks.data.corpus import Shard
+from tasks.data.soft_label_reader import Teaching
+from tasks.data.soft_labels import keep, write_soft_labels
+from tests.tiny import tiny_corpus, tiny_labels
+
+
+def numbered(shard: Shard, view: int) -> np.ndarray:
+    return np.arange(len(shard) * 3, dtype=np.float32).reshape(-1, 3) + 100 * view
+
+
+def flat(shard: Shard, view: int) -> np.ndarray:
+    return np.zeros((len(shard), 3), np.float32)
+
+
+def test_teachers_stand_in_manifest_order(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    teaching = Teaching(corpus, [tiny_labels(corpus, "a", numbered, views=1), tiny_labels(corpus, "b", flat, views=1)])
+    logits = teaching.logits(1, 1)
+    assert teaching.teachers == ["a", "b"]
+    assert logits.shape == (2, 16, 3)
+    assert logits[0, 2].tolist() == [106, 107, 108]
+    assert not logits[1].any()
+
+
+def test_row_counts_when_every_teacher_is_valid(store: LocalStore) -> None:
+    def broken(shard: Shard, view: int) -> np.ndarray:
+        logits = flat(shard, view)
+        logits[3] = np.nan
+        return logits
+
+    corpus = tiny_corpus(store)
+    taught = Teaching(corpus, [tiny_labels(corpus, "a", flat), tiny_labels(corpus, "b", broken)]).rows(0, 0)
+    assert np.flatnonzero(~taught.valid).tolist() == [3]
+
+
+def test_probabilities_average_teachers_at_their_temperatures(store: LocalStore) -> None:
+    def sure(shard: Shard, view: int) -> np.ndarray:
+        return np.tile(np.log(np.array([4.0, 1.0, 1.0], np.float32)) * 2, (len(shard), 1))
+
+    corpus = tiny_corpus(store)
+    teaching = Teaching(corpus, [tiny_labels(corpus, "a", sure), tiny_labels(corpus, "b", flat)])
+    found = teaching.probabilities(0, 0, {"a": 2.0})
+    expected = (np.array([4, 1, 1]) / 6 + 1 / 3) / 2
+    assert np.allclose(found, expected, atol=1e-3)
+
+
+def test_multilabel_probabilities_are_sigmoids(store: LocalStore) -> None:
+    corpus = tiny_corpus(store, task="multilabel")
+    assert np.allclose(Teaching(corpus, [tiny_labels(corpus, "a", flat)]).probabilities(0, 0), 0.5)
+
+
+def test_view_that_was_not_labelled(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    teaching = Teaching(corpus, [tiny_labels(corpus, "a", flat, views=1)])
+    with pytest.raises(UsageError, match="teacher a has no soft labels of view 2 of shard 0"):
+        teaching.logits(0, 2)
+
+
+def test_damaged_file_is_named(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = tiny_labels(corpus, "a", flat)
+    output = labels.output(shard=0, view=0)
+    data = store.get(output.name)
+    store.put(output.name, data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CorruptError, match=output.name):
+        Teaching(corpus, [labels]).logits(0, 0)
+
+
+def test_file_of_another_shard_is_refused(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = tiny_labels(corpus, "a", lambda shard, view: np.zeros((len(shard) + 1, 3), np.float32))
+    with pytest.raises(CorruptError, match="17 rows for the 16 images of shard 0"):
+        Teaching(corpus, [labels]).logits(0, 0)
+
+
+def test_memory_is_bounded_in_bytes(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = tiny_labels(corpus, "a", flat, views=1)
+    one = Teaching(corpus, [labels]).rows(0, 0).nbytes
+    teaching = Teaching(corpus, [labels], keep=2 * one)
+    first, second = teaching.rows(0, 0), teaching.rows(0, 1)
+    assert teaching.rows(0, 0) is first
+    teaching.rows(1, 0)
+    assert teaching.rows(0, 0) is first
+    assert teaching.rows(0, 1) is not second
+
+
+def test_what_was_read_last_stays_however_little_memory_there_is(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    teaching = Teaching(corpus, [tiny_labels(corpus, "a", flat)], keep=1)
+    first = teaching.rows(0, 0)
+    assert teaching.rows(0, 0) is first
+    teaching.rows(1, 0)
+    assert teaching.rows(0, 0) is not first
+
+
+def test_features_are_read_once_and_counted(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = tiny_labels(corpus, "a", flat)
+    output = labels.output(shard=0, view=0)
+    features = np.arange(32, dtype=np.float32).reshape(16, 2)
+    rich = StageCache(store).put_object(
+        "labels/{sha8}.safetensors",
+        write_soft_labels(keep(flat(corpus.shards[0], 0), features=features)),
+        id=output.id,
+        unit=output.id,
+        meta=dict(output.meta),
+    )
+    teaching = Teaching(corpus, [labels.model_copy(update={"outputs": [rich]})])
+    bare = teaching.rows(0, 0)
+    found = teaching.rows(0, 0, features=(0,))
+    assert (bare.features, found.nbytes - bare.nbytes) == ({}, 16 * 2 * 2)
+    store.delete(rich.name)
+    assert teaching.rows(0, 0) is found
+    assert np.array_equal(teaching.features(0, 0, 0), features)
+
+
+def test_no_teacher_is_no_teaching(store: LocalStore) -> None:
+    with pytest.raises(UsageError, match="at least one teacher"):
+        Teaching(tiny_corpus(store), [])

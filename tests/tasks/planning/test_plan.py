@@ -1,0 +1,250 @@
+"""`stillroom plan`: what it says, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.compute.cluster import Cluster
+from infra.errors import CorpusError, UsageError
+from infra.storage.store import LocalStore
+from models.networks.build import build
+from tasks.data.corpus import Corpus
+from tasks.distill.stage import distill, teach
+from tasks.ingest.stage import ingest
+from tasks.label import label, teacher_handle
+from tasks.planning.plan import plan_run, render_plan
+from tasks.select import select
+from tasks.spec import Spec, parse_spec
+from tasks.spec.arms import LABELS_ONLY
+from tests.tasks.corpora.layouts import csv
+from tests.tasks.proposal.folders import images, tree
+
+SPEC = """
+name: small
+store: store
+corpus:
+  adapter: table
+  root: corpus
+  table: {csv: labels.csv, image: file, label: label, patient: patient}
+ingest: {size: 24, shard_size: 16}
+views: {size: 32, count: 2}
+teachers: [{name: big, model: micro_xs, train: {steps: 4, batch: 4}}]
+student: {model: micro_xs, train: {epochs: 2, batch: 4}}
+evaluate: {bootstrap: 10}
+run: {device: cpu, cluster: {workers: 2}}
+"""
+
+
+def corpus_at(root: Path) -> Path:
+    """40 labelled images of 20 patients, 8 of the pool, three of them bad, two rows without an image."""
+    names = images(root, [f"{i:02d}.png" for i in range(48)])
+    rows = [f"{n},{'ab'[i // 2 % 2]},p{i // 2}" for i, n in enumerate(names[:40])]
+    csv(root / "labels.csv", "file,label,patient", [*rows, "gone1,a,p90", "gone2,b,p91"])
+    (root / "45.png").write_bytes(b"")
+    (root / "46.png").write_bytes((root / "46.png").read_bytes()[:60])
+    (root / "47.png").write_text("no image")
+    return root
+
+
+def spec_at(folder: Path, *overrides: str) -> Spec:
+    return parse_spec(SPEC, overrides=overrides, base=folder)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan")
+    corpus_at(folder / "corpus")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def traces(place: Path) -> tuple[dict[str, str], dict[str, Any], dict[str, str]]:
+    """The tree before, the plan, the tree after."""
+    before = tree(place)
+    return before, plan_run(spec_at(place)), tree(place)
+
+
+@pytest.fixture(scope="module")
+def plan(traces: tuple[dict[str, str], dict[str, Any], dict[str, str]]) -> dict[str, Any]:
+    return traces[1]
+
+
+def states(plan: dict[str, Any]) -> dict[str, str]:
+    return {stage["stage"]: stage["state"] for stage in plan["stages"]}
+
+
+def test_nothing_is_written(traces: tuple[dict[str, str], dict[str, Any], dict[str, str]]) -> None:
+    assert traces[0] == traces[2]
+
+
+def test_it_is_one_json_document(plan: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(plan, allow_nan=False)) == plan
+
+
+def test_images_and_labels_are_counted(plan: dict[str, Any]) -> None:
+    labelled = {split: sum(own.values()) for split, own in plan["counts"].items()}
+    assert sum(labelled.values()) == 40
+    assert sum(plan["images"].values()) == 48
+    assert (plan["unlabelled"], plan["missing"], plan["leaks"], plan["patients"]) == (8, 2, 0, 20)
+    assert sum(plan["prior"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_bad_files_are_found(plan: dict[str, Any]) -> None:
+    sample = plan["sample"]
+    assert (sample["empty_files"], sample["unreadable"], sample["expected_unreadable"]) == (1, 2, 3)
+    assert not any(name in reason for reason in sample["reasons"] for name in ("45", "46", "47"))
+
+
+def test_bytes_and_minutes_are_told(plan: dict[str, Any]) -> None:
+    assert plan["bytes"]["shards"] > 48 * 1536
+    assert set(states(plan).values()) == {"to do"}
+    assert all(stage["minutes"] > 0 for stage in plan["stages"])
+
+
+def test_labelling_is_told_at_several_numbers_of_views(plan: dict[str, Any]) -> None:
+    train, other = plan["images"]["train"], plan["images"]["val"] + plan["images"]["test"]
+    labels = plan["labels"]
+    assert [(row["teacher"], row["views"]) for row in labels] == [("big", count) for count in (1, 2, 4, 16)]
+    assert [row["answers"] for row in labels] == [train * (1 + count) + other for count in (1, 2, 4, 16)]
+    # Two logits and a flag an answer; a header a file.
+    assert [row["bytes"] - 5 * row["answers"] for row in labels] == [
+        pytest.approx(row["files"] * 136, abs=row["files"] * 24) for row in labels
+    ]
+    assert plan["bytes"]["soft_labels"] == labels[1]["bytes"]
+    rate = plan["rates"]["big_label_images_per_second"]
+    assert [row["hours"] * 3600 * rate for row in labels] == [pytest.approx(row["answers"], rel=0.01) for row in labels]
+
+
+@pytest.fixture(scope="module")
+def rich(place: Path) -> dict[str, Any]:
+    """The same with partners, features and fold teachers."""
+    return plan_run(spec_at(place, "views.mix=mixup", "teachers.0.features=pooled", "teachers.0.folds=2"))
+
+
+def test_partners_and_features_are_counted(rich: dict[str, Any], plan: dict[str, Any]) -> None:
+    width = build("micro_xs", num_classes=2, size=32).module.num_features
+    for row, plain in zip(rich["labels"], plan["labels"], strict=True):
+        assert (row["files"], row["answers"]) == (plain["files"], plain["answers"])
+        stored = 2 * width * row["answers"] + 4 * plan["images"]["train"] * row["views"]
+        assert 0 < row["bytes"] - plain["bytes"] - stored < 200 * row["files"]
+
+
+def test_features_that_a_network_has_not_are_refused(place: Path) -> None:
+    with pytest.raises(UsageError, match="features nowhere"):
+        plan_run(spec_at(place, "teachers.0.features=nowhere"))
+
+
+def test_fold_teachers_are_planned_too(rich: dict[str, Any], plan: dict[str, Any]) -> None:
+    minutes = {stage["stage"]: stage["minutes"] for stage in rich["stages"]}
+    assert minutes.keys() - states(plan).keys() == {"teach big without fold 1 of 2", "teach big without fold 2 of 2"}
+    assert all(value > 0 for value in minutes.values())
+
+
+def test_the_text_is_short_and_says_what_it_is(plan: dict[str, Any]) -> None:
+    text = render_plan(plan)
+    assert len(text.splitlines()) <= 60
+    assert "Nothing was written." in text
+    assert "about" in text
+    assert "label rows without an image: 2" in text
+    assert re.search(r"^  labels +1 views +2 views +4 views +16 views$", text, re.MULTILINE)
+    assert re.search(r"^  big( +[0-9.]+ kB, [0-9]+ s){4}$", text, re.MULTILINE)
+
+
+def test_many_classes_and_stages_still_fit(plan: dict[str, Any]) -> None:
+    names = [f"class {i}" for i in range(40)]
+    stages = [{**plan["stages"][0], "stage": f"distill taught seed {i}"} for i in range(30)]
+    many = {
+        **plan,
+        "classes": names,
+        "counts": {split: dict.fromkeys(names, 7) for split in ("train", "val", "test")},
+        "prior": dict.fromkeys(names, 1 / 40),
+        "stages": stages,
+        "notes": [f"note {i}" for i in range(30)],
+    }
+    assert len(render_plan(many).splitlines()) <= 60
+
+
+def test_patients_in_two_official_splits_are_told(tmp_path: Path) -> None:
+    names = images(tmp_path / "corpus", [f"{i:02d}.png" for i in range(60)])
+    rows = [f"{n},{'ab'[i % 2]},p{i // 4},{('train', 'test')[i >= 46]}" for i, n in enumerate(names)]
+    csv(tmp_path / "corpus" / "labels.csv", "file,label,patient,split", rows)
+    found = plan_run(spec_at(tmp_path, "corpus.table.split=split"))
+    assert (found["official"], found["leaks"]) == (["test", "train"], 2)
+
+
+def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
+    corpus_at(tmp_path / "corpus")
+    spec, store = spec_at(tmp_path, "ingest.max_bad=9"), LocalStore(tmp_path / "store")
+    corpus = Corpus(store, ingest(spec, store, cluster).manifest)
+    trained = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
+    handle = teacher_handle(spec.teachers[0], [trained], corpus, store)
+    labels = label(corpus, [handle], spec, store, cluster)[0].manifest
+    select(corpus, [labels], spec.select, store)
+    distill(corpus, [], None, spec, store, cluster, arm=LABELS_ONLY)
+    before = tree(tmp_path)
+    found = plan_run(spec)
+    assert tree(tmp_path) == before
+    assert states(found) == {
+        "ingest": "cached",
+        "teach big": "cached",
+        "label big": "cached",
+        "select": "cached",
+        "distill taught seed 0": "to do",
+        "distill labels_only seed 0": "cached",
+        "evaluate": "to do",
+        "register": "to do",
+    }
+    assert (found["bytes"]["shards"], found["bytes"]["soft_labels"]) == (0, 0)
+    (again,) = (row for row in found["labels"] if row["views"] == 2)
+    assert again["bytes"] == sum(output.bytes for output in labels.outputs)
+    assert again["hours"] is None
+    store.delete(labels.outputs[0].name)
+    after = {stage["stage"]: stage for stage in plan_run(spec)["stages"]}
+    total = len(labels.outputs)
+    assert (after["label big"]["state"], after["label big"]["done"]) == ("partly", total - 1)
+
+
+def test_phantoms_are_not_drawn(tmp_path: Path) -> None:
+    spec = parse_spec(
+        """
+name: phantoms
+store: store
+corpus:
+  adapter: phantom-fundus
+  root: drawn
+  phantom: {size: 64, labelled: 40, unlabelled: 60, val: 20, test: 30}
+views: {size: 32, count: 1}
+teachers: [{name: big, model: micro_xs, train: {steps: 4}}]
+student: {model: micro_xs, train: {steps: 4}}
+run: {device: cpu}
+""",
+        base=tmp_path,
+    )
+    found = plan_run(spec)
+    assert list(tmp_path.iterdir()) == []
+    assert (found["drawn"], found["images"]) == (False, {"train": 100, "val": 20, "test": 30})
+    assert "not drawn yet" in render_plan(found)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("student.model=mikro", r"no model 'mikro'; did you mean micro"),
+        ("teachers.0.weights=nowhere.pth", r"no file .*nowhere\.pth"),
+        ("evaluate.metric=akc", r"'akc' is not one of"),
+        ("student.loss=[{loss: binary}]", r"binary is for multilabel corpora"),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(place: Path, override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan_run(spec_at(place, override))
+
+
+def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no such folder"):
+        plan_run(spec_at(tmp_path))

@@ -1,0 +1,233 @@
+"""`stillroom init`: the spec that is written for a folder loads, and its adapter takes the folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from infra.errors import CorpusError, UsageError
+from tasks.proposal.proposal import write_spec
+from tests.tasks.corpora.layouts import csv, eyepacs, hyper_kvasir, image, many_patients
+from tests.tasks.proposal.folders import images, read_back, table, tree
+from tests.tasks.sources.packing import zip_of
+
+LABELS = ["a", "b"] * 20
+
+
+@pytest.fixture
+def to(tmp_path: Path) -> Path:
+    return tmp_path / "work" / "own.yaml"
+
+
+def test_eyepacs(tmp_path: Path, to: Path) -> None:
+    found = write_spec(eyepacs(tmp_path / "c", many_patients(20), pool=["900_left"]), to)
+    spec, scan = read_back(found)
+    assert (found["adapter"], spec.corpus.task, scan.modality) == ("eyepacs", "ordinal", "fundus")
+    assert "1 unlabelled" in str(found["text"])
+
+
+def test_hyper_kvasir(tmp_path: Path, to: Path) -> None:
+    findings = {f"f{i}": ("polyps", "cecum")[i % 2] for i in range(40)}
+    found = write_spec(hyper_kvasir(tmp_path / "c", findings, pool=["p1"]), to)
+    spec, scan = read_back(found)
+    assert found["adapter"] == "hyper-kvasir"
+    assert scan.classes == ("cecum", "polyps")
+    assert spec.views.vflip
+
+
+def test_a_zip_is_looked_at_in_place(tmp_path: Path, to: Path) -> None:
+    root = zip_of(table(tmp_path / "c", LABELS), tmp_path / "c.zip", within="data/")
+    spec, scan = read_back(write_spec(root, to))
+    assert spec.corpus.table is not None
+    assert (spec.corpus.table.csv, Counter(row.label for row in scan.rows)) == ("data/labels.csv", {0: 20, 1: 20})
+
+
+def test_a_table_with_commas(tmp_path: Path, to: Path) -> None:
+    spec, scan = read_back(write_spec(table(tmp_path / "c", LABELS), to))
+    assert spec.corpus.table is not None
+    assert (spec.corpus.table.image, spec.corpus.table.label) == ("file", "label")
+    assert Counter(row.label for row in scan.rows) == {0: 20, 1: 20}
+
+
+def test_a_table_with_semicolons_and_a_patient_column(tmp_path: Path, to: Path) -> None:
+    names = images(tmp_path / "c", [f"{i:03d}x.jpg" for i in range(40)])
+    rows = [f"{n};{LABELS[i]};pat{i // 2};{50 + i % 3}" for i, n in enumerate(names)]
+    csv(tmp_path / "c" / "t.csv", "Image;Diagnosis;Patient ID;Patient Age", rows)
+    spec, scan = read_back(write_spec(tmp_path / "c", to))
+    assert spec.corpus.table is not None
+    assert (spec.corpus.table.label, spec.corpus.table.patient) == ("Diagnosis", "Patient ID")
+    assert len({row.patient for row in scan.rows}) == 20
+
+
+def test_a_patient_in_the_image_names(tmp_path: Path, to: Path) -> None:
+    names = [f"{100 + i // 2}_{'LR'[i % 2]}.png" for i in range(40)]
+    _, scan = read_back(write_spec(table(tmp_path / "c", LABELS, names=names), to))
+    assert len({row.patient for row in scan.rows}) == 20
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{i:04d}_view.png" for i in range(40)],
+        [f"img_{i:04d}_x.png" for i in range(40)],
+        [f"202001{1 + i // 2:02d}_{i:03d}.png" for i in range(40)],
+    ],
+    ids=["nobody twice", "one prefix for all", "dates"],
+)
+def test_no_patient_where_the_names_tell_none(tmp_path: Path, to: Path, names: list[str]) -> None:
+    spec, _ = read_back(write_spec(table(tmp_path / "c", LABELS, names=names), to))
+    assert spec.corpus.table is not None
+    assert spec.corpus.table.patient_pattern is None
+
+
+def test_no_pattern_that_official_splits_contradict(tmp_path: Path, to: Path) -> None:
+    names = [f"{i // 2}_{i % 2}.png" for i in range(40)]
+    rows = [f"{label},{'train' if i % 2 else 'test'}" for i, label in enumerate(LABELS)]
+    spec, scan = read_back(write_spec(table(tmp_path / "c", rows, names=names, header="file,label,split"), to))
+    assert spec.corpus.table is not None
+    assert (spec.corpus.table.split, spec.corpus.table.patient_pattern) == ("split", None)
+    assert scan.official == {"train", "test"}
+
+
+def test_split_lists(tmp_path: Path, to: Path) -> None:
+    root = table(tmp_path / "c", LABELS)
+    names = sorted(p.name for p in root.rglob("*.png"))
+    (root / "train_val_list.txt").write_text("\n".join(names[:30]))
+    (root / "test_list.txt").write_text("\n".join(names[30:]))
+    (root / "README.txt").write_text("a test of the train\n")
+    _, scan = read_back(write_spec(root, to))
+    assert Counter(row.split for row in scan.rows) == {"train": 30, "test": 10}
+
+
+def test_values_that_mean_unlabelled(tmp_path: Path, to: Path) -> None:
+    labels = [*LABELS, "-", "NA", "unknown", ""]
+    _, scan = read_back(write_spec(table(tmp_path / "c", labels), to))
+    assert (scan.classes, sum(not row.labelled for row in scan.rows)) == (("a", "b"), 4)
+
+
+def test_several_labels_an_image(tmp_path: Path, to: Path) -> None:
+    labels = ["No Finding", "Mass", "Mass|Edema", "Edema"] * 10
+    spec, scan = read_back(write_spec(table(tmp_path / "c", labels), to))
+    assert spec.corpus.table is not None
+    assert (scan.task, scan.classes, spec.corpus.table.negative) == ("multilabel", ("Edema", "Mass"), "No Finding")
+    assert not spec.views.hflip
+
+
+def test_grades_have_an_order(tmp_path: Path, to: Path) -> None:
+    labels = [str(i % 4) for i in range(40)]
+    spec, _ = read_back(write_spec(table(tmp_path / "c", labels, header="file,grade"), to))
+    assert spec.corpus.task == "ordinal"
+
+
+def test_other_label_columns_stand_in_comments(tmp_path: Path, to: Path) -> None:
+    rows = [f"{i % 2},{'mild' if i % 3 else '-'},{30 + i % 9}" for i in range(40)]
+    rows[0] = "0,severe,30"
+    rows[3] = "1,severe,33"
+    write_spec(table(tmp_path / "c", rows, header="file,dme,grade,age"), to)
+    text = to.read_text()
+    assert "label: dme" in text
+    assert "# label: grade" in text
+    assert "label: age" not in text
+
+
+def test_names_with_blanks_dots_and_other_letters(tmp_path: Path, to: Path) -> None:
+    names = [f"Röntgen Bilder/Fall {i}.vorn é.png" for i in range(40)]
+    found = write_spec(table(tmp_path / "Größe: 1 #", LABELS, names=names), to)
+    _, scan = read_back(found)
+    assert sum(row.labelled for row in scan.rows) == 40
+
+
+def test_masks_of_the_same_name_are_left_out(tmp_path: Path, to: Path) -> None:
+    root = table(tmp_path / "c", LABELS)
+    for path in (root / "images").iterdir():
+        image(root / "masks" / path.name)
+    spec, scan = read_back(write_spec(root, to))
+    assert spec.corpus.table is not None
+    assert (spec.corpus.table.images, len(scan.rows)) == ("images", 40)
+
+
+def test_one_folder_for_each_class(tmp_path: Path, to: Path) -> None:
+    root = tmp_path / "kvasir"
+    images(root, [f"kvasir/{name}/{i}.jpg" for name in ("polyps", "z line") for i in range(10)])
+    images(root, [f"kvasir/unlabelled/u{i}.jpg" for i in range(3)])
+    before = tree(root)
+    found = write_spec(root, to)
+    spec, scan = read_back(found)
+    assert tree(root) == before
+    assert spec.corpus.table is not None
+    assert Path(spec.corpus.table.csv).parent == to.parent
+    assert scan.classes == ("polyps", "z line")
+    assert sum(not row.labelled for row in scan.rows) == 3
+
+
+def test_class_folders_within_split_folders(tmp_path: Path, to: Path) -> None:
+    images(tmp_path / "c", [f"{s}/{c}/{i}.png" for s in ("train", "val", "test") for c in "ab" for i in range(6)])
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert (scan.classes, scan.official) == (("a", "b"), {"train", "val", "test"})
+
+
+def test_class_folders_with_patient_folders(tmp_path: Path, to: Path) -> None:
+    images(tmp_path / "c", [f"{c}/p{c}{p}/{i}.png" for c in "ab" for p in range(8) for i in range(3)])
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert scan.classes == ("a", "b")
+    assert len({row.patient for row in scan.rows}) == 16
+
+
+def test_a_small_class_is_noted(tmp_path: Path, to: Path) -> None:
+    found = write_spec(table(tmp_path / "c", [*LABELS, "rare", "rare"]), to)
+    assert any("rare (2)" in note for note in found["notes"])
+
+
+def test_training_is_as_long_as_the_images_are_many(tmp_path: Path, to: Path) -> None:
+    few, _ = read_back(write_spec(table(tmp_path / "c", LABELS), to))
+    many, _ = read_back(write_spec(table(tmp_path / "d", LABELS * 10), to.with_name("many.yaml")))
+    assert many.teachers[0].train is not None
+    assert few.teachers[0].train is not None
+    assert (many.teachers[0].train.steps or 0) > (few.teachers[0].train.steps or 0)
+
+
+def test_relative_when_both_move_together(tmp_path: Path) -> None:
+    root = table(tmp_path / "data", LABELS)
+    write_spec(root, tmp_path / "own.yaml")
+    assert "root: data" in (tmp_path / "own.yaml").read_text()
+
+
+def test_no_such_folder(tmp_path: Path, to: Path) -> None:
+    with pytest.raises(CorpusError, match="nowhere: no such folder"):
+        write_spec(tmp_path / "nowhere", to)
+
+
+def test_no_images(tmp_path: Path, to: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "train.7z").touch()
+    with pytest.raises(CorpusError, match=r"no image below it .*extract train\.7z first"):
+        write_spec(tmp_path / "c", to)
+
+
+def test_no_labels(tmp_path: Path, to: Path) -> None:
+    images(tmp_path / "c", [f"{i}.png" for i in range(5)])
+    with pytest.raises(CorpusError, match="columns image,label"):
+        write_spec(tmp_path / "c", to)
+    assert not to.parent.exists()
+
+
+def test_no_label_column(tmp_path: Path, to: Path) -> None:
+    with pytest.raises(CorpusError, match=r"labels\.csv names images, but none of its columns \(file, label\)"):
+        write_spec(table(tmp_path / "c", ["same"] * 40), to)
+
+
+def test_nothing_is_overwritten(tmp_path: Path, to: Path) -> None:
+    root = table(tmp_path / "c", LABELS)
+    write_spec(root, to)
+    before = to.read_text()
+    with pytest.raises(UsageError, match=r"own\.yaml: there is a file of that name already.*--to"):
+        write_spec(root, to)
+    assert to.read_text() == before
+
+
+def test_no_spec_within_the_corpus(tmp_path: Path) -> None:
+    root = table(tmp_path / "c", LABELS)
+    with pytest.raises(UsageError, match="must not lie within the corpus"):
+        write_spec(root, root / "own.yaml")
