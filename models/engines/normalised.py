@@ -16,8 +16,8 @@ class Normalised(nn.Module):
     """uint8 [B, S, S, 3] -> logits, or (logits, features) where the network was asked for features.
 
     Features are read by hooks (`models.networks.taps`), so that the logits are those of the network's own `forward`.
-    The caller's module is left as it is but for the strides of its weights: hooks and the marks of exporters go to a copy
-    of it, which shares the weights on a CPU.
+    The caller's module is left as it is but for the strides of its weights: hooks and the marks of exporters go to a
+    copy of it, which shares the weights on a CPU.
 
     Raises:
         EngineError: the network has no such tap, or it is no feature of an image; the text says why.

@@ -13,8 +13,8 @@ class Reuse(FeatureLoss):
     """Mean squared error between the student's projected map and the teacher's last map; one value a sample [N].
 
     The projector and the teacher's classifier belong to the student (`models.networks.graft.Grafted`), because they
-    are there at inference; this loss only compares. Maps of two sizes are compared at the smaller; a vector with a map, at one
-    position. The paper uses no other term.
+    are there at inference; this loss only compares. Maps of two sizes are compared at the smaller; a vector with a map,
+    at one position. The paper uses no other term.
 
     Args:
         factor: of the graft's projector; nothing to this loss.
