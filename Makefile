@@ -20,6 +20,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 bench: $(READY)
 	@for name in $$(ls tests/bench | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do $(BIN)/python -m tests.bench.$$name --quick || exit 1; done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -60,24 +61,41 @@ def _spec_options(command: Callable[..., None]) -> Callable[..., None]:
 @_spec_options
 def plan(spec: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what a run would do, cost and find; writes nothing."""
+    from flows.line import line
     from tasks.planning.plan import plan_run, render_plan
     from tasks.spec import load_spec
 
-    found = plan_run(load_spec(spec, overrides))
+    loaded = load_spec(spec, overrides)
+    found = plan_run(loaded, line(loaded).steps)
     emit(found, as_json, lambda: click.echo(render_plan(found)))
 
 
 def _flow_command(name: str, text: str) -> None:
-    @cli.command(name=name, help=text, short_help=text)
-    @_spec_options
-    @click.option("--verify", is_flag=True, help="Re-hash what is cached instead of trusting its size.")
-    @click.option("--retry-quarantined", is_flag=True, help="Try again what an earlier run kept out.")
-    def command(spec: Path, overrides: tuple[str, ...], as_json: bool, verify: bool, retry_quarantined: bool) -> None:
-        extra = [f"run.verify={verify}"] * verify + ["run.retry_quarantined=true"] * retry_quarantined
+    def run(
+        spec: Path,
+        overrides: tuple[str, ...],
+        as_json: bool,
+        verify: bool,
+        retry_quarantined: bool,
+        upto: str | None = None,
+    ) -> None:
         from flows.running import run_flow, show_outcome
 
-        found = run_flow(name, spec, [*overrides, *extra])
+        extra = [f"run.verify={verify}"] * verify + ["run.retry_quarantined=true"] * retry_quarantined
+        found = run_flow(name, spec, [*overrides, *extra], upto)
         emit(found, as_json, lambda: show_outcome(found))
+
+    options: list[Callable[..., Any]] = [
+        _spec_options,
+        click.option("--verify", is_flag=True, help="Re-hash what is cached instead of trusting its size."),
+        click.option("--retry-quarantined", is_flag=True, help="Try again what an earlier run kept out."),
+    ]
+    if name == "retrain":
+        options.append(click.option("--upto", metavar="STAGE", help="The last stage to run, such as select."))
+    command: Any = run
+    for option in reversed(options):
+        command = option(command)
+    cli.command(name=name, help=text, short_help=text)(command)
 
 
 _flow_command("retrain", "Run the whole line: ingest, label, distil, evaluate, register; cached.")

@@ -8,18 +8,24 @@ from __future__ import annotations
 import importlib.resources
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import click
 
+from flows.running import quiet_console, run_followed
+from infra.compute.cluster import Cluster
+from infra.compute.cluster_spec import ClusterSection
 from infra.settings import reload_settings
+from tasks.pipeline.surroundings import Surroundings
 
 CORPORA = ("phantom-fundus", "phantom-endoscopy")
 
 
 def run_demo(out: Path) -> dict[str, Any]:
-    """Run `retrain` on both phantom corpora; everything lies below `out`.
+    """Run `retrain` on both phantom corpora, side by side on one cluster; everything lies below `out`.
 
     A second call finds every stage cached.
     """
@@ -27,13 +33,40 @@ def run_demo(out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("STILLROOM_HOME", str(out / "home"))
     reload_settings()
-    from flows.running import run_on_api
     from infra.servers.prefect_api import prefect_api
 
-    specs = [_spec_file(name, out) for name in CORPORA]
-    with prefect_api() as url:
-        runs = {name: run_on_api("retrain", spec, [], url) for name, spec in zip(CORPORA, specs, strict=True)}
+    specs = {name: _spec_file(name, out) for name in CORPORA}
+    with prefect_api() as url, Cluster(ClusterSection()) as cluster:
+        runs = _side_by_side(specs, cluster, url)
     return {"out": str(out), "home": os.environ["STILLROOM_HOME"], "runs": runs}
+
+
+def _side_by_side(specs: dict[str, Path], cluster: Cluster, url: str) -> dict[str, dict[str, Any]]:
+    """Run every spec in a thread of its own; raises the first error once all have ended."""
+    quiet_console()
+    from flows.terminal import NamedListener, TerminalListener
+    from infra.servers.prefect_api import mark_dead_runs_crashed
+    from infra.servers.tracking import connect
+
+    mark_dead_runs_crashed()
+    connect()  # makes MLflow's database once, before two runs would
+    terminal, stop = TerminalListener(), threading.Event()
+    terminal.message(f"retrain {' and '.join(specs)}  (Prefect {url.removesuffix('/api')})")
+    with ThreadPoolExecutor(len(specs)) as pool:
+        futures = {
+            name: pool.submit(
+                run_followed, "retrain", spec, [], Surroundings(NamedListener(terminal, name), cluster, stop.is_set)
+            )
+            for name, spec in specs.items()
+        }
+        try:
+            wait(futures.values())
+        except BaseException:
+            stop.set()  # an interrupt reaches this thread alone
+            raise
+        finally:
+            terminal.close()
+    return {name: future.result() for name, future in futures.items()}
 
 
 def _spec_file(name: str, out: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -11,10 +10,15 @@ from typing import Any
 import click
 
 from infra.errors import CancelledError
+from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
 
 
-def run_flow(name: str, spec: Path, overrides: list[str]) -> dict[str, Any]:
-    """Run flow `name` on a spec; what `--json` prints.
+def run_flow(name: str, spec: Path, overrides: list[str], upto: str | None = None) -> dict[str, Any]:
+    """Run the line on a spec as a flow; what `--json` prints.
+
+    Args:
+        name: of the command: `retrain`, or the stage up to which the line runs.
+        upto: the last stage; default: as the name says.
 
     Raises:
         StillroomError: as the failing stage raised it.
@@ -24,39 +28,50 @@ def run_flow(name: str, spec: Path, overrides: list[str]) -> dict[str, Any]:
 
     load_spec(spec, overrides)
     with prefect_api() as url:
-        return run_on_api(name, spec, overrides, url)
+        return run_on_api(name, spec, overrides, url, upto)
 
 
-def run_on_api(name: str, spec: Path, overrides: list[str], url: str) -> dict[str, Any]:
+def run_on_api(name: str, spec: Path, overrides: list[str], url: str, upto: str | None = None) -> dict[str, Any]:
     """Like `run_flow`, on an API that already answers."""
     quiet_console()
+    from flows.terminal import TerminalListener
+    from infra.servers.prefect_api import mark_dead_runs_crashed
+
+    mark_dead_runs_crashed()
+    terminal = TerminalListener()
+    terminal.message(f"{name} {spec}  (Prefect {url.removesuffix('/api')})")
+    try:
+        return run_followed(name, spec, overrides, Surroundings(terminal), upto)
+    finally:
+        terminal.close()
+
+
+def run_followed(
+    name: str, spec: Path, overrides: list[str], around: Surroundings, upto: str | None = None
+) -> dict[str, Any]:
+    """Run the flow in this thread, followed by the listener of `around`; arguments and errors as `run_flow`."""
     from prefect import tags
     from prefect.client.schemas.objects import State
 
-    from flows.line import listen
-    from flows.terminal import TerminalListener
-    from infra.servers.runs import process_tag, reap
+    from flows.retrain import LAST, Override, retrain
+    from infra.servers.prefect_api import process_tag
 
-    reap()
-    terminal = TerminalListener()
-    listen(terminal)
-    terminal.say(f"{name} {spec}  (Prefect {url.removesuffix('/api')})")
-    flow = getattr(importlib.import_module(f"flows.{'retrain' if name == 'register' else name}"), _function(name))
+    upto = upto or (LAST if name == "retrain" else name)
+    # Up to its last stage the line is a retrain, whatever the command is called.
+    flow = retrain if upto == LAST else retrain.with_options(name=name)
+    followed = SURROUNDINGS.set(around)
     try:
         with tags(process_tag()):
-            found = flow(str(spec), list(overrides), return_state=True)
+            chosen = [Override.model_validate(text) for text in overrides]
+            found: Any = flow(str(spec), chosen, upto=upto, return_state=True)
         value = found.result(raise_on_failure=False)
     finally:
-        terminal.close()
+        SURROUNDINGS.reset(followed)
     if found.is_cancelled() or isinstance(value, State):
         raise CancelledError("stopped on request; what was made stays in the store")
     if isinstance(value, BaseException):
         raise value
     return dict(value)
-
-
-def _function(name: str) -> str:
-    return "retrain" if name == "register" else name
 
 
 def quiet_console() -> None:
@@ -73,9 +88,9 @@ def quiet_console() -> None:
 def show_outcome(found: dict[str, Any]) -> None:
     """The result for people: the report's table and where to look."""
     if found["report"]:
-        from flows.line import without_pictures
+        from flows.report_page import without_plots
 
-        click.echo(without_pictures(Path(found["report"]).read_text(encoding="utf-8")))
+        click.echo(without_plots(Path(found["report"]).read_text(encoding="utf-8")))
         click.echo(f"report: {found['report']}  (plots beside it)")
     version = found["results"].get("register")
     if version:
@@ -91,9 +106,9 @@ def recent_runs(limit: int = 20) -> dict[str, Any]:
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.sorting import FlowRunSort
 
-        from infra.servers.runs import reap
+        from infra.servers.prefect_api import mark_dead_runs_crashed
 
-        reaped = reap()
+        reaped = mark_dead_runs_crashed()
         with get_client(sync_client=True) as client:
             runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=limit)
             names = {run.flow_id: client.read_flow(run.flow_id).name for run in runs}

@@ -20,12 +20,12 @@ MEGABYTE = 10**6
 @json_option
 def verify(store: str, as_json: bool) -> None:
     """Hold every object of STORE against its manifest; says which sample of which shard is hit."""
+    from tasks.maintenance.formatting import verify_lines
     from tasks.maintenance.verify import verify as run
-    from tasks.maintenance.words import verdict_lines
 
     with _bar("verify, MB", MEGABYTE) as progress:
         verdict = run(_existing(store), progress=progress)
-    emit(verdict.to_json(), as_json, lambda: click.echo("\n".join(verdict_lines(verdict))))
+    emit(verdict.to_json(), as_json, lambda: click.echo("\n".join(verify_lines(verdict))))
     if not verdict.sound:
         raise SystemExit(FAILED)
 
@@ -38,8 +38,8 @@ def repair(store: str, root: str | None, as_json: bool) -> None:
     """Make whole what is broken in STORE: shards from the source, the rest by the next retrain."""
     from infra.compute.cluster import Cluster
     from infra.compute.cluster_spec import ClusterSection
+    from tasks.maintenance.formatting import repair_lines
     from tasks.maintenance.repair import repair as run
-    from tasks.maintenance.words import repair_lines
 
     opened = _existing(store)
     with _bar("verify, MB", MEGABYTE) as progress, Cluster(ClusterSection()) as cluster:
@@ -58,21 +58,23 @@ def repair(store: str, root: str | None, as_json: bool) -> None:
 @json_option
 def gc(store: str, keep_days: float, grace_hours: float, delete: bool, no_registry: bool, as_json: bool) -> None:
     """Find what no head, registered version or recent run of STORE needs; removes it only with --delete."""
+    from flows.line import stages
+    from tasks.maintenance.formatting import removal_lines
     from tasks.maintenance.gc import collect
-    from tasks.maintenance.words import plan_lines
 
     if keep_days < 0 or grace_hours < 0:
         raise UsageError("--keep-days and --grace-hours are at least 0")
     with _bar("gc, objects") as progress:
         plan = collect(
             _existing(store),
+            folders=[folder for stage in stages() for folder in stage.folders],
             keep_days=keep_days,
             grace_hours=grace_hours,
             delete=delete,
             registry=not no_registry,
             progress=progress,
         ).to_json()
-    emit(plan, as_json, lambda: click.echo("\n".join(plan_lines(plan))))
+    emit(plan, as_json, lambda: click.echo("\n".join(removal_lines(plan))))
 
 
 @click.command()
@@ -83,9 +85,9 @@ def gc(store: str, keep_days: float, grace_hours: float, delete: bool, no_regist
 @json_option
 def inspect(store: str, what: str | None, sheet: Path | None, parquet: Path | None, as_json: bool) -> None:
     """Show STORE, or WHAT of it: a corpus, a key, a shard or a soft-label file, by name or part of it."""
-    from tasks.maintenance.export import write_parquet, write_sheet
+    from tasks.maintenance.formatting import inspect_lines
     from tasks.maintenance.inspect import inspect as run
-    from tasks.maintenance.words import inspect_lines
+    from tasks.maintenance.inspect import write_parquet, write_sheet
 
     opened = _existing(store)
     found = run(opened, what)

@@ -6,7 +6,8 @@
     |   `-- CorpusError       the folder or table is not what the spec says
     |-- TransientError        the same call may well succeed: retried by Prefect and by the sliding window
     |-- PermanentError        the same input fails again: quarantined or reported, never retried
-    |   `-- CorruptError      bytes are not those that the manifest promises
+    |   |-- CorruptError      bytes are not those that the manifest promises
+    |   `-- PoisonError       a unit of work kills the workers that run it
     |-- BudgetError           more failures than the spec allows: the run stops
     `-- CancelledError        somebody asked the run to stop
 
@@ -14,6 +15,8 @@ An error's text names the file, row or key, and what to do about it.
 """
 
 from __future__ import annotations
+
+import pickle
 
 
 class StillroomError(Exception):
@@ -44,6 +47,10 @@ class CorruptError(PermanentError):
     """Bytes differ from what a manifest or an index promises."""
 
 
+class PoisonError(PermanentError):
+    """A unit of work that kills the workers that run it."""
+
+
 class BudgetError(StillroomError):
     """More inputs failed than the spec allows."""
 
@@ -58,3 +65,34 @@ TRANSIENT: tuple[type[BaseException], ...] = (TransientError, ConnectionError, T
 def is_transient(error: BaseException) -> bool:
     """Whether a retry of the same call can help."""
     return isinstance(error, TRANSIENT)
+
+
+def is_killed(error: BaseException | None) -> bool:
+    """Whether an outcome's error says that its unit of work kills workers."""
+    return isinstance(error, PoisonError)
+
+
+def explained(error: BaseException, what: str) -> BaseException:
+    """The error that a caller should raise for one that came out of a unit of work.
+
+    Args:
+        what: what failed, for people, such as "labelling shard 7 failed (3 tries)".
+
+    Returns:
+        Errors of Stillroom and transient ones as they are; any other as a PermanentError that names `what`, with the
+        original as its cause.
+    """
+    if isinstance(error, StillroomError) or is_transient(error):
+        return error
+    permanent = PermanentError(f"{what}: {type(error).__name__}: {error}")
+    permanent.__cause__ = error
+    return permanent
+
+
+def picklable(error: Exception) -> Exception:
+    """The exception itself if it survives being pickled; otherwise a RuntimeError with its type and text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,7 +1,7 @@
 """No process of ours outlives its parent (Linux).
 
 Each process asks the kernel for SIGKILL when its parent dies. Programs of others start through
-`python -m infra.lifeline MODULE ARGS`, from the main thread: the kernel sends the signal when the
+`python -P -m infra.lifeline MODULE ARGS`, from the main thread: the kernel sends the signal when the
 thread that started the child ends, not the process.
 """
 
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
@@ -37,18 +38,39 @@ def tie_to_parent(parent: int | None = None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def tied_command(module: str, args: Sequence[str] = ()) -> list[str]:
+    """The command for `python -m module args` that ties itself to its parent first; run it in `child_environment()`."""
+    return [sys.executable, "-P", "-m", "infra.lifeline", module, *args]
+
+
+def child_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment in which a Python child imports what this process imports.
+
+    Python puts the working folder first on the import path of `python -m`. There a user's folder `infra` or `tasks`
+    would hide ours; PYTHONSAFEPATH keeps it away from the child and from all Python processes that it starts.
+
+    Args:
+        env: the environment to start from; default that of this process.
+    """
+    path, ours = [entry for entry in sys.path if entry], str(Path(__file__).resolve().parents[1])
+    if ours not in path:
+        path.append(ours)
+    base = os.environ if env is None else env
+    return {**base, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+
+
 def start_tied(
     module: str, args: Sequence[str], env: Mapping[str, str] | None = None, output: IO[bytes] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module args` so that it dies with this process.
 
     Args:
-        output: file for what it prints; None: nowhere.
+        env: its environment; default that of this process. The import path is always that of this process.
+        output: file for what it prints; None discards it.
     """
-    command = [sys.executable, "-m", "infra.lifeline", module, *args]
     return subprocess.Popen(
-        command,
-        env={**(os.environ if env is None else env), _PARENT: str(os.getpid())},
+        tied_command(module, args),
+        env={**child_environment(env), _PARENT: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL if output is None else output,
         stderr=subprocess.DEVNULL if output is None else output,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -28,15 +27,6 @@ def heard_interrupts() -> None:
     """A suite that a shell started in the background ignores SIGINT, and so would all that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True)
-def heard_loggers() -> None:
-    """Libraries that set up logging may silence loggers that are there already; ours speak in every test."""
-    logging.disable(logging.NOTSET)
-    for name, logger in logging.root.manager.loggerDict.items():
-        if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("flows", "infra", "models", "tasks"):
-            logger.disabled, logger.propagate = False, True
 
 
 @pytest.fixture
@@ -65,6 +55,7 @@ def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keys of the test server, a cache of our own and short pauses, for this process and all that it starts."""
     ours = {
         "STILLROOM_CACHE": str(tmp_path_factory.mktemp("s3-cache")),
+        "STILLROOM_HOME": str(tmp_path_factory.mktemp("home")),
         "STILLROOM_S3_BACKOFF": "0.01",
     }
     with pytest.MonkeyPatch.context() as patch:

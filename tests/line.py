@@ -42,6 +42,7 @@ class Place:
     root: Path
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     text: str = SPEC
+    api: str | None = None  # a Prefect API that commands use; None: each starts its own
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,7 @@ class Place:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "STILLROOM_"))}
         return {
             **clean,
+            **({"PREFECT_API_URL": self.api} if self.api else {}),
             "STILLROOM_HOME": str(self.root / "home"),
             "STILLROOM_TEST_MARK": self.mark,
             "PYTHONWARNINGS": "default",

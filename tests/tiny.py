@@ -20,7 +20,7 @@ from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
 from tasks.data.catalog import CATALOG, INDEX, OK, to_parquet
 from tasks.data.corpus import Corpus, Shard
-from tasks.data.soft_labels import keep, write_soft_labels
+from tasks.data.soft_labels import to_soft_labels, write_soft_labels
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def tiny_labels(
     outputs = []
     for number, shard in enumerate(corpus.shards):
         for view in range(1 + (views if shard.split == "train" else 0)):
-            soft = keep(logits_of(shard, view), partner=partner(shard, view))
+            soft = to_soft_labels(logits_of(shard, view), partner=partner(shard, view))
             unit = digest_of([teacher, shard.id, view])
             outputs.append(
                 cache.put_object(

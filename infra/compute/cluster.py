@@ -1,4 +1,4 @@
-"""The Dask cluster of a run: started when the first stage needs it, gone with the run."""
+"""The Dask cluster of a run: started when the first stage needs it, closed at the end of the run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from infra.compute.cluster_spec import ClusterSection
-from infra.compute.dask_settings import PRELOAD, check_gpus, dask_config, patience
+from infra.compute.cluster_spec import PRELOAD, ClusterSection, check_gpus, dask_config, worker_timeout
 from infra.compute.worker_preload import GPUS
 from infra.errors import TransientError, UsageError
 
-CLOSE_SECONDS = 5.0  # what a scheduler has to say good-bye
+CLOSE_SECONDS = 5.0  # for a scheduler to answer when a client leaves
 
 
 def cores() -> int:
@@ -29,7 +28,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._client: Any = None
         self._cluster: Any = None
-        self._complete = 0  # workers that a cluster of our own has when none is lost
+        self._full_size = 0  # workers of a cluster of our own when none is lost
 
     @property
     def client(self) -> Any:
@@ -43,9 +42,9 @@ class Cluster:
             return self._client
 
     @property
-    def patience(self) -> float:
+    def worker_timeout(self) -> float:
         """Seconds that work may wait for a worker that fits."""
-        return patience(self.section)
+        return worker_timeout(self.section)
 
     @property
     def slots(self) -> int:
@@ -60,17 +59,17 @@ class Cluster:
         """Whether some worker declares the resource, such as `GPU`."""
         return any(worker["resources"].get(resource, 0) > 0 for worker in self.workers())
 
-    def mend(self, workers: int) -> None:
-        """Start anew the workers that are missing for good.
+    def replace_lost_workers(self, workers: int) -> None:
+        """Start new workers in place of those that will not come back.
 
         A nanny gives up when its worker dies while it starts, a SLURM job ends with its time, a machine reboots.
 
         Args:
-            workers: how many there are.
+            workers: how many there are now.
         """
         # Kubernetes replaces pods by itself.
-        if self._cluster is not None and workers < self._complete and self.section.kind != "kubernetes":
-            self._cluster.scale(self._complete)
+        if self._cluster is not None and workers < self._full_size and self.section.kind != "kubernetes":
+            self._cluster.scale(self._full_size)
 
     def _connect(self) -> Any:
         import dask
@@ -78,33 +77,33 @@ class Cluster:
 
         dask.config.set(dask_config(self.section))
         if self.section.kind == "address":
-            return self._guest()
+            return self._connect_to_address()
         if self._cluster is not None:
             self._cluster.close()
-        self._cluster, self._complete = self._start()
+        self._cluster, self._full_size = self._start()
         client = Client(self._cluster)
         try:
-            client.wait_for_workers(1, timeout=self.patience)
+            client.wait_for_workers(1, timeout=self.worker_timeout)
         except TimeoutError:
             client.close(timeout=CLOSE_SECONDS)
             raise TransientError(
-                f"no Dask worker of kind {self.section.kind} came within {self.patience:g} s; look at the output of "
-                "its jobs or pods, or wait longer (run.cluster.wait)"
+                f"no Dask worker of kind {self.section.kind} came within {self.worker_timeout:g} s; look at the "
+                "output of its jobs or pods, or wait longer (run.cluster.wait)"
             ) from None
         return client
 
-    def _guest(self) -> Any:
+    def _connect_to_address(self) -> Any:
         from distributed import Client
 
         try:
-            client = Client(self.section.address, timeout=f"{self.patience}s")
-            client.wait_for_workers(1, timeout=self.patience)
+            client = Client(self.section.address, timeout=f"{self.worker_timeout}s")
+            client.wait_for_workers(1, timeout=self.worker_timeout)
         except (OSError, TimeoutError) as error:
             raise TransientError(f"no Dask scheduler with workers at {self.section.address}: {error}") from error
         return client
 
     def _start(self) -> tuple[Any, int]:
-        """A cluster object of Dask, and its workers when it is complete."""
+        """A cluster object of Dask, and the number of its workers when none is lost."""
         if self.section.kind == "ssh":
             from infra.compute.remote import ssh
 
@@ -118,7 +117,7 @@ class Cluster:
             cluster.scale(workers)
             return cluster, workers
         if self.section.kind == "kubernetes":
-            from infra.compute.kubernetes import kubernetes
+            from infra.compute.remote import kubernetes
 
             return kubernetes(self.section)
         return _local(self.section)

@@ -2,7 +2,7 @@
 
 A decoder that crashes, a file that swallows all memory or one that never ends takes its whole process along,
 and with it the work on good rows. Here a child takes the risk: it dies instead, is started anew, and the rows
-are halved until the guilty ones stand alone.
+are halved until only those that crash are left.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import pickle
 import resource
 import selectors
 import subprocess
-import sys
 import tempfile
 import time
 import traceback
@@ -21,13 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.compute.bundle import portable
-from infra.errors import PermanentError
+from infra.errors import PermanentError, picklable
+from infra.lifeline import child_environment, tied_command
 
 START_SECONDS = 300.0
 """How long a child may take to import what the probe needs."""
 
-_TAIL = 2000  # bytes of a child's last words that an error quotes
+_TAIL = 2000  # bytes of the end of a child's output that an error quotes
 _LENGTH = 8  # bytes of the length before each message, big-endian
 
 Probe = Callable[[Any, Sequence[int]], None]
@@ -58,7 +57,7 @@ def find_poison(probe: Probe, payload: Any, rows: Sequence[int], *, seconds: flo
 
     Raises:
         Exception: what the probe raised, as it was.
-        PermanentError: a child died before it could call the probe; the text ends with its last words.
+        PermanentError: a child died before it could call the probe; the text ends with the end of its output.
     """
     if not rows:
         return []
@@ -108,19 +107,19 @@ class _Child:
             self.close()
             return _Death(f"took more than {self._seconds:g} s", slow=True)
         except (BrokenPipeError, EOFError):
-            return _Death(_cause(self._buried()))
+            return _Death(_cause(self._reap()))
         _raise_from(answer)
         return None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with tempfile.TemporaryFile() as words:
+        with tempfile.TemporaryFile() as output:
             self._process = process = subprocess.Popen(
                 # A child whose parent died before the lifeline was tied finds the end of its input and ends too.
-                [sys.executable, "-m", "infra.lifeline", "infra.compute.crash_bisection"],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                tied_command("infra.compute.crash_bisection"),
+                env=child_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=words,
+                stderr=output,
                 bufsize=0,
             )
             try:
@@ -128,10 +127,10 @@ class _Child:
                 answer = _read(process.stdout.fileno(), START_SECONDS)  # type: ignore[union-attr]
             except (OSError, EOFError) as error:  # OSError: broken pipe or time out
                 late = isinstance(error, TimeoutError)
-                cause = f"took more than {START_SECONDS:g} s" if late else _cause(self._buried())
+                cause = f"took more than {START_SECONDS:g} s" if late else _cause(self._reap())
                 self.close()
-                words.seek(max(0, words.seek(0, os.SEEK_END) - _TAIL))
-                last = words.read().decode(errors="replace").strip()
+                output.seek(max(0, output.seek(0, os.SEEK_END) - _TAIL))
+                last = output.read().decode(errors="replace").strip()
                 raise PermanentError(
                     f"the child process that looks for poison rows could not start ({cause}); "
                     f"mend what it says last: {last or 'nothing'}"
@@ -139,7 +138,7 @@ class _Child:
         _raise_from(answer)
         return process
 
-    def _buried(self) -> int:
+    def _reap(self) -> int:
         """Wait for a child that closed its pipes; its return code."""
         process, self._process = self._process, None
         assert process is not None
@@ -150,7 +149,7 @@ class _Child:
         """End the child, whatever it does."""
         if self._process is not None:
             self._process.kill()
-            self._buried()
+            self._reap()
 
 
 def _cause(code: int) -> str:
@@ -207,14 +206,14 @@ def main() -> None:
 
 
 def _answered(file: int, function: Callable[..., Any], *args: Any) -> Any:
-    """Call, and tell the parent how it ended: None or the exception."""
+    """Call, and send the parent None or the exception."""
     value = None
     try:
         value = function(*args)
         answer = pickle.dumps(None)
     except Exception as error:
         error.add_note(f"in the child process:\n{traceback.format_exc()}")
-        answer = pickle.dumps(portable(error))
+        answer = pickle.dumps(picklable(error))
     _write(file, answer)
     return value
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.compute.cluster import Cluster
-from infra.compute.futures import Fate, Flight, Landed
+from infra.compute.running_tasks import EndedJob, Ending, RunningTasks
 from infra.compute.stopping import StopFlag
-from infra.errors import CancelledError, PermanentError, is_transient
+from infra.errors import CancelledError, PoisonError, is_transient
 from infra.settings import settings
 
 
@@ -36,15 +36,6 @@ class Outcome:
     attempts: int = 1
 
 
-class PoisonError(PermanentError):
-    """A job that kills the workers that run it."""
-
-
-def is_killed(error: BaseException | None) -> bool:
-    """Whether an outcome's error says that its job kills workers."""
-    return isinstance(error, PoisonError)
-
-
 def fan_out(
     cluster: Cluster,
     function: Callable[..., Any],
@@ -60,119 +51,119 @@ def fan_out(
     """Run every job on the cluster and yield outcomes as they come.
 
     Args:
-        window: Dask tasks in flight, one job each unless jobs take milliseconds (`infra.compute.bundle`); default slots
-            times `cluster.section.window`.
+        window: Dask tasks that run or wait at once, one job each unless jobs take milliseconds
+            (`infra.compute.bundle`); default slots times `cluster.section.window`.
         attempts: tries of a job after transient errors.
         deaths: workers that must die of a job that runs alone before its error is a PoisonError; one of them may
             die by chance.
-        resources: Dask resources a job needs, such as `{"GPU": 1}`.
+        resources: Dask resources that a job needs, such as `{"GPU": 1}`.
         stop: asked between results and every `STILLROOM_POLL` seconds; CancelledError when it says yes.
         flag: raised when jobs are given up while workers run them: on a stop, on an error, or when the generator
             is closed early.
 
     Raises:
         CancelledError: `stop` said yes.
-        TransientError: the scheduler is gone, or had no worker for `cluster.patience` seconds.
+        TransientError: the scheduler is gone, or had no worker for `cluster.worker_timeout` seconds.
         UsageError: no worker had the resources for that long.
     """
-    flight = Flight(cluster, function, _args, resources)
-    desk = _Desk(jobs, attempts, deaths)
+    running = RunningTasks(cluster, function, _args, resources)
+    queue = _RetryQueue(jobs, attempts, deaths)
 
     def refill() -> None:
-        limit = window or flight.slots * cluster.section.window
-        while len(flight) < limit and (cases := desk.next(flight.bundle)):
-            flight.launch(cases, deadly=any(case.blamed for case in cases))
-        if not len(flight) and desk.suspects:
-            flight.launch([desk.suspects.popleft()], deadly=True, alone=True)
+        limit = window or running.slots * cluster.section.window
+        while len(running) < limit and (tracked := queue.next(running.jobs_per_task)):
+            running.submit(tracked, suspect=any(one.blamed for one in tracked))
+        if not len(running) and queue.suspects:
+            running.submit([queue.suspects.popleft()], suspect=True, alone=True)
 
     try:
         refill()
-        while len(flight):
-            landed = flight.land(settings().poll)
+        while len(running):
+            ended = running.collect(settings().poll)
             if stop is not None and stop():
                 raise CancelledError("stopped on request")
-            done = list(desk.judge(landed))
+            outcomes = list(queue.settle(ended))
             refill()
-            yield from done
+            yield from outcomes
     finally:
-        if flag is not None and len(flight):
+        if flag is not None and len(running):
             flag.raise_it()
-        flight.cancel()
+        running.cancel()
 
 
 @dataclass
-class _Case:
-    """A job and what became of it so far."""
+class _TrackedJob:
+    """A job and its attempts so far."""
 
     job: Job
     attempts: int = 0
     failures: int = 0  # transient errors
-    blamed: int = 0  # workers that died with it and others
-    killed: int = 0  # workers that died while it alone was under way
+    blamed: int = 0  # workers that died while it and others were running
+    killed: int = 0  # workers that died while it alone was running
 
 
-def _args(case: _Case) -> tuple[Any, ...]:
-    return case.job.args
+def _args(tracked: _TrackedJob) -> tuple[Any, ...]:
+    return tracked.job.args
 
 
-class _Desk:
-    """Decides what is tried next, and what is at its end.
+class _RetryQueue:
+    """Decides which jobs are tried next, and which have ended.
 
     Dask blames all that a dead worker held, begun or not. A job that is blamed once goes back among the others: a
-    worker that dies by chance then costs no more than its work. One that is blamed twice is a suspect.
+    worker that dies by chance then costs no more than its work. A job that is blamed twice is a suspect.
     """
 
     def __init__(self, jobs: Iterable[Job], attempts: int, deaths: int) -> None:
-        self._todo, self._attempts, self._deaths = iter(jobs), attempts, deaths
-        self._left_out: deque[_Case] = deque()
-        self._again: deque[_Case] = deque()
+        self._new, self._attempts, self._deaths = iter(jobs), attempts, deaths
+        self._left_out: deque[_TrackedJob] = deque()
+        self._again: deque[_TrackedJob] = deque()
         # Run when nothing else is left: to empty the cluster for each of them would cost more than they do.
-        self.suspects: deque[_Case] = deque()
+        self.suspects: deque[_TrackedJob] = deque()
 
-    def next(self, most: int) -> list[_Case]:
-        """Up to `most` cases for one task; one that went wrong before travels by itself."""
+    def next(self, most: int) -> list[_TrackedJob]:
+        """Up to `most` jobs for one task; a job that failed before gets a task of its own."""
         if self._again:
             return [self._again.popleft()]
-        cases: list[_Case] = []
-        while len(cases) < most:
+        tracked: list[_TrackedJob] = []
+        while len(tracked) < most:
             if self._left_out:
-                cases.append(self._left_out.popleft())
-            elif (job := next(self._todo, None)) is not None:
-                cases.append(_Case(job))
+                tracked.append(self._left_out.popleft())
+            elif (job := next(self._new, None)) is not None:
+                tracked.append(_TrackedJob(job))
             else:
                 break
-        return cases
+        return tracked
 
-    def judge(self, landed: Iterable[Landed[_Case]]) -> Iterator[Outcome]:
-        """Outcomes of the cases that are at their end; the others are queued again."""
-        for one in landed:
-            case, transient = one.case, one.error is not None and is_transient(one.error)
-            if one.fate is Fate.LEFT_OUT:
-                self._left_out.append(case)
+    def settle(self, ended: Iterable[EndedJob[_TrackedJob]]) -> Iterator[Outcome]:
+        """Outcomes of the jobs that are not tried again; the others are queued."""
+        for one in ended:
+            tracked, transient = one.job, one.error is not None and is_transient(one.error)
+            if one.ending is Ending.LEFT_OUT:
+                self._left_out.append(tracked)
                 continue
-            if one.fate is Fate.UNCLEAR and not transient:
-                self._again.append(case)
+            if one.ending is Ending.UNCLEAR and not transient:
+                self._again.append(tracked)
                 continue
-            case.attempts += 1
-            if one.fate is Fate.KILLED:
-                yield from self._bury(case, one)
-            elif transient and case.failures + 1 < self._attempts:
-                case.failures += 1
-                self._again.append(case)
+            tracked.attempts += 1
+            if one.ending is Ending.KILLED:
+                yield from self._after_death(tracked, one)
+            elif transient and tracked.failures + 1 < self._attempts:
+                tracked.failures += 1
+                self._again.append(tracked)
             else:
-                yield Outcome(case.job, one.value, one.error, case.attempts)
+                yield Outcome(tracked.job, one.value, one.error, tracked.attempts)
 
-    def _bury(self, case: _Case, one: Landed[_Case]) -> Iterator[Outcome]:
+    def _after_death(self, tracked: _TrackedJob, one: EndedJob[_TrackedJob]) -> Iterator[Outcome]:
         if not one.alone:
-            case.blamed += 1
-            (self._again if case.blamed == 1 else self.suspects).append(case)
-        elif case.killed + 1 < self._deaths:
-            case.killed += 1
-            self.suspects.append(case)
+            tracked.blamed += 1
+            (self._again if tracked.blamed == 1 else self.suspects).append(tracked)
+        elif tracked.killed + 1 < self._deaths:
+            tracked.killed += 1
+            self.suspects.append(tracked)
         else:
             poison = PoisonError(
-                f"{case.job.key}: {case.killed + 1} workers died of it while they had nothing else to do; "
+                f"{tracked.job.key}: {tracked.killed + 1} workers died of it while they had nothing else to do; "
                 f"the scheduler says: {one.error}"
             )
             poison.__cause__ = one.error
-            yield Outcome(case.job, error=poison, attempts=case.attempts)
+            yield Outcome(tracked.job, error=poison, attempts=tracked.attempts)

@@ -60,8 +60,8 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def explain(model: type[BaseModel], item: Any) -> str:
-    """One of pydantic's errors as a person says it; an unknown key with the nearest known one."""
+def describe_error(model: type[BaseModel], item: Any) -> str:
+    """One of pydantic's errors as a sentence; an unknown key comes with the nearest known one."""
     location = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
         value = "" if item["type"] == "missing" or not item["loc"] else f" (got {item['input']!r})"

@@ -1,15 +1,16 @@
-"""Dask clusters on machines behind SSH and in SLURM jobs.
+"""Dask clusters on other machines: behind SSH, in SLURM jobs, in Kubernetes.
 
-Each function returns a cluster object of Dask and how many workers it has when it is complete.
+`ssh`, `slurm` and `kubernetes` each return a cluster object of Dask and the number of its workers when none is lost.
 """
 
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import Any
+from uuid import uuid4
 
-from infra.compute.cluster_spec import ClusterSection
-from infra.compute.dask_settings import DEATH_SECONDS, PRELOAD, check_gpus, exported, not_installed
+from infra.compute.cluster_spec import DEATH_SECONDS, PRELOAD, ClusterSection, check_gpus, exported, not_installed
 from infra.compute.worker_preload import GPUS
 from infra.errors import TransientError
 
@@ -38,7 +39,8 @@ def ssh(section: ClusterSection) -> tuple[Any, int]:
     gpus = section.gpus or 0
     each = section.workers or gpus or 1
     check_gpus(each, gpus)
-    common = {"connect_options": part.connect_options, "remote_python": part.python}
+    # -P: a folder `infra` or `tasks` in the home folder over there would hide ours.
+    common = {"connect_options": part.connect_options, "remote_python": f"{part.python or sys.executable} -P"}
     options = {
         "nthreads": section.threads,
         "memory_limit": section.memory_limit,
@@ -99,3 +101,78 @@ def slurm(section: ClusterSection) -> tuple[Any, int]:
         silence_logs=30,
     )
     return cluster, (section.workers or 1) * part.processes
+
+
+def kubernetes(section: ClusterSection) -> tuple[Any, int]:
+    """Create the resource and connect to its scheduler.
+
+    Returns:
+        The cluster object of dask-kubernetes, and the number of its workers when none is lost.
+
+    Raises:
+        UsageError: dask-kubernetes is not installed.
+        TransientError: Kubernetes does not answer, or its operator does not act.
+    """
+    try:
+        from dask_kubernetes.operator import KubeCluster
+    except ImportError:
+        raise not_installed("kubernetes", "dask-kubernetes") from None
+    part = section.kubernetes
+    assert part is not None
+    try:
+        cluster = KubeCluster(custom_cluster_spec=dask_cluster_resource(section), namespace=part.namespace, quiet=True)
+    except Exception as error:  # kr8s, httpx and asyncio each have their own errors for the same trouble
+        raise TransientError(
+            f"no Dask cluster in Kubernetes: {type(error).__name__}: {error}; check `kubectl get pods`, the Dask "
+            "operator and run.cluster.kubernetes.image"
+        ) from error
+    return cluster, section.workers or 1
+
+
+def dask_cluster_resource(section: ClusterSection) -> dict[str, Any]:
+    """The `DaskCluster` resource of a section, under a name of its own."""
+    from dask_kubernetes.operator import make_cluster_spec
+
+    part = section.kubernetes
+    assert part is not None
+    environment = exported(section) | part.env
+    made: dict[str, Any] = make_cluster_spec(
+        name=f"stillroom-{uuid4().hex[:10]}",
+        image=part.image,
+        n_workers=section.workers or 1,
+        resources=dict(part.resources),
+        env=environment,
+        idle_timeout=part.idle_timeout,
+    )
+    worker, scheduler = made["spec"]["worker"]["spec"], made["spec"]["scheduler"]["spec"]
+    # `command` as well as `args`, so that an image with an entry point of its own serves too.
+    scheduler["containers"][0] |= {
+        "command": ["python", "-m", "distributed.cli.dask_scheduler"],
+        "args": ["--host", "0.0.0.0"],
+        "resources": dict(part.scheduler_resources),
+    }
+    worker["containers"][0] |= {
+        "command": ["python", "-m", "distributed.cli.dask_worker"],
+        "args": _worker_args(section),
+        **part.container,
+    }
+    worker |= part.pod
+    return made
+
+
+def _worker_args(section: ClusterSection) -> list[str]:
+    return [
+        "--name",
+        "$(DASK_WORKER_NAME)",
+        "--nthreads",
+        str(section.threads or 1),
+        "--memory-limit",
+        section.memory_limit,
+        "--death-timeout",
+        str(DEATH_SECONDS),
+        "--dashboard-address",
+        "8788",
+        "--preload",
+        PRELOAD,
+        *(("--resources", "GPU=1") if section.gpus else ()),
+    ]

@@ -1,11 +1,11 @@
-"""Stop requests that running work hears: a flag on the scheduler, raised by the driver, read by the workers.
+"""Stop requests for running work: a flag on the scheduler, raised by the driver, read by the workers.
 
 Cancelling a Dask future ends a task that waits; one that runs goes on to its end. Long shard functions and
 trainings therefore ask between batches. `distributed.Event` keeps the flag; a worker asks for it over the
 connection it has, because `Event` itself would start a second client inside the worker.
 
-A worker that is closed (SIGTERM, its `--lifetime`, the end of a SLURM job) ends without a word to its tasks, a few
-seconds later; `leave_check` tells those that ask, so that they can put away what they have.
+A worker that is closed (SIGTERM, its `--lifetime`, the end of a SLURM job) ends a few seconds later, and
+Dask does not inform its tasks; those that call `leave_check` between batches find out in time to save their state.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ EVERY = 2.0
 class StopFlag:
     """The driver's side: `with StopFlag(cluster) as flag`, its `topic` sent with the jobs.
 
-    Leaving the block by an exception raises the flag, so that no worker goes on with work that nobody awaits.
+    Leaving the block by an exception raises the flag, so that no worker goes on with work whose result is not needed.
     """
 
     def __init__(self, cluster: Cluster) -> None:
-        # The random part keeps work of an earlier run with the same key from being heard by a later one.
+        # The random part keeps a flag of an earlier run from stopping work of a later one.
         self.topic = f"stillroom-stop-{uuid4().hex}"
         self.raised = False
         self._cluster = cluster

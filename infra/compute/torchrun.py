@@ -1,15 +1,15 @@
 """Several processes of one program on this host: started by torchrun, watched by a Dask worker.
 
 torchrun notices deaths and starts all ranks anew; ranks are expected to go on from what they stored. It does not pass
-on what a rank has to say, so ranks and the process that waits for them share a folder:
+on messages of a rank, so ranks and the process that waits for them share a folder:
 
     task       what the ranks are to do, pickled
-    said       lines of JSON, appended by rank 0
+    messages   lines of JSON, appended by rank 0
     leave      there once the ranks are asked to end at their next chance
-    verdict-R  the error by which rank R ended for good, pickled: another try would not help, or not here
-    stumble-R  the error by which rank R ended in its last life, pickled; torchrun starts all of them again
+    final-R    the error by which rank R ended for good, pickled: another try would not help, or not here
+    failed-R   the error by which rank R ended in its last start, pickled; torchrun starts all of them again
     answer     what rank 0 made, pickled
-    words      what any of them printed
+    output     what any of them printed
 
 All of them die with the process that started them, however it dies (`infra/lifeline.py`).
 """
@@ -31,12 +31,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from infra.compute.bundle import portable
-from infra.errors import PermanentError, StillroomError, TransientError, is_transient
+from infra.errors import PermanentError, StillroomError, TransientError, is_transient, picklable
 from infra.lifeline import start_tied, tie_to_parent
 
 SECONDS_BETWEEN_LOOKS = 0.1
-_TAIL = 1000  # characters of the last words that an error quotes
+_TAIL = 1000  # characters of the output's end that an error quotes
 _FOLDER, _STARTER = "STILLROOM_RANKS_FOLDER", "STILLROOM_RANKS_STARTER"
 
 
@@ -48,20 +47,20 @@ def run_ranks(
     restarts: int,
     env: Mapping[str, str] | None = None,
     scratch: str | None = None,
-    tell: Callable[[dict[str, Any]], None] = lambda said: None,
+    tell: Callable[[dict[str, Any]], None] = lambda message: None,
     stop: Callable[[], None] = lambda: None,
     leave: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Run `python -m module` in several processes, each of which takes a `Seat`; what rank 0 answers.
+    """Run `python -m module` in several processes, each of which begins with `RankProcess.take`; the value of rank 0.
 
     Args:
         task: what they are to do; pickled.
         restarts: of all of them after one died, before that counts as a failure.
         env: more environment variables.
         scratch: where the folder is made; default: where temporary files go. A killed process leaves it behind.
-        tell: gets what rank 0 says, in order.
+        tell: gets the messages of rank 0, in order.
         stop: asked while they run; what it raises ends them at once.
-        leave: asked while they run; once it is true they hear of it and end by themselves.
+        leave: asked while they run; once it is true they are asked to end by themselves.
 
     Raises:
         StillroomError: that by which a rank ended for good, as it was.
@@ -72,15 +71,15 @@ def run_ranks(
         folder = Path(name)
         (folder / "task").write_bytes(pickle.dumps(task))
         process = _start(module, folder, ranks, restarts, env or {})
-        heard = _lines(folder / "said")
+        messages = _lines(folder / "messages")
         try:
             while True:
-                ended = process.poll() is not None  # asked first: what was said before the end is then all there
-                for line in heard:
+                ended = process.poll() is not None  # asked first: messages from before the end are then all there
+                for line in messages:
                     if line is None:
                         break
                     tell(json.loads(line))
-                _raise_verdict(folder)
+                _raise_final_error(folder)
                 if ended:
                     return _answer(folder, process.returncode)
                 stop()
@@ -94,15 +93,15 @@ def run_ranks(
 
 
 @dataclass(frozen=True)
-class Seat:
-    """A rank's place at the table."""
+class RankProcess:
+    """A rank as it sees itself: its number, its task, and its way to the process that waits for it."""
 
     folder: Path
     rank: int
     ranks: int
 
     @classmethod
-    def take(cls) -> Seat:
+    def take(cls) -> RankProcess:
         """First thing in a rank: tie it to torchrun, and find out which rank it is."""
         tie_to_parent()
         if _parent_of(os.getppid()) not in (None, int(os.environ[_STARTER])):
@@ -114,50 +113,50 @@ class Seat:
         """What `run_ranks` was given."""
         return pickle.loads((self.folder / "task").read_bytes())
 
-    def join(self, backend: str, patience: timedelta) -> None:
+    def join(self, backend: str, timeout: timedelta) -> None:
         """Make all ranks one group of torch.distributed.
 
         Args:
             backend: gloo or nccl.
-            patience: how long they wait for one of them; torchrun notices at once when it dies.
+            timeout: how long they wait for one of them; torchrun notices at once when one dies.
         """
         import torch.distributed as dist
 
         # torchrun keeps one store through all lives of the ranks, and torch relies on its being a new one: addresses of
-        # the dead are found there, and the second life waits for them for ever.
+        # dead ranks are found there, and the second life waits for them for ever.
         store = dist.TCPStore(
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=patience
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timeout
         )
         dist.init_process_group(
             backend,
             store=dist.PrefixStore(f"life-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store),
             rank=self.rank,
             world_size=self.ranks,
-            timeout=patience,
+            timeout=timeout,
         )
 
-    def say(self, said: dict[str, Any]) -> None:
-        """Tell the process that waits; only rank 0 is heard."""
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message to the process that waits; only rank 0 does."""
         if self.rank == 0:
-            with (self.folder / "said").open("a") as file:
-                file.write(json.dumps(said) + "\n")
+            with (self.folder / "messages").open("a") as file:
+                file.write(json.dumps(message) + "\n")
 
     def leave(self) -> bool:
         """Whether the ranks are asked to end at their next chance."""
         return (self.folder / "leave").exists()
 
     def sit(self, work: Callable[[], Any]) -> None:
-        """Do the work, and leave in the folder what came of it.
+        """Do the work, and leave its value or error in the folder.
 
-        An error of Stillroom's, or one that is transient, is a verdict: whoever started the ranks hears of it. Any
+        An error of Stillroom's, or one that is transient, is final: `run_ranks` raises it. Any
         other may come of the death of another rank; torchrun starts all of them again.
         """
         try:
             answer = work()
         except Exception as error:
             error.add_note(f"in rank {self.rank} of {self.ranks}:\n{traceback.format_exc()}")
-            kind = "verdict" if isinstance(error, StillroomError) or is_transient(error) else "stumble"
-            self._leave_behind(f"{kind}-{self.rank}", portable(error))
+            kind = "final" if isinstance(error, StillroomError) or is_transient(error) else "failed"
+            self._leave_behind(f"{kind}-{self.rank}", picklable(error))
             raise
         if self.rank == 0:
             self._leave_behind("answer", answer)
@@ -172,20 +171,19 @@ def _start(module: str, folder: Path, ranks: int, restarts: int, env: Mapping[st
     options = ["--standalone", "--nproc-per-node", str(ranks), "--max-restarts", str(restarts)]
     # Addresses of this host alone: its own name need not be one that it can find.
     options += ["--local-addr", "localhost", "--log-dir", str(folder / "logs")]
-    with (folder / "words").open("wb") as words:
+    with (folder / "output").open("wb") as output:
         return start_tied(
             "torch.distributed.run",
             [*options, "-m", module],
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 "TORCH_SHARE_RDZV_TCP_STORE": "1",  # the store that `Seat.join` asks
                 "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
                 **env,
                 _FOLDER: str(folder),
                 _STARTER: str(os.getpid()),
             },
-            output=words,
+            output=output,
         )
 
 
@@ -202,8 +200,8 @@ def _lines(path: Path) -> Iterator[str | None]:
             yield None
 
 
-def _raise_verdict(folder: Path) -> None:
-    found = sorted(folder.glob("verdict-*[0-9]"))
+def _raise_final_error(folder: Path) -> None:
+    found = sorted(folder.glob("final-*[0-9]"))
     if found:
         raise pickle.loads(found[0].read_bytes())
 
@@ -211,13 +209,13 @@ def _raise_verdict(folder: Path) -> None:
 def _answer(folder: Path, code: int) -> Any:
     if code == 0 and (folder / "answer").exists():
         return pickle.loads((folder / "answer").read_bytes())
-    words = (folder / "words").read_bytes().decode(errors="replace")
-    stumbles = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob("stumble-*[0-9]"))]
-    own = [error for error in stumbles if not _comes_of_others(error)]
+    output = (folder / "output").read_bytes().decode(errors="replace")
+    failures = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob("failed-*[0-9]"))]
+    own = [error for error in failures if not _comes_of_others(error)]
     if own:
         raise PermanentError(f"{type(own[0]).__name__}: {own[0]}") from own[0]
     # torchrun ends with a page about who died first.
-    last = words.rpartition("Root Cause")[2][-_TAIL:].strip()
+    last = output.rpartition("Root Cause")[2][-_TAIL:].strip()
     raise TransientError(f"the ranks died again and again; torchrun says: {last or 'nothing'}")
 
 

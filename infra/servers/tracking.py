@@ -1,5 +1,7 @@
 """MLflow: where it is, and the few calls that the stages need.
 
+The runs of one flow run are nested: one parent run, found by the id of the flow run, and a child run for each training.
+
 Importing mlflow costs seconds, so it is imported at the first call. Only the explicit client is used, never
 the fluent API: that one asks git, reads the user's name and keeps a run per thread.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,7 @@ from typing import Any
 from infra.errors import UsageError
 from infra.settings import settings
 
-# Read by mlflow: nothing of a run leaves this machine unasked, git is not asked, and our progress is the only one
-# that shows.
+# Read by mlflow: nothing of a run leaves this machine, git is not called, and only our own progress is shown.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
@@ -27,6 +29,18 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+TRAINING_TAG = "stillroom.training"
+"""Tag of a training's run: the key of the training."""
+
+FLOW_RUN_TAG = "stillroom.flow_run"
+"""Tag of a parent run: the id of the flow run."""
+
+RUNS_LOCK = threading.RLock()
+"""Held while runs and experiments are looked up and made: trainings of a process start and end side by side."""
+
+_PARENT_TAG = "mlflow.parentRunId"
+_SOURCE = {"mlflow.source.name": "stillroom"}
 
 
 def tracking_uri() -> str:
@@ -78,6 +92,60 @@ def experiment(client: Any, name: str) -> str:
         own = client.tracking_uri.startswith("sqlite:")
         place = (settings().artifact_root / name).as_uri() if own else None
         return str(client.create_experiment(name, artifact_location=place))
+
+
+def start_run(client: Any, place: str, name: str, *, tags: Mapping[str, str], flow_run: str = "") -> str:
+    """Id of a new run, in state RUNNING.
+
+    Args:
+        place: id of the experiment.
+        flow_run: id of the flow run; its parent run is made when missing. "": the new run has no parent.
+    """
+    with RUNS_LOCK, quiet():
+        parent = _running_parent(client, place, flow_run)
+        nested = {_PARENT_TAG: parent} if parent else {}
+        return str(client.create_run(place, run_name=name, tags={**tags, **_SOURCE, **nested}).info.run_id)
+
+
+def resume_run(client: Any, place: str, run_id: str, *, flow_run: str = "") -> None:
+    """Set a run that was left to RUNNING; with a flow run, it becomes a child of that one's parent run."""
+    with RUNS_LOCK, quiet():
+        client.update_run(run_id, "RUNNING")
+        parent, before = _running_parent(client, place, flow_run), _parent_of(client, run_id)
+        if parent and parent != before:
+            client.set_tag(run_id, _PARENT_TAG, parent)
+            _end_parent(client, place, before, "KILLED")
+
+
+def end_run(client: Any, place: str, run_id: str, status: str) -> None:
+    """End a run as FINISHED, FAILED or KILLED, and with the last running child its parent in the same way."""
+    with RUNS_LOCK, quiet():
+        client.set_terminated(run_id, status)
+        _end_parent(client, place, _parent_of(client, run_id), status)
+
+
+def _running_parent(client: Any, place: str, flow_run: str) -> str:
+    if not flow_run:
+        return ""
+    found = client.search_runs([place], f"tags.`{FLOW_RUN_TAG}` = '{flow_run}'", max_results=1)
+    if not found:
+        tags = {FLOW_RUN_TAG: flow_run, **_SOURCE}
+        return str(client.create_run(place, run_name=f"retrain {flow_run[:8]}", tags=tags).info.run_id)
+    client.update_run(found[0].info.run_id, "RUNNING")
+    return str(found[0].info.run_id)
+
+
+def _parent_of(client: Any, run_id: str) -> str:
+    return str(client.get_run(run_id).data.tags.get(_PARENT_TAG, ""))
+
+
+def _end_parent(client: Any, place: str, parent: str, status: str) -> None:
+    """End a parent run that is still there and has no running child."""
+    running = "attributes.status = 'RUNNING'"
+    if not parent or not client.search_runs([place], f"attributes.run_id = '{parent}' and {running}", max_results=1):
+        return
+    if not client.search_runs([place], f"tags.`{_PARENT_TAG}` = '{parent}' and {running}", max_results=1):
+        client.set_terminated(parent, status)
 
 
 def versions(client: Any, name: str) -> list[Any]:

@@ -32,7 +32,7 @@ class Store(Protocol):
     def put_new(self, name: str, data: bytes) -> bool:
         """Like `put`, unless the name is taken: then nothing is written and the answer is False.
 
-        A folder decides it atomically. On S3 two writers at the same moment may both be told True, and the
+        A folder decides it atomically. On S3 two writers at the same moment may both get True, and the
         last one's bytes stay: read the object again where that matters.
         """
 

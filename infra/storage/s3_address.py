@@ -1,4 +1,4 @@
-"""Addresses of S3: `s3://bucket/prefix?endpoint=http://host:port&region=...&style=virtual`, and who answers there."""
+"""S3 addresses, `s3://bucket/prefix?endpoint=http://host:port&region=...&style=virtual`, and their boto3 client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STYLES = ("auto", "path", "virtual")
 
 @dataclass(frozen=True)
 class Address:
-    """A bucket and who serves it; credentials come from the AWS_* variables or profiles of boto3."""
+    """A bucket and its endpoint; credentials come from the AWS_* variables or profiles of boto3."""
 
     bucket: str
     endpoint: str = ""  # empty: Amazon's, or what the profile says

@@ -1,8 +1,7 @@
 """Copies of S3 objects on this machine: verified, bounded, shared by all processes (DESIGN: Reading).
 
-Only an object whose name carries a digest of its bytes is kept, and only after its bytes gave that digest:
-such a copy stays right for ever. A reader gets an open file, so that eviction takes the name away from under
-it and not the bytes.
+Only an object whose name carries a digest of its bytes is copied, and only after its bytes gave that digest:
+such a copy stays right for ever. A reader gets an open file, so that eviction removes its name and not its bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from infra.storage.protocol import TEMPORARY
 
 STALE = 3600.0  # seconds after which a temporary file has no writer any more
 FRESH = 60.0  # seconds within which a second use does not count as a new one
-KEEP = 0.9  # share of the bound that eviction leaves
-UNWATCHED = 0.01  # share of the bound that a process may add before it looks at the folder again
+EVICT_TO = 0.9  # share of the bound that eviction leaves
+UNCHECKED = 0.01  # share of the bound that a process may add before it measures the folder again
 LOCK = ".lock"
 _DIGEST = re.compile(r"(?:^|[-_/])([0-9a-f]{8,64})\.[^./]+$")
 
@@ -47,7 +46,7 @@ class Cache:
 
     def __init__(self, folder: Path, bound: int) -> None:
         self.folder, self.bound = folder, bound
-        self._added = bound  # so that the first copy looks at the folder
+        self._added = bound  # so that the first copy measures the folder
 
     @classmethod
     def of_settings(cls) -> Cache:
@@ -78,25 +77,25 @@ class Cache:
         found = self._found(path)
         if found is not None:
             return found
-        with self._writable(path), self._alone(path):
+        with self._writable(path), self._locked(path):
             # Whoever waited for another process's download finds it here.
             return self._found(path) or self._fetch(where, path, fetch)
 
     def place(self, where: str, fetch: Callable[[BinaryIO], str]) -> Path:
         """A file with an object that is fetched now, whatever lies there, and replaced by the next call."""
         path = self.path(where)
-        path = path.with_name(f"fresh-{path.name}")  # `open` trusts a copy without it
-        with self._writable(path), self._landing(path) as (file, temporary):
+        path = path.with_name(f"fresh-{path.name}")  # `open` takes a copy without this prefix as checked
+        with self._writable(path), self._temporary(path) as (file, temporary):
             fetch(file)
-            self._keep(file, temporary, path)
+            self._publish(file, temporary, path)
         return path
 
     def drop(self, where: str) -> None:
-        """Forget the copy of an object."""
+        """Remove the copy of an object."""
         self.path(where).unlink(missing_ok=True)
 
     def scratch(self) -> BinaryIO:
-        """An empty file without a name, for what is not kept."""
+        """An empty file without a name, for an object of which no copy stays."""
         with self._writable(self.folder / "scratch"):
             return cast(BinaryIO, tempfile.TemporaryFile(dir=self.folder))
 
@@ -110,17 +109,17 @@ class Cache:
         return file
 
     def _fetch(self, where: str, path: Path, fetch: Callable[[BinaryIO], str]) -> BinaryIO:
-        with self._landing(path) as (file, temporary):
+        with self._temporary(path) as (file, temporary):
             proof = digest_in(where)
             if fetch(file).startswith(proof) and proof:
-                self._keep(file, temporary, path)
+                self._publish(file, temporary, path)
             file.flush()
             reading = os.fdopen(os.dup(file.fileno()), "rb")
         reading.seek(0)
         return reading
 
     @contextmanager
-    def _landing(self, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    def _temporary(self, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
         try:
             with os.fdopen(handle, "w+b") as file:
@@ -128,12 +127,12 @@ class Cache:
         finally:
             Path(name).unlink(missing_ok=True)
 
-    def _keep(self, file: BinaryIO, temporary: Path, path: Path) -> None:
+    def _publish(self, file: BinaryIO, temporary: Path, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())  # a name must not outlive its bytes when the machine stops
         os.replace(temporary, path)
         self._added += os.fstat(file.fileno()).st_size
-        if self._added > self.bound * UNWATCHED:
+        if self._added > self.bound * UNCHECKED:
             self._evict(path)
             self._added = 0
 
@@ -155,7 +154,7 @@ class Cache:
         if total <= self.bound:
             return
         for _, size, path in sorted(copies):
-            if total <= self.bound * KEEP:
+            if total <= self.bound * EVICT_TO:
                 return
             if path != str(newest):
                 with suppress(FileNotFoundError):
@@ -163,7 +162,7 @@ class Cache:
                 total -= size
 
     @contextmanager
-    def _alone(self, path: Path) -> Iterator[None]:
+    def _locked(self, path: Path) -> Iterator[None]:
         """One download of an object at a time on this machine; the lock goes with its process."""
         with (path.parent / LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

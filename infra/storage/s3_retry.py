@@ -1,7 +1,7 @@
-"""One retry loop for everything that S3 is asked: which faults are worth another attempt, and what the rest mean.
+"""One retry loop for every request to S3: which faults are transient, and which error the others become.
 
-botocore's own retries are off, because they end where a body begins: a stream that breaks, stalls, ends
-early or carries wrong bytes would be left to the caller, and two loops inside each other multiply.
+botocore's own retries are off, because they end where a body begins: the caller would have to handle a stream that
+breaks, stalls, ends early or carries wrong bytes, and the attempts of two nested loops multiply.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from infra.settings import settings
 from infra.storage.protocol import MissingObjectError
 
 
-class ChangedError(PermanentError):
+class ObjectChangedError(PermanentError):
     """The object is not the one that was listed: its ETag changed."""
 
 
@@ -42,7 +42,7 @@ class WrongBodyError(CorruptError):
 
 
 class NotStoredError(TransientError):
-    """The server said yes and stored something else; another attempt may succeed."""
+    """The server reported success and stored other bytes; another attempt may succeed."""
 
 
 FAULTS = (
@@ -55,7 +55,7 @@ FAULTS = (
     WrongBodyError,
     NotStoredError,
 )
-SAME = 3  # the same wrong bytes so often are what the server has, not what the way did to them
+SAME = 3  # wrong bytes that arrive so often alike are what the server has, not damage on the way
 
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 _BUSY_CODE = {
@@ -75,10 +75,10 @@ _REGION = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalL
 _WHO = "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_PROFILE"
 
 
-class Tries:
+class Attempts:
     """Counts the attempts of one call.
 
-    Usage: `while True: try: return call() except FAULTS as error: tries.failed(error)`.
+    Usage: `while True: try: return call() except FAULTS as error: attempts.failed(error)`.
     """
 
     def __init__(self, what: str) -> None:
@@ -87,16 +87,16 @@ class Tries:
         self._wrong: list[str] = []
 
     def failed(self, error: BaseException) -> None:
-        """Wait before the next attempt, full jitter under a doubling bound; or raise what the caller shall see.
+        """Wait before the next attempt, full jitter under a doubling bound; or raise the final error.
 
         Raises:
             UsageError: credentials, bucket, region or policy are wrong.
-            MissingObjectError, ChangedError, PermanentError: no attempt can succeed.
+            MissingObjectError, ObjectChangedError, PermanentError: no attempt can succeed.
             TransientError: the attempts are spent; the text has the last fault.
             CorruptError: the attempts are spent and the last one brought wrong bytes, or several in a row
                 brought the same wrong bytes.
         """
-        final = meaning(error, self.what)
+        final = final_error(error, self.what)
         if final is not None:
             raise final from error
         known = settings()
@@ -113,8 +113,8 @@ class Tries:
         time.sleep(random.uniform(0.0, bound))
 
 
-def meaning(error: BaseException, what: str) -> StillroomError | None:
-    """What a fault means for good, or None where another attempt may succeed.
+def final_error(error: BaseException, what: str) -> StillroomError | None:
+    """The error to raise for a fault, or None where another attempt may succeed.
 
     Args:
         what: the object, as s3://bucket/key.
@@ -124,14 +124,14 @@ def meaning(error: BaseException, what: str) -> StillroomError | None:
     if isinstance(error, NoRegionError | InvalidRegionError):
         return UsageError(f"{what}: {error}; set AWS_DEFAULT_REGION or ?region= in the address")
     if isinstance(error, ClientError):
-        return _of_answer(error, what)
+        return _of_response(error, what)
     transport = (HTTPClientError, NoConnectionError, IncompleteReadError)
     if isinstance(error, BotoCoreError) and not isinstance(error, transport):
         return UsageError(f"{what}: {error}")
     return None
 
 
-def _of_answer(error: ClientError, what: str) -> StillroomError | None:
+def _of_response(error: ClientError, what: str) -> StillroomError | None:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if status in _BUSY_STATUS or code in _BUSY_CODE:
@@ -144,7 +144,7 @@ def _of_answer(error: ClientError, what: str) -> StillroomError | None:
     if code == "InvalidRange":
         return CorruptError(f"{what}: the object ends before the bytes that were asked for")
     if code in ("412", "PreconditionFailed"):
-        return ChangedError(f"{what}: changed while it was read; run again")
+        return ObjectChangedError(f"{what}: changed while it was read; run again")
     if code in _REGION:
         return UsageError(f"{what}: the bucket is in another region ({code}); look at AWS_DEFAULT_REGION")
     if code == "RequestTimeTooSkewed":
@@ -159,7 +159,7 @@ def _of_answer(error: ClientError, what: str) -> StillroomError | None:
 
 def _text(error: BaseException) -> str:
     if isinstance(error, ClientError):
-        told = error.response.get("Error", {})
+        fields = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-        return f"{status} {told.get('Code', '')} {told.get('Message', '')}".strip()
+        return f"{status} {fields.get('Code', '')} {fields.get('Message', '')}".strip()
     return str(error) or type(error).__name__

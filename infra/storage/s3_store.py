@@ -12,7 +12,7 @@ from infra.errors import CorruptError
 from infra.storage import s3_upload
 from infra.storage.protocol import checked_name
 from infra.storage.s3_cache import Cache, digest_in
-from infra.storage.s3_client import Bucket, Entry
+from infra.storage.s3_client import Bucket, ObjectEntry
 
 
 class S3Store:
@@ -75,7 +75,7 @@ class S3Store:
         now = time.time()
         return {entry.key[len(self._root) :]: now - entry.modified for entry in self._entries(prefix)}
 
-    def _entries(self, prefix: str) -> Iterator[Entry]:
+    def _entries(self, prefix: str) -> Iterator[ObjectEntry]:
         # Consoles make empty objects that end in a slash to show folders.
         return (entry for entry in self.bucket.list(self._root + prefix) if not entry.key.endswith("/"))
 
@@ -84,7 +84,7 @@ class S3Store:
 
     def delete(self, name: str) -> None:
         key = self._key(name)
-        self.bucket.ask(key, lambda: self.bucket.client.delete_object(Bucket=self.bucket.name, Key=key))
+        self.bucket.with_retries(key, lambda: self.bucket.client.delete_object(Bucket=self.bucket.name, Key=key))
         self._cache.drop(self._where(key))
 
     def private(self, name: str) -> None:

@@ -1,7 +1,9 @@
-"""Writing to a bucket: whole objects and multipart uploads, each checked, none left half done.
+"""Writing to a bucket: whole objects, or parts in parallel by boto3's transfer manager; nothing is left half done.
 
-Content-MD5 goes with every body, so that a server which checks it refuses a damaged one; a plain md5 ETag in
-the answer is compared for those which do not. The sha256 of the whole object becomes metadata for readers.
+The manager has neither our retries nor a check for servers that store other bytes than they were sent, so it sends
+its requests through `_CheckedClient`. Content-MD5 goes with every body: a server that checks it refuses a damaged one.
+For servers that do not, a plain md5 ETag in the response is compared. The sha256 of the whole object becomes metadata
+for readers.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import base64
 import hashlib
 import io
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +19,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from botocore.exceptions import ClientError
+from s3transfer import upload as transfer
+from s3transfer.manager import TransferConfig, TransferManager
+from s3transfer.subscribers import BaseSubscriber
 
 from infra.errors import CorruptError, PermanentError, StillroomError
 from infra.settings import settings
-from infra.storage.s3_answer import BLOCK, SHA256, Promise, is_md5, plain_etag
-from infra.storage.s3_client import Bucket
-from infra.storage.s3_retry import FAULTS, NotStoredError, Tries
+from infra.storage.s3_client import BLOCK, SHA256, Bucket, ObjectChecksum, is_md5, plain_etag
+from infra.storage.s3_retry import FAULTS, Attempts, NotStoredError
 
-MOST_PARTS = 10_000  # S3's own limit
-_MOVING = "the file changes while it is uploaded; run again"
+PARALLEL = 4  # parts of an object that are sent at the same time
+_REQUESTS = {"create_multipart_upload", "complete_multipart_upload", "abort_multipart_upload"}
 
 
 class Upload(NamedTuple):
@@ -38,21 +41,83 @@ class Upload(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Body:
-    """What an object has to be."""
+class _Content:
+    """What an object has to be, by a first reading of its source."""
 
     size: int
-    md5: str
+    part: int  # bytes of every part but the last; the manager raises what is below the 5 MiB that S3 asks for
     sha256: str
+    md5: str
+    part_md5s: tuple[str, ...]
 
     @classmethod
-    def of(cls, source: BinaryIO) -> _Body:
-        size, md5, sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        while block := source.read(BLOCK):
-            size += len(block)
-            md5.update(block)
-            sha256.update(block)
-        return cls(size, md5.hexdigest(), sha256.hexdigest())
+    def of(cls, source: BinaryIO) -> _Content:
+        size = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        part = transfer.ChunksizeAdjuster().adjust_chunksize(settings().s3_part, size)
+        sha256, md5, parts = hashlib.sha256(), _md5(), [_md5()]
+        done = 0
+        while block := source.read(min(BLOCK, part - done % part)):
+            if done and done % part == 0:
+                parts.append(_md5())
+            done += len(block)
+            for hasher in (sha256, md5, parts[-1]):
+                hasher.update(block)
+        return cls(done, part, sha256.hexdigest(), md5.hexdigest(), tuple(each.hexdigest() for each in parts))
+
+
+class _CheckedClient:
+    """The boto3 client of one upload: each request is retried by our rules, each body compared before and after.
+
+    Raises (from the requests):
+        CorruptError: the source gives other bytes than at its first reading.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, content: _Content) -> None:
+        self._bucket, self._key, self._content = bucket, key, content
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._bucket.client, name)
+        if name not in _REQUESTS:
+            return found
+        return lambda **request: self._bucket.with_retries(self._key, lambda: found(**request))
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        return self._send("put_object", self._content.md5, **request)
+
+    def upload_part(self, **request: Any) -> dict[str, Any]:
+        return self._send("upload_part", self._content.part_md5s[request["PartNumber"] - 1], **request)
+
+    def _send(self, name: str, md5: str, *, Body: BinaryIO, **request: Any) -> dict[str, Any]:
+        send = getattr(self._bucket.client, name)
+
+        def attempt() -> dict[str, Any]:
+            found = _md5()
+            Body.seek(0)
+            while block := Body.read(BLOCK):
+                found.update(block)
+            if found.hexdigest() != md5:
+                raise CorruptError(f"{self._bucket.where(self._key)}: the file changes while it is uploaded; run again")
+            Body.seek(0)
+            response = send(Body=Body, ContentMD5=base64.b64encode(bytes.fromhex(md5)).decode(), **request)
+            etag = plain_etag(response)
+            if is_md5(etag, response) and etag != md5:
+                if name == "put_object":
+                    _withdraw(self._bucket, self._key, etag)
+                raise NotStoredError(f"the server stored bytes with md5 {etag} instead of {md5}")
+            return cast(dict[str, Any], response)
+
+        return self._bucket.with_retries(self._key, attempt)
+
+
+class _Size(BaseSubscriber):
+    """Fixes the size at that of the first reading: of a file that grew or shrank meanwhile no other part is sent."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def on_queued(self, future: Any, **_: Any) -> None:
+        future.meta.provide_transfer_size(self._size)
 
 
 def put(bucket: Bucket, key: str, data: bytes) -> None:
@@ -63,50 +128,48 @@ def put(bucket: Bucket, key: str, data: bytes) -> None:
         TransientError: the attempts are spent; then the key holds what it held, or nothing, never other bytes, and
             no upload is left behind.
     """
-    _put(bucket, key, lambda: io.BytesIO(data))
+    _put(bucket, key, data)
 
 
 def put_file(bucket: Bucket, key: str, path: Path) -> None:
-    """Like `put`, from a file, of which one part at a time is in memory.
+    """Like `put`, from a file, of which a few blocks are in memory at a time.
 
     Raises:
         CorruptError: the file changes while it is read.
     """
-    _put(bucket, key, lambda: path.open("rb"))
+    _put(bucket, key, path)
 
 
-def _put(bucket: Bucket, key: str, opened: Callable[[], BinaryIO]) -> None:
-    with opened() as source:
-        body = _Body.of(source)
-    part = max(settings().s3_part, -(-body.size // MOST_PARTS))
-    if body.size <= part:
-        with opened() as source:
-            data = source.read(part + 1)
-        if hashlib.sha256(data).hexdigest() != body.sha256:
-            raise CorruptError(f"{bucket.where(key)}: {_MOVING}")
-        bucket.ask(key, lambda: _whole(bucket, key, data, body))
+def _put(bucket: Bucket, key: str, source: bytes | Path) -> None:
+    with _opened(source) as file:
+        content = _Content.of(file)
+    client = _CheckedClient(bucket, key, content)
+    extra = {"Metadata": {SHA256: content.sha256}}
+    if content.size <= content.part:
+        with _opened(source) as file:
+            client.put_object(Bucket=bucket.name, Key=key, Body=file, **extra)
         return
-    tries = Tries(bucket.where(key))
+    config = TransferConfig(content.part, content.part, PARALLEL, max_in_memory_upload_chunks=PARALLEL)
+    attempts = Attempts(bucket.where(key))
     while True:
         try:
-            with opened() as source:
-                _multipart(bucket, key, source, body, part)
+            with TransferManager(client, config) as manager:
+                body = str(source) if isinstance(source, Path) else io.BytesIO(source)
+                manager.upload(body, bucket.name, key, extra, [_Size(content.size)]).result()
+            _confirm(bucket, key, content)
             return
         except CorruptError:
             raise
         except (*FAULTS, PermanentError) as error:
+            # The response to a first attempt to complete may have been lost after the server had acted on it.
+            if isinstance(error, PermanentError) and _is_there(bucket, key, content):
+                return
             # Some servers drop the whole upload with a part that they refuse: it starts again.
-            tries.failed(error)
+            attempts.failed(error)
 
 
-def _whole(bucket: Bucket, key: str, data: bytes, body: _Body) -> None:
-    answer = bucket.client.put_object(
-        Bucket=bucket.name, Key=key, Body=data, ContentMD5=_base64(body.md5), Metadata={SHA256: body.sha256}
-    )
-    etag = plain_etag(answer)
-    if is_md5(etag, answer) and etag != body.md5:
-        _withdraw(bucket, key, etag)
-        raise NotStoredError(f"the server stored bytes with md5 {etag} instead of {body.md5}")
+def _opened(source: bytes | Path) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
 
 
 def uploads(bucket: Bucket, prefix: str) -> list[Upload]:
@@ -115,7 +178,7 @@ def uploads(bucket: Bucket, prefix: str) -> list[Upload]:
     more: dict[str, str] = {}
     now = time.time()
     while True:
-        page = bucket.ask(prefix, partial(_page_of_uploads, bucket, prefix, more))
+        page = bucket.with_retries(prefix, partial(_page_of_uploads, bucket, prefix, more))
         for row in page.get("Uploads", ()):
             found.append(Upload(row["Key"], row["UploadId"], now - row["Initiated"].timestamp()))
         if not page.get("IsTruncated"):
@@ -126,7 +189,7 @@ def uploads(bucket: Bucket, prefix: str) -> list[Upload]:
 def abort(bucket: Bucket, upload: Upload) -> None:
     """Drop an upload and its parts; nothing happens when it is gone already."""
     with suppress(PermanentError):
-        bucket.ask(upload.key, lambda: _abort(bucket, upload.key, upload.id))
+        bucket.with_retries(upload.key, lambda: _abort(bucket, upload.key, upload.id))
 
 
 def _abort(bucket: Bucket, key: str, upload: str) -> None:
@@ -143,72 +206,21 @@ def _page_of_uploads(bucket: Bucket, prefix: str, more: dict[str, str]) -> dict[
         raise
 
 
-def _multipart(bucket: Bucket, key: str, source: BinaryIO, body: _Body, part: int) -> None:
-    client, place = bucket.client, {"Bucket": bucket.name, "Key": key}
-    started = bucket.ask(key, lambda: client.create_multipart_upload(**place, Metadata={SHA256: body.sha256}))
-    upload = started["UploadId"]
-    try:
-        parts = _send_parts(bucket, key, upload, source, body, part)
-        done = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
-        try:
-            bucket.ask(key, lambda: client.complete_multipart_upload(**place, **done))
-        except PermanentError:
-            # The answer to a first attempt may have been lost after the server had acted on it.
-            if not _is_there(bucket, key, body):
-                raise
-            return
-        _confirm(bucket, key, body)
-    except BaseException:
-        with suppress(StillroomError):
-            abort(bucket, Upload(key, upload, 0.0))
-        raise
-
-
-def _send_parts(
-    bucket: Bucket, key: str, upload: str, source: BinaryIO, body: _Body, part: int
-) -> list[dict[str, Any]]:
-    parts: list[dict[str, Any]] = []
-    whole = hashlib.sha256()
-    while block := source.read(part):
-        whole.update(block)
-        number = len(parts) + 1
-        etag = bucket.ask(key, _part(bucket, key, upload, number, block))
-        parts.append({"PartNumber": number, "ETag": etag})
-    if whole.hexdigest() != body.sha256:
-        raise CorruptError(f"{bucket.where(key)}: {_MOVING}")
-    return parts
-
-
-def _part(bucket: Bucket, key: str, upload: str, number: int, block: bytes) -> Callable[[], str]:
-    md5 = hashlib.md5(block, usedforsecurity=False).hexdigest()
-
-    def send() -> str:
-        answer = bucket.client.upload_part(
-            Bucket=bucket.name, Key=key, UploadId=upload, PartNumber=number, Body=block, ContentMD5=_base64(md5)
-        )
-        etag = plain_etag(answer)
-        if is_md5(etag, answer) and etag != md5:
-            raise NotStoredError(f"the server took part {number} with md5 {etag} instead of {md5}")
-        return str(answer["ETag"])
-
-    return send
-
-
-def _confirm(bucket: Bucket, key: str, body: _Body) -> None:
-    answer = bucket.ask(key, lambda: bucket.client.head_object(Bucket=bucket.name, Key=key))
-    etag = plain_etag(answer)
-    other = is_md5(etag, answer) and etag != body.md5
-    if other or int(answer["ContentLength"]) != body.size:
+def _confirm(bucket: Bucket, key: str, content: _Content) -> None:
+    response = bucket.with_retries(key, lambda: bucket.client.head_object(Bucket=bucket.name, Key=key))
+    etag = plain_etag(response)
+    other = is_md5(etag, response) and etag != content.md5
+    if other or int(response["ContentLength"]) != content.size:
         _withdraw(bucket, key, etag)
-        raise NotStoredError(f"the server made {answer['ContentLength']} bytes with ETag {etag} of the parts")
+        raise NotStoredError(f"the server made {response['ContentLength']} bytes with ETag {etag} of the parts")
 
 
-def _is_there(bucket: Bucket, key: str, body: _Body) -> bool:
+def _is_there(bucket: Bucket, key: str, content: _Content) -> bool:
     try:
-        promise: Promise = bucket.head(key)
+        stored: ObjectChecksum = bucket.head(key)
     except PermanentError:
         return False
-    return promise.size == body.size and promise.digest in (body.sha256, body.md5)
+    return stored.size == content.size and stored.digest in (content.sha256, content.md5)
 
 
 def _withdraw(bucket: Bucket, key: str, etag: str) -> None:
@@ -218,5 +230,5 @@ def _withdraw(bucket: Bucket, key: str, etag: str) -> None:
             bucket.client.delete_object(Bucket=bucket.name, Key=key)
 
 
-def _base64(digest: str) -> str:
-    return base64.b64encode(bytes.fromhex(digest)).decode()
+def _md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)

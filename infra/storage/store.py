@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.errors import UsageError
-from infra.storage.local import LocalStore
+from infra.storage.local_store import LocalStore
 from infra.storage.protocol import TEMPORARY, MissingObjectError, Store
 
 __all__ = ["TEMPORARY", "LocalStore", "MissingObjectError", "Store", "open_store"]

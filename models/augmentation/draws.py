@@ -1,9 +1,9 @@
 """Recipes of replayed augmentation and their random draws (DESIGN: View).
 
-A view is named by (recipe, number, key of the image) and nothing else: no generator is carried along, so
-worker, order, batch and restart cannot change it. The numbers are the bytes of SHAKE-256 over that name; no
-library upgrade can move them; numpy's and albumentations' generators promise no such thing. albumentations is
-not used at all: it is no longer maintained, and replay, the point here, is what it does least.
+A view depends only on (recipe, number, key of the image): there is no generator with a state, so worker, order, batch
+and restart cannot change it. The numbers are the bytes of SHAKE-256 over that name, which no library upgrade can
+change; numpy's and albumentations' generators do not guarantee that. albumentations is not used: it is no longer
+maintained, and its support for replay is weak.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 VERSION = 1
-"""Version of draws and pixels together; part of every recipe id. Bump it when either moves."""
+"""Version of draws and pixels together; part of every recipe id. Increase it when either changes."""
 
 _SLOTS = (
     "area",
@@ -37,8 +37,8 @@ _SLOTS = (
 
 MIXES = ("none", "mixup", "cutmix")
 
-ALONE = -1
-"""In place of a partner's row: this row's view is mixed with nobody's."""
+NO_PARTNER = -1
+"""In place of a partner's row: the view of this row is not mixed."""
 
 _PAIR_SLOTS = ("mixed", "share", "x", "y")
 _PLACE_BITS = 53  # of a double in [0, 1)
@@ -46,10 +46,10 @@ _SHARE_STEPS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a random view may do to an image; meanings and units as in the spec's `views:` section.
+class ViewRecipe:
+    """The ranges of random augmentation; meanings and units as in the spec's `views:` section.
 
-    How many views are stored is no part of it: raising the count keeps the views that there are.
+    The number of stored views is not part of it: a larger count leaves the existing views valid.
     Raises ValueError for a value outside its range.
     """
 
@@ -59,7 +59,7 @@ class Recipe:
     hflip: bool = True
     vflip: bool = False
     rotate: float = 15.0  # largest turn in degrees, either way
-    brightness: float = 0.15  # largest relative change; so the next two
+    brightness: float = 0.15  # largest relative change, as the next two
     contrast: float = 0.15
     saturation: float = 0.1
     hue: float = 0.0  # largest turn of the colour circle; 0.5 is half
@@ -85,7 +85,7 @@ class Recipe:
             )
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Recipe:
+    def from_values(cls, values: Mapping[str, Any]) -> ViewRecipe:
         """The recipe of a `views:` section given as plain values; `count` is left out."""
         return cls(**{name: value for name, value in values.items() if name != "count"})
 
@@ -98,9 +98,9 @@ class Recipe:
         return _digest(["views", VERSION, values])
 
     def view_id(self, view: int) -> str:
-        """Identity of one numbered view: `recipe_id`, but for the plain view what it depends on, its size.
+        """Identity of one numbered view: `recipe_id`; for the plain view a digest of its size only.
 
-        Another rotation or colour change therefore costs no teacher a new pass over plain views.
+        So a change of rotation or colour does not require new inference on plain views.
         """
         return self.recipe_id if view else _digest(["views", VERSION, "plain", self.size])
 
@@ -112,7 +112,7 @@ class Draw:
     plain: bool = True
     area: float = 1.0  # of the crop, share of the largest centred square
     ratio: float = 1.0  # width / height of the crop
-    x: float = 0.5  # place of the crop within the room it has, 0 left to 1 right
+    x: float = 0.5  # position of the crop within the image, 0 left to 1 right
     y: float = 0.5
     flip_x: bool = False  # mirror left-right
     flip_y: bool = False
@@ -125,10 +125,10 @@ class Draw:
 
 @dataclass(frozen=True)
 class Mixture:
-    """How a view and its partner's become one picture; the partner's own picture has the same share and box."""
+    """How a view is mixed with its partner's; the partner's own mixed view has the same share and box."""
 
     share: float  # of the own view: of every pixel's value (mixup), or of the pixels (cutmix)
-    box: tuple[int, int, int, int] | None  # left, top, right, bottom in pixels of the view: the partner's; None: blend
+    box: tuple[int, int, int, int] | None  # left, top, right, bottom in pixels, from the partner; None: blend
 
 
 def uniforms(name: str, count: int) -> list[float]:
@@ -137,7 +137,7 @@ def uniforms(name: str, count: int) -> list[float]:
     return [(int.from_bytes(stream[i : i + 8], "big") >> 11) * 2.0**-53 for i in range(0, 8 * count, 8)]
 
 
-def draw(recipe: Recipe, view: int, key: str) -> Draw:
+def draw(recipe: ViewRecipe, view: int, key: str) -> Draw:
     """The draw of view `view` of the image `key`: a pure function of (recipe id, view, key).
 
     View 0 is the plain view. Raises ValueError for a negative number.
@@ -155,7 +155,7 @@ def draw(recipe: Recipe, view: int, key: str) -> Draw:
     def around(slot: str, reach: float) -> float:
         return between(slot, -reach, reach)
 
-    # exp and log differ in the last bit between C libraries; nine digits do not.
+    # exp and log differ in the last bit between C libraries; nine digits are equal.
     ratio = round(math.exp(between("ratio", *(math.log(value) for value in recipe.crop_ratio))), 9)
     return Draw(
         plain=False,
@@ -173,25 +173,26 @@ def draw(recipe: Recipe, view: int, key: str) -> Draw:
     )
 
 
-def partners(recipe: Recipe, view: int, keys: Sequence[str] | np.ndarray) -> np.ndarray | None:
-    """Who is mixed with whom in view `view` of the images `keys` of one shard.
+def partners(recipe: ViewRecipe, view: int, keys: Sequence[str] | np.ndarray) -> np.ndarray | None:
+    """The mixing partners in view `view` of the images `keys` of one shard.
 
-    Partners are mutual: neighbours in the order of a hash of each key. Halves of the order pair within themselves,
-    halves of halves before them, and what one leaves over pairs with what its neighbour does; so a key more or less
-    moves at most one pair at each halving, about log2 N in all, where pairing a sorted list would move them all.
+    Partners are mutual: neighbours in the order of a hash of each key. The order is halved recursively; pairs form
+    within the smallest halves first, and an unpaired rest is paired with the rest of the neighbouring half. So one key
+    more or less changes at most one pair at each level, about log2 N in all; pairing a sorted list would change them
+    all.
 
     Args:
         keys: N different keys, in any order.
 
     Returns:
-        int32 [N], the partner's position or ALONE; None where no view is mixed: `recipe.mix` is none, or view 0.
+        int32 [N], the partner's position or NO_PARTNER; None where no view is mixed: `recipe.mix` is none, or view 0.
     """
     if recipe.mix == "none" or view == 0:
         return None
     names = [str(key) for key in keys]
     units = [uniforms(f"partner/{recipe.recipe_id}/{view}/{name}", 1)[0] for name in names]
     places = (np.array(units) * 2.0**_PLACE_BITS).astype(np.int64)
-    found = np.full(len(names), ALONE, dtype=np.int32)
+    found = np.full(len(names), NO_PARTNER, dtype=np.int32)
     free = np.argsort(places)
     for bit in range(_PLACE_BITS + 1):
         half = places[free] >> bit
@@ -203,8 +204,8 @@ def partners(recipe: Recipe, view: int, keys: Sequence[str] | np.ndarray) -> np.
     return found
 
 
-def mixture(recipe: Recipe, view: int, key: str, partner_key: str) -> Mixture:
-    """The mixture of two partners' views, the same whichever of them comes first.
+def mixture(recipe: ViewRecipe, view: int, key: str, partner_key: str) -> Mixture:
+    """The mixture of two partners' views, independent of their order.
 
     Mixup (Zhang et al. 2018, 1710.09412): share from Beta(alpha, alpha). CutMix (Yun et al. 2019, 1905.04899): a box of
     side sqrt(1 - share) of the view around a uniform centre, clipped; the share is then that of the pixels kept.
@@ -215,7 +216,7 @@ def mixture(recipe: Recipe, view: int, key: str, partner_key: str) -> Mixture:
     if recipe.mix == "none":
         raise ValueError(f"view {view} of {key} has a partner, {partner_key}, and its recipe mixes none")
     unit = _pair_units(recipe, view, key, partner_key)
-    # Steps of 2^-16 absorb what the quantile's last bits owe to scipy's version, and make the blend exact in float32.
+    # Steps of 2^-16 remove differences between versions of scipy, and make the blend exact in float32.
     steps = round(float(betaincinv(recipe.mix_alpha, recipe.mix_alpha, unit["share"])) * _SHARE_STEPS)
     share = min(max(steps, 1), _SHARE_STEPS - 1) / _SHARE_STEPS
     if recipe.mix == "mixup":
@@ -230,14 +231,14 @@ def mixture(recipe: Recipe, view: int, key: str, partner_key: str) -> Mixture:
     return Mixture(1 - (right - left) * (bottom - top) / recipe.size**2, (left, top, right, bottom))
 
 
-def _pair_units(recipe: Recipe, view: int, key: str, other: str) -> dict[str, float]:
+def _pair_units(recipe: ViewRecipe, view: int, key: str, other: str) -> dict[str, float]:
     first, second = sorted((key, other))
     name = f"mixture/{recipe.recipe_id}/{view}/{first}\n{second}"
     return dict(zip(_PAIR_SLOTS, uniforms(name, len(_PAIR_SLOTS)), strict=True))
 
 
 def epoch_view(epoch: int, count: int) -> int:
-    """The view that epoch `epoch` (from 0) trains on when `count` random views are stored; 0 when none is."""
+    """The view used in epoch `epoch` (from 0) when `count` random views are stored; 0 when none is."""
     return 1 + epoch % count if count else 0
 
 

@@ -1,7 +1,7 @@
 """Rendering views: one area reduction, one affine warp, one affine map of colours (DESIGN: View).
 
 The view is rendered at the recipe's side S, and each model resizes it to its own side, so that teacher and
-student see the same crop. Written on OpenCV directly: a view must be replayed from its draw alone, and a
+student get the same crop. It uses OpenCV directly: a view must be replayed from its draw alone, and a
 single warp resamples once where a chain of augmentations would blur several times.
 """
 
@@ -13,9 +13,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from models.augmentation.draws import VERSION, Draw, Mixture, Recipe, draw, epoch_view
-
-__all__ = ["VERSION", "Draw", "Recipe", "decode", "draw", "epoch_view", "mix", "render", "resize", "to_input"]
+from models.augmentation.draws import Draw, Mixture, ViewRecipe
 
 # ITU-R BT.601 luma, the grey that contrast and saturation turn around.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -28,7 +26,7 @@ _OVERSAMPLE = 1.25
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Encoded image -> RGB uint8 [H, W, 3]; ValueError when the bytes are no image that OpenCV reads."""
+    """Encoded image -> RGB uint8 [H, W, 3]; ValueError when OpenCV cannot read the bytes as an image."""
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -38,18 +36,17 @@ def decode(data: bytes) -> np.ndarray:
     return np.asarray(image)
 
 
-def render(image: np.ndarray, recipe: Recipe, draw: Draw) -> np.ndarray:
+def render(image: np.ndarray, recipe: ViewRecipe, draw: Draw) -> np.ndarray:
     """The view of an image.
 
     Args:
         image: RGB uint8 [H, W, 3].
-        recipe: gives the side S of the view; everything else is in the draw.
+        recipe: only its side S is used; everything else is in the draw.
         draw: from `models.augmentation.draws.draw`.
 
     Returns:
         RGB uint8 [S, S, 3]. The plain view is the largest centred square, area-averaged (bilinear where it
-        must grow). A random view crops, mirrors and turns; where the turned crop leaves the image, the image
-        goes on mirrored.
+        grows). A random view is cropped, mirrored and rotated; outside the image, the image is reflected.
 
     Raises:
         ValueError: the image is not uint8 [H, W, 3].
@@ -101,8 +98,7 @@ def to_input(views: np.ndarray, size: int, mean: Sequence[float], std: Sequence[
     shift = np.tile(np.asarray(mean, dtype=np.float64) / np.asarray(std, dtype=np.float64), size).astype(np.float32)
     x = np.empty((len(views), size, size, 3), dtype=np.float32)
     for row, view in enumerate(views):
-        # One picture after the other stays in the cache, and whole lines at a time: numpy is ten times slower on an
-        # innermost axis of three.
+        # Image by image, to fit the cache, and whole lines: numpy is ten times slower on an innermost axis of three.
         lines = x[row].reshape(size, size * 3)
         lines[...] = (view if len(view) == size else resize(view, size)).reshape(size, size * 3)
         lines *= scale
@@ -124,7 +120,7 @@ def _warp(image: np.ndarray, side: int, draw: Draw) -> np.ndarray:
     base = min(height, width)
     crop_w = base * math.sqrt(draw.area * draw.ratio)
     crop_h = base * math.sqrt(draw.area / draw.ratio)
-    # A crop wider or higher than the image shrinks as a whole: its ratio was drawn, a stretch was not.
+    # A crop wider or higher than the image is scaled down as a whole, so that its ratio is kept.
     fit = min(1.0, width / crop_w, height / crop_h)
     crop_w, crop_h = crop_w * fit, crop_h * fit
     centre = np.array([draw.x * (width - crop_w) + crop_w / 2, draw.y * (height - crop_h) + crop_h / 2])
@@ -173,7 +169,7 @@ def _recolour(view: np.ndarray, draw: Draw) -> np.ndarray:
         rotated[1:, 1:] = plane
         colour = np.linalg.solve(yiq, rotated @ yiq)
     colour = draw.saturation * colour + (1 - draw.saturation) * np.tile(_LUMA, (3, 1))
-    # Sums of bytes are exact in OpenCV too, and numpy takes 200 times as long on an innermost axis of three.
+    # Sums of bytes are exact in OpenCV too, and numpy is 200 times slower on an innermost axis of three.
     grey = draw.brightness * float(_LUMA @ np.array(cv2.sumElems(view)[:3])) / view[..., 0].size
     shift = np.full(3, (1 - draw.contrast) * grey)
     matrix = np.column_stack([draw.brightness * draw.contrast * colour, shift])

@@ -1,4 +1,4 @@
-"""Which machines a choice of engine holds for."""
+"""The kind of machine and software that measured rates and choices of engines are valid for; imports no torch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
-# Instructions that decide which kernels the libraries take; x86 and ARM.
+# Instruction sets that decide which kernels the libraries use; x86 and ARM.
 _FLAGS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "bf16", "i8mm", "sve", "sve2"),
 )
+
+
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 def machine_kind(device: str, threads: int) -> str:
-    """The kind of machine and software on which a measured choice holds; the name of the host is no part of it.
+    """The kind of machine and software for which a selection is valid; the host name is no part of it.
 
     Args:
         device: cpu or cuda.
@@ -29,6 +29,8 @@ def machine_kind(device: str, threads: int) -> str:
 
 
 def _gpu() -> str:
+    import torch
+
     major, minor = torch.cuda.get_device_capability()
     return f"{torch.cuda.get_device_name()} {major}.{minor}"
 
@@ -36,19 +38,17 @@ def _gpu() -> str:
 def _cpu() -> str:
     facts: dict[str, str] = {}
     if _CPUINFO.is_file():
-        # The first processor's block; the others repeat it.
+        # The block of the first processor; the others repeat it.
         for line in _CPUINFO.read_text().split("\n\n")[0].splitlines():
             name, _, value = line.partition(":")
             facts[name.strip()] = value.strip()
-    # Clouds hide the model's name, but not family and model.
+    # Cloud machines hide the model's name, but not family and model.
     model = [facts[name] for name in ("model name", "cpu family", "model", "CPU part") if name in facts]
     known = set((facts.get("flags") or facts.get("Features") or "").split())
     return " ".join([*(model or [platform.machine()]), *(flag for flag in _FLAGS if flag in known)])
 
 
 def _version(name: str) -> str | None:
-    if name == "torch":
-        return str(torch.__version__)
     for package in (name, f"{name}-gpu"):
         try:
             return version(package)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from models.engines.engine import FLOAT32, Engine, EngineError
-from models.engines.network import Answer, Network
-from models.engines.onnx_files import export_to, output_number, with_normalisation
+from models.engines.engine import FLOAT32, Engine, EngineError, Network, Prediction
+from models.engines.normalised_graph import export_to, output_number, with_normalisation
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -21,10 +20,10 @@ _ERRORS_ONLY = 3
 
 
 class OnnxruntimeEngine(Engine):
-    """A module that was exported, or an ONNX file; any batch size, unless the file fixes it.
+    """Runs an exported module or an ONNX file; any batch size, unless the file fixes it.
 
     Raises:
-        EngineError: the precision is not float32, or the ONNX file is not as `Network` says.
+        EngineError: the precision is not float32, or the ONNX file does not fit `Network`.
     """
 
     def __init__(self, network: Network, precision: str, *, device: str, threads: int) -> None:
@@ -42,9 +41,9 @@ class OnnxruntimeEngine(Engine):
         if network.features is not None:
             self._wanted.append(outputs[output_number(network, ([name] for name in outputs))])
 
-    def _ask(self, images_BSS3: np.ndarray) -> Answer:
+    def _infer(self, images_BSS3: np.ndarray) -> Prediction:
         found = [np.asarray(a, dtype=np.float32) for a in self._session.run(self._wanted, {self._input: images_BSS3})]
-        return Answer(*found)
+        return Prediction(*found)
 
     def close(self) -> None:
         """Drop the session."""
@@ -57,11 +56,11 @@ def _session(network: Network, device: str, threads: int) -> onnxruntime.Inferen
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
-    # Threads that wait busily take the cores from the other workers and from those that render.
+    # Spinning threads take cores from other workers and from threads that render.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = ["CPUExecutionProvider"]
     if device == "cuda" and _CUDA in onnxruntime.get_available_providers():
-        # TF32 is no float32.
+        # TF32 is not float32.
         providers.insert(0, (_CUDA, {"use_tf32": "0"}))
     if network.module is None:
         assert network.onnx is not None

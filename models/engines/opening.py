@@ -1,4 +1,4 @@
-"""Which engines can run a network on this machine, and opening one by its name."""
+"""The engines that can run a network on this machine, and opening one by its name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from importlib.util import find_spec
 
 import torch
 
-from models.engines.engine import BFLOAT16, EXTRAS, FLOAT16, FLOAT32, Engine, EngineError, in_short
-from models.engines.network import Network
+from models.engines.engine import BFLOAT16, EXTRAS, FLOAT16, FLOAT32, CallEngine, Engine, EngineError, Network, in_short
 
 FAMILIES = ("eager", "openvino", "onnxruntime", "compile", "call")
 PRECISIONS = (FLOAT32, BFLOAT16, FLOAT16)
@@ -19,8 +18,8 @@ def names(network: Network, device: str) -> list[str]:
     Args:
         device: cpu or cuda.
 
-    Low precisions are named where the processor has instructions for them. A compiled engine is named whether or
-    not there is a compiler; opening it tells.
+    Low precisions are listed where the processor has instructions for them. A compiled engine is listed whether or
+    not there is a compiler; opening it fails without one.
     """
     if network.call is not None:
         return [f"call-{FLOAT32}"]
@@ -38,7 +37,7 @@ def names(network: Network, device: str) -> list[str]:
 
 
 def open_engine(network: Network, name: str, *, device: str, threads: int) -> Engine:
-    """Get an engine ready.
+    """Set up an engine.
 
     Args:
         name: one of `names`.
@@ -59,19 +58,19 @@ def open_engine(network: Network, name: str, *, device: str, threads: int) -> En
     except EngineError:
         raise
     except Exception as error:
-        # Exporters and compilers raise whatever they like; to the caller it is one engine less.
+        # Exporters and compilers may raise anything; for the caller there is one engine less.
         raise EngineError(f"{name} cannot run this network: {in_short(error)}") from error
 
 
 def missing(family: str) -> str:
-    """What to say of a family that is not installed."""
+    """The error message for a family that is not installed."""
     return f"{family} is not installed: pip install 'stillroom[{EXTRAS[family]}]'"
 
 
 def _open(network: Network, family: str, precision: str, device: str, threads: int) -> Engine:
     if (family == "call") != (network.call is not None):
-        raise EngineError(f"{family}-{precision} cannot run this network: a function is its own engine, call-{FLOAT32}")
-    # Imported when used: an installation without them is whole, and each costs seconds to import.
+        raise EngineError(f"{family}-{precision} cannot run this network: a function runs as call-{FLOAT32} only")
+    # Imported when used: the libraries are optional, and each takes seconds to import.
     if family == "eager":
         from models.engines.torch_engines import EagerEngine
 
@@ -88,20 +87,18 @@ def _open(network: Network, family: str, precision: str, device: str, threads: i
         from models.engines.onnxruntime_engine import OnnxruntimeEngine
 
         return OnnxruntimeEngine(network, precision, device=device, threads=threads)
-    from models.engines.call_engine import CallEngine
-
     return CallEngine(network)
 
 
 def _lower(device: str) -> list[str]:
-    """Precisions below float32 that the processor computes in itself."""
+    """Precisions below float32 that the processor supports."""
     if device == "cuda":
         return [BFLOAT16, FLOAT16] if torch.cuda.is_bf16_supported(including_emulation=False) else [FLOAT16]
     return [BFLOAT16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else []
 
 
 def _openvino(network: Network, device: str) -> bool:
-    # It computes on CPUs: beside a GPU only a network that nothing else can run is left to it.
+    # It computes on CPUs: with a GPU it runs only networks that nothing else can run.
     fits = network.onnx is not None or (device == "cpu" and network.features is None)
     return fits and find_spec("openvino") is not None
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from models.engines.engine import BFLOAT16, FLOAT32, Engine, EngineError, in_short, quiet
-from models.engines.network import Answer, Network
-from models.engines.normalised import Normalised
-from models.engines.onnx_files import output_number
+from models.engines.engine import BFLOAT16, FLOAT32, Engine, EngineError, Network, Prediction, in_short, quiet
+from models.engines.normalised_graph import Normalised, output_number
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -19,10 +20,10 @@ _PRECISION = {FLOAT32: "f32", BFLOAT16: "bf16"}
 
 
 class OpenvinoEngine(Engine):
-    """A module that was traced, or an ONNX file; any batch size, unless the file fixes it.
+    """Runs a traced module or an ONNX file; any batch size, unless the file fixes it.
 
     Raises:
-        EngineError: the precision is none of OpenVINO's on a CPU, or the ONNX file is not as `Network` says.
+        EngineError: OpenVINO does not have the precision on a CPU, or the ONNX file does not fit `Network`.
     """
 
     def __init__(self, network: Network, precision: str, *, threads: int) -> None:
@@ -47,16 +48,18 @@ class OpenvinoEngine(Engine):
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": 1,
                 "PERFORMANCE_HINT": "LATENCY",
-                # The workers of a machine would all pin their threads to its first cores.
+                # All workers of a machine would pin their threads to its first cores.
                 "ENABLE_CPU_PINNING": False,
             },
         )
         self._request: ov.InferRequest = compiled.create_infer_request()
 
-    def _ask(self, images_BSS3: np.ndarray) -> Answer:
+    def _infer(self, images_BSS3: np.ndarray) -> Prediction:
         found = self._request.infer({0: images_BSS3}, share_inputs=True)
         logits = np.asarray(found[0], dtype=np.float32)
-        return Answer(logits, None if self._features is None else np.asarray(found[self._features], dtype=np.float32))
+        return Prediction(
+            logits, None if self._features is None else np.asarray(found[self._features], dtype=np.float32)
+        )
 
     def close(self) -> None:
         """Drop the compiled network."""
@@ -70,8 +73,24 @@ def _traced(network: Network, threads: int) -> ov.Model:
     side = network.size
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     module = Normalised(network).eval()
-    with torch.no_grad(), quiet():
+    with torch.no_grad(), quiet(), _root_logger_restored():
         return ov.convert_model(module, example_input=example, input=[-1, side, side, 3])
+
+
+@contextmanager
+def _root_logger_restored() -> Iterator[None]:
+    """Undo what `convert_model` does to the root logger.
+
+    It sets the root logger to ERROR, and back only when it succeeds; after a failure warnings of the whole process
+    would be lost.
+    """
+    root = logging.getLogger()
+    level, filters, handlers = root.level, list(root.filters), list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 def _read(network: Network) -> ov.Model:
@@ -86,8 +105,8 @@ def _read(network: Network) -> ov.Model:
     given = model.inputs
     wanted = ov.PartialShape([-1, 3, side, side])
     if len(given) != 1 or given[0].element_type != ov.Type.f32 or not given[0].partial_shape.compatible(wanted):
-        said = ", ".join(f"{port.element_type.get_type_name()} {port.partial_shape}" for port in given)
-        raise EngineError(f"{network.onnx}: takes {said}; it must take one float32 [B, 3, {side}, {side}]")
+        inputs = ", ".join(f"{port.element_type.get_type_name()} {port.partial_shape}" for port in given)
+        raise EngineError(f"{network.onnx}: takes {inputs}; it must take one float32 [B, 3, {side}, {side}]")
     model.reshape([given[0].partial_shape[0], 3, side, side])
     steps = ov.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.engines.engine import BFLOAT16, FLOAT16, Engine, EngineError, joined, quiet
-from models.engines.network import Answer, Network
-from models.engines.normalised import Normalised
+from models.engines.engine import BFLOAT16, FLOAT16, Engine, EngineError, Network, Prediction, joined, quiet
+from models.engines.normalised_graph import Normalised
 
 _LOWER = {BFLOAT16: torch.bfloat16, FLOAT16: torch.float16}
 
@@ -29,17 +28,17 @@ class EagerEngine(Engine):
         module.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Callable[[Tensor], Any] = module
 
-    def _ask(self, images_BSS3: np.ndarray) -> Answer:
+    def _infer(self, images_BSS3: np.ndarray) -> Prediction:
         # A setting of the calling thread, and the Dask nanny's OMP_NUM_THREADS=1 is every new thread's default.
         torch.set_num_threads(self._threads)
         with self._mode():
-            answer = self._forward(self._moved(images_BSS3))
-        logits, features = answer if isinstance(answer, tuple) else (answer, None)
-        return Answer(_array(logits), None if features is None else _array(features))
+            output = self._forward(self._moved(images_BSS3))
+        logits, features = output if isinstance(output, tuple) else (output, None)
+        return Prediction(_array(logits), None if features is None else _array(features))
 
     def _moved(self, images_BSS3: np.ndarray) -> Tensor:
         if not images_BSS3.flags.writeable:
-            # Torch warns of memory that it must not write, and only ever reads this.
+            # torch warns about read-only memory, although it only reads this.
             images_BSS3 = images_BSS3.copy()
         images = torch.from_numpy(images_BSS3)
         if self._device.type == "cuda":
@@ -51,14 +50,14 @@ class EagerEngine(Engine):
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if self._device.type == "cuda":
-                # TF32 is no float32, and a search for the fastest kernel ends differently from run to run.
+                # TF32 is not float32, and the search for the fastest kernel differs from run to run.
                 stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False))
             if self._lower is not None:
                 stack.enter_context(torch.autocast(self._device.type, dtype=self._lower))
             yield
 
     def close(self) -> None:
-        """Let go of the module."""
+        """Drop the module."""
         del self._forward
 
 
@@ -80,17 +79,17 @@ class CompiledEngine(EagerEngine):
                 _check_compiler(self.name)
             import torch._inductor.config
 
-            # A pool of compiling processes would be one more thing to outlive a worker that is killed.
+            # A pool of compiler processes could outlive a worker that is killed.
             torch._inductor.config.compile_threads = 1
             self._forward = torch.compile(self._forward)
-            # Compiled here, so that what cannot be compiled is told now.
-            self._ask(np.zeros((2, network.size, network.size, 3), dtype=np.uint8))
+            # Compiled here, so that a failure is raised now.
+            self._infer(np.zeros((2, network.size, network.size, 3), dtype=np.uint8))
 
-    def _ask(self, images_BSS3: np.ndarray) -> Answer:
-        # For a single image another program would have to be compiled: to the compiler, 1 is a constant.
+    def _infer(self, images_BSS3: np.ndarray) -> Prediction:
+        # A single image would need another program: the compiler treats a batch of 1 as a constant.
         if len(images_BSS3) == 1:
-            return joined([super()._ask(np.repeat(images_BSS3, 2, axis=0))], 1)
-        return super()._ask(images_BSS3)
+            return joined([super()._infer(np.repeat(images_BSS3, 2, axis=0))], 1)
+        return super()._infer(images_BSS3)
 
     def _moved(self, images_BSS3: np.ndarray) -> Tensor:
         images = super()._moved(images_BSS3)

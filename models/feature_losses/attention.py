@@ -1,17 +1,15 @@
-"""Attention transfer: where features are large, not what they are."""
+"""Attention transfer: losses on where features are large, not on the features themselves."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from models.feature_losses.base import FeatureLoss, Shape
-from models.feature_losses.maps import same_size
-from models.feature_losses.pairing import deepest, unit
+from models.feature_losses.base import FeatureLoss, Shape, pair_deepest, same_size, unit
 from models.losses.targets import Targets
 
 _DEAD = 1e-6
-"""Norm of a channel without direction."""
+"""Norm of a channel below which it counts as zero."""
 
 _TINY = 1e-12
 """The same of an attention map, whose values are powers."""
@@ -22,7 +20,7 @@ class Attention(FeatureLoss):
 
     The attention of a map F is mean over channels of |F|^power, as a vector over the positions, divided by its L2 norm.
     [N]: mean over positions of the squared difference, as in the authors' code; their Eq. 2 has the norm itself, not
-    its square, and no mean. Stages are paired from the deepest on, the larger map is averaged down to the smaller,
+    its square, and no mean. Stages are paired from the deepest, the larger map is averaged down to the smaller,
     and the pairs are summed.
 
     Raises:
@@ -39,7 +37,7 @@ class Attention(FeatureLoss):
     def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
         """[N]; 0 for maps that are large in the same places."""
         values = []
-        for pair in deepest(own, theirs):
+        for pair in pair_deepest(own, theirs):
             ours_NP, teachers_NP = (self._attention(map_NDHW) for map_NDHW in same_size(*pair))
             values.append((ours_NP - teachers_NP).square().mean(1))
         return torch.stack(values).sum(0)
@@ -53,12 +51,12 @@ class ChannelAttention(FeatureLoss):
 
     As in the code of its first author, which is later than the preprint and need not be the paper's: each channel of
     each sample is divided by its L2 norm over the positions; the loss is the Frobenius norm of the difference over the
-    whole [N, D, H, W] tensor, a scalar, and the mean over taps. It is no mean over samples: it grows as sqrt(N * D), so
-    the published weights, 1/5 with a teacher from x-rays and 1/1000 with one from ImageNet, hold for batches of 24 and
-    taps of 32 channels only (denseblock4.denselayer16.conv2 of DenseNet-121).
+    whole [N, D, H, W] tensor, a scalar, and the mean over taps. It is not a mean over samples: it grows as sqrt(N * D),
+    so the published weights, 1/5 with a teacher from x-rays and 1/1000 with one from ImageNet, hold for batches of 24
+    and taps of 32 channels only (denseblock4.denselayer16.conv2 of DenseNet-121).
 
     Raises:
-        ValueError: taps that are no maps, or whose shapes differ; there is no projector.
+        ValueError: taps that are not maps, or whose shapes differ; there is no projector.
     """
 
     def __init__(self, own: list[Shape], theirs: list[Shape], **_: object) -> None:
@@ -67,7 +65,7 @@ class ChannelAttention(FeatureLoss):
         if own != theirs:
             raise ValueError(
                 f"attention_channels compares networks of one architecture: the student's features {own} are not "
-                f"shaped as the teacher's {theirs}; take `attention`"
+                f"shaped as the teacher's {theirs}; use `attention`"
             )
 
     def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:

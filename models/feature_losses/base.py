@@ -1,10 +1,17 @@
-"""What every loss on features is."""
+"""What all losses on features share: their interface, shapes of features, pairs of taps, safe normalisation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.losses.targets import Targets
+
+T = TypeVar("T")
 
 Shape = tuple[int, ...]
 """Of a tap without the batch: (D,) or (D, H, W)."""
@@ -13,11 +20,11 @@ Shape = tuple[int, ...]
 class FeatureLoss(nn.Module):
     """Compares features of the student with those of a teacher.
 
-    Subclasses take `(own, theirs, *, classes, samples, temperature, **options)` and keep what they need of it.
+    Subclasses take `(own, theirs, *, classes, samples, temperature, **options)`; see `registry.feature_loss`.
     """
 
     collective = False
-    """Whether every rank must run it in every step, with no row if need be."""
+    """Whether every rank must call it in every step, also without rows."""
 
     def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
         """A loss a sample [N], or one for all of them.
@@ -28,3 +35,68 @@ class FeatureLoss(nn.Module):
             targets: of the same N samples.
         """
         raise NotImplementedError
+
+
+def pair_deepest(own: Sequence[T], theirs: Sequence[T]) -> list[tuple[T, T]]:
+    """Pairs of the last elements, as many as both have: networks differ in the number of their first stages."""
+    count = min(len(own), len(theirs))
+    return list(zip(own[-count:], theirs[-count:], strict=True))
+
+
+def only_tap(loss: str, taps: Sequence[Shape]) -> Shape:
+    """The shape of a loss's only tap; ValueError where there are several."""
+    if len(taps) != 1:
+        raise ValueError(f"{loss} reads one tap of each network, and {len(taps)} are named")
+    return taps[0]
+
+
+def as_vector(x_N: Tensor) -> Tensor:
+    """[N, D] of features [N, D] or [N, D, H, W]; maps are averaged over their positions."""
+    return x_N if x_N.ndim == 2 else x_N.mean(dim=(2, 3))
+
+
+def as_map(x_N: Tensor) -> Tensor:
+    """[N, D, H, W] of features [N, D] or [N, D, H, W]; a vector is a map of one position."""
+    return x_N if x_N.ndim == 4 else x_N[:, :, None, None]
+
+
+def same_size(a_N: Tensor, b_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Two features as maps of one size: the larger is averaged down to the smaller, in either direction."""
+    a_NDHW, b_NDHW = as_map(a_N), as_map(b_N)
+    size = (min(a_NDHW.shape[2], b_NDHW.shape[2]), min(a_NDHW.shape[3], b_NDHW.shape[3]))
+    return pooled_to(a_NDHW, size), pooled_to(b_NDHW, size)
+
+
+def pooled_to(x_NDHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map averaged down to `size` (height, width)."""
+    return x_NDHW if x_NDHW.shape[2:] == size else F.adaptive_avg_pool2d(x_NDHW, size)
+
+
+def squared_error(a_NDHW: Tensor, b_NDHW: Tensor) -> Tensor:
+    """[N]: mean squared difference of each sample."""
+    return (a_NDHW - b_NDHW).square().flatten(1).mean(1)
+
+
+def unit(x: Tensor, eps: float) -> Tensor:
+    """`x` divided by its L2 norms over the last dimension.
+
+    Vectors no longer than `eps` are returned unchanged: they have no direction, and dividing by `eps` would multiply
+    their gradient by 1 / eps.
+    """
+    norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / torch.where(norms > eps, norms, 1.0)
+
+
+class SafeBatchNorm(nn.BatchNorm2d):
+    """Batch norm that uses its running statistics where a batch has a single value for each channel.
+
+    A term may get a single row, and the deepest map of a small image one position; torch's batch norm raises an error
+    there in training.
+    """
+
+    def forward(self, x_NDHW: Tensor) -> Tensor:
+        """[N, D, H, W] -> [N, D, H, W]."""
+        if self.training and x_NDHW.numel() == x_NDHW.shape[1]:
+            return F.batch_norm(x_NDHW, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        normed: Tensor = super().forward(x_NDHW)
+        return normed

@@ -1,8 +1,8 @@
 """Attention fusion of several teachers' features: the relation-based framework of paper 2 (2308.08731).
 
-What we know of the paper is its abstract: multi-head attention fuses the features of several teachers, so that the
-student is led by what matters in each. How queries, keys and values are formed, the width, the heads and the distance
-are not known to us; they are options, and the whole of this module is our reading.
+We know only the abstract of the paper: multi-head attention fuses the features of several teachers as the student's
+target. How queries, keys and values are formed, the width, the heads and the distance are not known to us; they are
+options, and this whole module is our reading.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.feature_losses.base import FeatureLoss, Shape
-from models.feature_losses.maps import as_vector, only
+from models.feature_losses.base import FeatureLoss, Shape, as_vector, only_tap
 from models.losses.labels import label_loss
 from models.losses.targets import Targets
 
@@ -22,14 +21,14 @@ class Fusion(FeatureLoss):
 
     Each teacher's feature (maps are averaged over their positions) becomes a token of `width`. With `query: teachers`
     the tokens attend to each other, and their mean is the fused vector; with `query: student` the student's projected
-    feature asks the tokens. The residual is the tokens themselves in either case, never the query: a target that holds
-    the student's own feature would be met by doing nothing. Layer norms have no scale of their own, so that the target
-    can neither shrink nor grow.
+    feature is the query. The residual is the tokens themselves in either case, never the query: a target that contains
+    the student's own feature has a trivial solution. Layer norms have no learned scale, so that the target can neither
+    shrink nor grow.
 
-    The fusion learns, and so does the student's projection: left alone, both would agree on a constant. So the fusion
-    learns from something else. A linear head on the fused vector must tell the image's label, or the mean of the
-    teachers' probabilities where there is no label, and its cross-entropy is part of the loss; the distance sees the
-    fused vector detached. That part never reaches the student.
+    Fusion and the student's projection are both trained; on the distance alone they would collapse to a constant. So
+    the fusion is trained by another loss: a linear head on the fused vector predicts the image's label, or the mean of
+    the teachers' probabilities where there is no label, and its cross-entropy is added to the loss; the distance uses
+    the detached fused vector. The cross-entropy has no gradient in the student.
 
     Args:
         width: of tokens and fused vector.
@@ -64,7 +63,7 @@ class Fusion(FeatureLoss):
         if distance not in ("mse", "cosine"):
             raise ValueError(f"fusion: distance is mse or cosine, not {distance!r}")
         self._query, self._distance = query, distance
-        self.project = nn.Linear(only("fusion", own)[0], width)
+        self.project = nn.Linear(only_tap("fusion", own)[0], width)
         self.tokens = nn.ModuleList(nn.Linear(shape[0], width) for shape in theirs)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.feed_forward = (
@@ -87,7 +86,7 @@ class Fusion(FeatureLoss):
         return 1 - F.cosine_similarity(student_NW, target_NW, dim=1) + anchor_N
 
     def fused(self, theirs: list[Tensor], student_NW: Tensor) -> Tensor:
-        """The target [N, width] of the teachers' features, asked by the student's projected one."""
+        """The target [N, width] of the teachers' features; `student_NW` is the query where `query` is student."""
         tokens = [token(as_vector(x_N)) for token, x_N in zip(self.tokens, theirs, strict=True)]
         tokens_NKW = _normed(torch.stack(tokens, dim=1))
         query_NQW = tokens_NKW if self._query == "teachers" else student_NW[:, None]

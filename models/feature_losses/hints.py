@@ -1,9 +1,10 @@
-"""The student's features regressed on the teacher's: FitNets' hints and variational information distillation.
+"""Regression of the teacher's features on the student's: FitNets, variational information distillation, SimKD.
 
-Both regress with 1x1 convolutions, so that any channels fit any. Maps of other sizes are first brought to the
-teacher's size: averaged down adaptively where they are larger, interpolated bilinearly where they are smaller [our
-reading: the papers pair maps of one size or use strided convolutions, which fit one pair of networks only]. A vector is
-a map of one position; beside it a map is averaged to one. Several taps are paired from the deepest on and summed.
+FitNets and VID regress with 1x1 convolutions, for any numbers of channels. Maps of other sizes are first resized to the
+teacher's: averaged down adaptively where they are larger, interpolated bilinearly where they are smaller [our reading:
+the papers pair maps of one size or use strided convolutions, which fit one pair of networks only]. A vector is a map of
+one position, and a map compared with it is averaged to one position. Several taps are paired from the deepest and
+summed. SimKD's projector is part of the student (`models.networks.graft`), so its loss only compares.
 """
 
 from __future__ import annotations
@@ -14,9 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.feature_losses.base import FeatureLoss, Shape
-from models.feature_losses.maps import as_map, pooled_to, squared_error
-from models.feature_losses.pairing import deepest
+from models.feature_losses.base import (
+    FeatureLoss,
+    Shape,
+    as_map,
+    only_tap,
+    pair_deepest,
+    pooled_to,
+    same_size,
+    squared_error,
+)
 from models.losses.targets import Targets
 
 _EPS = 1e-5
@@ -27,26 +35,26 @@ class _Regressed(FeatureLoss):
 
     def __init__(self, own: list[Shape], theirs: list[Shape]) -> None:
         super().__init__()
-        pairs = deepest(own, theirs)
+        pairs = pair_deepest(own, theirs)
         self.regressors = nn.ModuleList(self._regressor(ours[0], teachers[0]) for ours, teachers in pairs)
 
     def _regressor(self, width: int, teacher_width: int) -> nn.Module:
         raise NotImplementedError
 
     def _pairs(self, own: list[Tensor], theirs: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """(what is said of the teacher's map, the teacher's map), [N, D, H, W] both, of every pair."""
-        said: list[tuple[Tensor, Tensor]] = []
-        for regressor, (ours, teachers) in zip(self.regressors, deepest(own, theirs), strict=True):
+        """(regressed map, the teacher's map), [N, D, H, W] both, of every pair."""
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for regressor, (ours, teachers) in zip(self.regressors, pair_deepest(own, theirs), strict=True):
             ours_NDHW, teachers_NDHW = _to_teacher(ours, teachers)
-            said.append((regressor(ours_NDHW), teachers_NDHW))
-        return said
+            pairs.append((regressor(ours_NDHW), teachers_NDHW))
+        return pairs
 
 
 class Hint(_Regressed):
     """Mean squared error between the regressed and the teacher's features (Romero et al. 2015, 1412.6550).
 
-    The regressor is one 1x1 convolution with a bias. It has no batch norm, so that what a sample costs hangs on that
-    sample alone, however a batch is split. [N]: the mean over channels and positions.
+    The regressor is one 1x1 convolution with a bias. It has no batch norm, so that the loss of a sample depends
+    on that sample only. [N]: the mean over channels and positions.
     """
 
     def __init__(self, own: list[Shape], theirs: list[Shape], **_: object) -> None:
@@ -65,7 +73,7 @@ class Variational(_Regressed):
 
     A Gaussian whose mean is regressed by three 1x1 convolutions and whose variance is one of each channel,
     softplus(rho) + 1e-5: mean of ((mean - t)^2 / variance + log variance) / 2 over channels and positions, without the
-    constant. It may fall below 0. [N].
+    constant. It may be negative. [N].
 
     Args:
         variance: of every channel before training.
@@ -79,10 +87,10 @@ class Variational(_Regressed):
             raise ValueError(f"vid: variance is {variance}; it must be above {_EPS}")
         super().__init__(own, theirs)
         first = variance - _EPS
-        # Softplus inverted; this form neither overflows nor cancels.
+        # The inverse of softplus, in a form without overflow or cancellation.
         rho = first + math.log(-math.expm1(-first))
         self.rhos = nn.ParameterList(
-            nn.Parameter(torch.full((teachers[0],), rho)) for _, teachers in deepest(own, theirs)
+            nn.Parameter(torch.full((teachers[0],), rho)) for _, teachers in pair_deepest(own, theirs)
         )
 
     def _regressor(self, width: int, teacher_width: int) -> nn.Module:
@@ -104,8 +112,39 @@ class Variational(_Regressed):
         return torch.stack(values).sum(0)
 
 
+class Reuse(FeatureLoss):
+    """SimKD (Chen et al. 2022, 2203.14001): the student reuses the teacher's classifier.
+
+    Mean squared error between the student's projected map and the teacher's last map; one value a sample [N]. Projector
+    and the teacher's classifier belong to the student (`models.networks.graft.Grafted`), because
+    inference uses them. Maps of two sizes are compared at the smaller size, a vector and a map at one position. The
+    paper uses no other term.
+
+    Args:
+        factor: of the graft's projector; not used here.
+
+    Raises:
+        ValueError: several taps, or student and teacher differ in channels.
+    """
+
+    def __init__(
+        self, own: list[Shape], theirs: list[Shape], *, classes: int, samples: int, temperature: float, factor: int
+    ) -> None:
+        super().__init__()
+        width, wanted = only_tap("simkd", own)[0], only_tap("simkd", theirs)[0]
+        if width != wanted:
+            raise ValueError(
+                f"simkd compares {width} channels of the student with {wanted} of the teacher: build the student with "
+                f"a graft of width {wanted}"
+            )
+
+    def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
+        """See the class."""
+        return squared_error(*same_size(own[0], theirs[0]))
+
+
 def _to_teacher(ours: Tensor, teachers: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as maps of the teacher's size; of one position where the student's is a vector."""
+    """Both as maps of the teacher's size, or of one position where the student's is a vector."""
     if ours.ndim == 2:
         return as_map(ours), pooled_to(as_map(teachers), (1, 1))
     ours_NDHW, teachers_NDHW = as_map(ours), as_map(teachers)

@@ -1,7 +1,7 @@
-"""Relations among the samples of a batch: what the features of one are beside those of another.
+"""Losses on relations between the samples of a batch: similarities, distances and angles of their features.
 
 They need no projector, whatever the widths. Each is one scalar for the batch, and 0 for a batch of one. Several taps
-are paired from the deepest on and summed.
+are paired from the deepest and summed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.feature_losses.base import FeatureLoss, Shape
-from models.feature_losses.maps import as_vector
-from models.feature_losses.pairing import deepest, unit
+from models.feature_losses.base import FeatureLoss, Shape, as_vector, pair_deepest, unit
 from models.losses.targets import Targets
 
 _TINY = 1e-12
@@ -25,7 +23,7 @@ class _Relations(FeatureLoss):
 
     def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
         """A scalar; 0 for equal relations."""
-        return torch.stack([self._distance(ours, teachers) for ours, teachers in deepest(own, theirs)]).sum()
+        return torch.stack([self._distance(ours, teachers) for ours, teachers in pair_deepest(own, theirs)]).sum()
 
     def _distance(self, ours: Tensor, teachers: Tensor) -> Tensor:
         raise NotImplementedError
@@ -45,8 +43,8 @@ class Probabilistic(_Relations):
     """Probabilistic knowledge transfer (Passalis and Tefas 2018, 1803.10837).
 
     A row of (cosine similarity + 1) / 2, divided by its sum, is a distribution over the batch; the loss is the sum
-    over rows of KL(teacher || student) over N^2. The mean over N^2 and the sample itself within its row are of the
-    authors' code, to which the published weight belongs; the paper leaves the sample itself out. Maps are averaged
+    over rows of KL(teacher || student) over N^2. The mean over N^2 and the sample itself in its row follow the
+    authors' code, for which the weight was published; the paper leaves the sample itself out. Maps are averaged
     over their positions.
     """
 
@@ -75,7 +73,7 @@ class Relational(_Relations):
         self._weights = (distance, angle)
 
     def _distance(self, ours: Tensor, teachers: Tensor) -> Tensor:
-        # Differences, not Gram matrices: those of near samples would drown in rounding.
+        # Differences, not Gram matrices, which lose the distances of close samples in rounding.
         ours_NND, teachers_NND = _differences(ours), _differences(teachers)
         distance, angle = self._weights
         value = distance * F.smooth_l1_loss(_spacing(ours_NND), _spacing(teachers_NND))
@@ -91,8 +89,8 @@ def _gram(features_N: Tensor) -> Tensor:
 
 def _shares(features_N: Tensor) -> Tensor:
     unit_ND = unit(as_vector(features_N), _TINY)
-    # Opposite features have a share of 0 or, rounded, less: no logarithm. A bound, not an addend, keeps equal features
-    # without gradient.
+    # Opposite features have a share of 0 or, rounded, less, without a logarithm. Clamping, unlike adding a constant,
+    # leaves equal features without gradient.
     similarity_NN = (0.5 * (unit_ND @ unit_ND.T + 1)).clamp(min=_LEAST)
     return similarity_NN / similarity_NN.sum(1, keepdim=True)
 

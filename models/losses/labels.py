@@ -1,8 +1,8 @@
-"""Losses on labels: what the student says against what people said.
+"""Losses on labels: the student's predictions against annotations.
 
-Every loss takes the student's logits [N, C] and targets of N labelled rows and returns a loss a row [N]. A row that is
-mixed with a partner pays each label's loss by its share (1710.09412). Smoothing replaces the label's distribution by
-(1 - s) of it and s of the even one, and what is derived from the label follows.
+Every loss takes the student's logits [N, C] and targets of N labelled rows and returns a loss a row [N]. For a row that
+is mixed with a partner, the losses of both labels are weighted by their shares (1710.09412). Smoothing with s replaces
+the label's distribution by (1 - s) times itself plus s times the uniform one, also in what is derived from the label.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def label_loss(name: str, *, prior: tuple[float, ...], smoothing: float, **optio
         options: tau of logit_adjusted.
 
     Raises:
-        ValueError: an unknown name, or logit_adjusted without a prior; when it is called: labels of the other kind.
+        ValueError: an unknown name, or logit_adjusted without a prior; in the returned function: labels of the other
+        kind.
     """
     if name == "logit_adjusted":
         return partial(_logit_adjusted, log_prior=_log_prior(prior), smoothing=smoothing, tau=options["tau"])
@@ -50,7 +51,7 @@ def _cross_entropy(z_NC: Tensor, targets: Targets, *, smoothing: float) -> Tenso
 def _logit_adjusted(
     z_NC: Tensor, targets: Targets, *, log_prior: tuple[float, ...], smoothing: float, tau: float
 ) -> Tensor:
-    """Cross-entropy of z + tau log prior (2007.07314); at inference the logits are read as they are."""
+    """Cross-entropy of z + tau log prior (2007.07314); inference uses the plain logits."""
     if len(log_prior) != z_NC.shape[1]:
         raise ValueError(f"logit_adjusted: the prior has {len(log_prior)} classes, the logits {z_NC.shape[1]}")
     return _cross_entropy(z_NC + tau * z_NC.new_tensor(log_prior), targets, smoothing=smoothing)
@@ -77,10 +78,10 @@ def _cumulative(z_NC: Tensor, targets: Targets, *, smoothing: float) -> Tensor:
         return z_NC.sum(1) * 0.0
     threshold = torch.arange(classes - 1, device=z_NC.device)
     worse = cumulative_logits(z_NC)
-    evenly = (classes - 1 - threshold).to(z_NC.dtype) / classes
+    uniform = (classes - 1 - threshold).to(z_NC.dtype) / classes
 
     def loss(label_N: Tensor) -> Tensor:
-        y = (label_N[:, None] > threshold).to(z_NC.dtype) * (1 - smoothing) + smoothing * evenly
+        y = (label_N[:, None] > threshold).to(z_NC.dtype) * (1 - smoothing) + smoothing * uniform
         return F.binary_cross_entropy_with_logits(worse, y, reduction="none").mean(1)
 
     return of_classes(loss, targets)
@@ -110,7 +111,7 @@ _PLAIN = {
 
 
 def of_classes(loss: Callable[[Tensor], Tensor], targets: Targets) -> Tensor:
-    """A loss [N] of labels int64 [N], shared between the pictures of a mixture.
+    """A loss [N] of labels int64 [N], weighted over both labels of a mixed image.
 
     Raises:
         ValueError: the corpus is multilabel.
@@ -119,23 +120,23 @@ def of_classes(loss: Callable[[Tensor], Tensor], targets: Targets) -> Tensor:
         raise ValueError("this loss needs one class an image, and the corpus is multilabel; use binary")
 
     def known(label_N: Tensor) -> Tensor:
-        # Unlabelled only where its share is zero; it must still be finite.
+        # A partner is unlabelled only where its share is zero; its loss must still be finite.
         return loss(label_N.clamp(min=0))
 
     return shared(known, targets.label_B, targets.partner_label_B, targets.share_B)
 
 
 def shared(loss: Callable[[Tensor], Tensor], own: Tensor, partner: Tensor | None, share_B: Tensor | None) -> Tensor:
-    """The loss of a picture's label and its partner's by their shares."""
+    """The losses of an image's label and its partner's, weighted by their shares; [N]."""
     if partner is None or share_B is None:
         return loss(own)
     return share_B * loss(own) + (1 - share_B) * loss(partner)
 
 
 def _log_prior(prior: tuple[float, ...]) -> tuple[float, ...]:
-    """Logs of the shares; a class without labelled images counts as the rarest that has some.
+    """Logarithms of the shares; a class without labelled images gets the smallest share above zero.
 
-    Its own share, zero, would be a margin without end. [our reading]
+    Its own share, zero, would be an infinite margin. [our reading]
     """
     seen = [share for share in prior if share > 0]
     if not seen:

@@ -1,7 +1,7 @@
 """Losses on a teacher's logits: the student's [N, C] against one teacher's [N, C], a loss a row [N].
 
-Divergences at a temperature T carry the factor T^2, so that their gradients keep their size whatever T is (Hinton et
-al. 2015). The teacher saw the same picture, mixed or not; only losses that need a label look at the targets.
+Divergences at a temperature T carry the factor T^2, so that the size of their gradients does not depend on T (Hinton
+et al. 2015). The teacher's input is the same image, mixed or not; only losses that need a label use the targets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.statistics.ordinal import cumulative_logits, grade_of_logits
 LogitLoss = Callable[[Tensor, Tensor, Targets], Tensor]
 
 _CONSTANT = 1e-6
-"""Norm of centred probabilities below which they count as all the same: float32 leaves nothing to correlate."""
+"""Norm of centred probabilities below which they count as constant: float32 cannot resolve a correlation."""
 
 
 def logit_loss(name: str, *, temperature: float, **options: Any) -> LogitLoss:
@@ -29,7 +29,7 @@ def logit_loss(name: str, *, temperature: float, **options: Any) -> LogitLoss:
 
     Args:
         name: kl, dkd, dist, logit_mse, soft_cross_entropy, soft_binary, cumulative_kl or grade_mse.
-        temperature: of those that have one; the others leave it aside.
+        temperature: of losses that have one; others ignore it.
         options: alpha and beta of dkd, beta and gamma of dist.
 
     Raises:
@@ -46,8 +46,8 @@ def logit_loss(name: str, *, temperature: float, **options: Any) -> LogitLoss:
 def standardised(z: Tensor) -> Tensor:
     """Logits [..., C] with mean 0 and standard deviation 1 in each row (2403.01427, algorithm 1).
 
-    The deviation is that of the population, as in the paper; its code divides by C - 1 instead, which is no more than
-    another temperature.
+    The deviation is that of the population, as in the paper; its code divides by C - 1 instead, which equals another
+    temperature.
     """
     centred = z - z.mean(-1, keepdim=True)
     return centred / (z.std(-1, correction=0, keepdim=True) + 1e-7)
@@ -73,8 +73,8 @@ def _soft_cross_entropy(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, tempera
 def _dkd(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, alpha: float, beta: float) -> Tensor:
     """T^2 (alpha KL of target against the rest + beta KL among the rest) (2203.08679).
 
-    An unlabelled row has no target; the teacher's class stands for it. A mixture pays for both labels by their
-    shares. [our reading]
+    For an unlabelled row the teacher's class is the target. For a mixed image the losses of both labels are weighted
+    by their shares. [our reading]
     """
     classes = z_NC.shape[1]
     if classes == 1:
@@ -96,7 +96,7 @@ def _dkd(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, al
 def _dist(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, beta: float, gamma: float) -> Tensor:
     """T^2 (beta (1 - correlation over a row's classes) + gamma (1 - correlation over a class's rows)) (2205.10536).
 
-    The second part is one number for the N rows, the mean over classes; every row carries it.
+    The second part is one number for the N rows, the mean over classes, added to every row.
     """
     q, p = F.softmax(z_NC / temperature, dim=-1), F.softmax(t_NC / temperature, dim=-1)
     of_rows, of_classes = 1 - _correlation(q, p), 1 - _correlation(q.T, p.T).mean()
@@ -106,8 +106,8 @@ def _dist(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, b
 def _logit_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
     """Mean squared difference of the logits over classes (1312.6184, without its half).
 
-    Softmax ignores what all logits of a row share, so that is taken off both first: a teacher's arbitrary offset is
-    nothing to learn. A sigmoid does not ignore it: logits of multilabel corpora stay as they are. [our reading]
+    Softmax ignores a common offset of the logits of a row, so the mean of each row is subtracted first. A sigmoid does
+    not ignore it: logits of multilabel corpora stay as they are. [our reading]
     """
     gap = z_NC - t_NC
     if targets.labels_BC is None:
@@ -123,7 +123,7 @@ def _soft_binary(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
 def _cumulative_kl(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float) -> Tensor:
     """T^2 times the sum over C - 1 thresholds of the binary divergence of "worse than k".
 
-    The temperature flattens the class distributions first, so that the thresholds still fit together. [our reading]
+    The temperature applies to the class logits first, so that the thresholds stay consistent. [our reading]
     """
     t, z = cumulative_logits(t_NC / temperature), cumulative_logits(z_NC / temperature)
     return binary_divergence(t, z).sum(-1) * temperature**2
@@ -155,7 +155,7 @@ def _divergence(t: Tensor, z: Tensor) -> Tensor:
 
 
 def _correlation(q: Tensor, p: Tensor) -> Tensor:
-    """Pearson correlation of rows [M, L] -> [M]: 1 where both are constant (nothing differs), 0 where one is."""
+    """Pearson correlation of rows [M, L] -> [M]: 1 where both are constant, 0 where one is."""
     q, p = q - q.mean(-1, keepdim=True), p - p.mean(-1, keepdim=True)
     flat_q, flat_p = (x.detach().norm(dim=-1) < _CONSTANT for x in (q, p))
     either = flat_q | flat_p

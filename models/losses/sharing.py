@@ -1,4 +1,4 @@
-"""How the losses against several teachers share in one: evenly, or by what each row or batch tells of the teachers."""
+"""Weights of several teachers in one loss: uniform, by entropy or confidence for each row, or by gradients (AE-KD)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _TOLERANCE = 1e-10
 
 
 def shares(kind: str, losses: Tensor, z_NC: Tensor, t_KNC: Tensor | None, targets: Targets) -> Tensor:
-    """Shares of K teachers in the loss of each of N rows, [K, N], detached; every column sums to 1.
+    """Weights of K teachers in the loss of each of N rows, [K, N], detached; every column sums to 1.
 
     Args:
-        kind: average; entropy (EBKD) and confidence (CA-MKD, 2201.00007), a share a row; aekd (Du et al., NeurIPS
-            2020), a share a batch.
-        losses: of each teacher, [K, N], or [K] where a loss is one for the batch; for aekd in the graph of `z_NC`.
+        kind: average; entropy (EBKD) and confidence (CA-MKD, 2201.00007), a weight for each row; aekd (Du et
+            al., NeurIPS 2020), a weight for the batch.
+        losses: of each teacher, [K, N], or [K] where the loss is a scalar for the batch; for aekd in the graph of
+            `z_NC`.
         z_NC: the student's logits.
         t_KNC: the teachers' raw logits; for entropy and confidence.
         targets: of the N rows.
@@ -35,11 +36,11 @@ def shares(kind: str, losses: Tensor, z_NC: Tensor, t_KNC: Tensor | None, target
             from the student's logits.
     """
     count, rows = len(losses), len(z_NC)
-    even_KN = z_NC.new_full((count, rows), 1 / count)
+    uniform_KN = z_NC.new_full((count, rows), 1 / count)
     if kind not in KINDS:
         raise ValueError(f"there is no sharing {kind!r} among teachers; known: {', '.join(KINDS)}")
     if kind == "average" or count == 1:
-        return even_KN
+        return uniform_KN
     if kind == "aekd":
         return _min_norm(losses, z_NC, targets)[:, None].expand(count, rows)
     if t_KNC is None:
@@ -49,9 +50,9 @@ def shares(kind: str, losses: Tensor, z_NC: Tensor, t_KNC: Tensor | None, target
 
 
 def _by_entropy(t_KNC: Tensor, targets: Targets) -> Tensor:
-    """w_k = (1 - H_k / sum H) / (K - 1): the surer, the more; even where no teacher doubts.
+    """w_k = (1 - H_k / sum H) / (K - 1): larger for lower entropy; uniform where all entropies are 0.
 
-    H of a multilabel corpus is the sum over its classes of binary entropies. [our reading]
+    For a multilabel corpus H is the sum of the binary entropies over classes. [our reading]
     """
     if targets.labels_BC is None:
         log_p = F.log_softmax(t_KNC, dim=-1)
@@ -59,28 +60,28 @@ def _by_entropy(t_KNC: Tensor, targets: Targets) -> Tensor:
     else:
         sides = ((torch.sigmoid(t) * F.logsigmoid(t)).sum(-1) for t in (t_KNC, -t_KNC))
         entropy_KN = -sum(sides, t_KNC.new_zeros(()))
-    return _the_less_the_more(entropy_KN)
+    return _decreasing_weights(entropy_KN)
 
 
 def _by_confidence(t_KNC: Tensor, targets: Targets) -> Tensor:
-    """w_k = (1 - softmax_k(CE of teacher k and the label)) / (K - 1); even on unlabelled rows. [our reading]"""
+    """w_k = (1 - softmax_k(CE of teacher k and the label)) / (K - 1); uniform on unlabelled rows. [our reading]"""
     name = "cross_entropy" if targets.labels_BC is None else "binary"
     error = label_loss(name, prior=(), smoothing=0.0)
     error_KN = torch.stack([error(t_NC, targets) for t_NC in t_KNC])
     known_N = targets.labelled_B
-    return _the_less_the_more(torch.where(known_N, error_KN.softmax(0), torch.ones_like(error_KN)))
+    return _decreasing_weights(torch.where(known_N, error_KN.softmax(0), torch.ones_like(error_KN)))
 
 
-def _the_less_the_more(size_KN: Tensor) -> Tensor:
+def _decreasing_weights(size_KN: Tensor) -> Tensor:
     count, total_N = len(size_KN), size_KN.sum(0)
     relative_KN = torch.where(total_N > 0, size_KN / torch.where(total_N > 0, total_N, 1.0), 1 / count)
     return (1 - relative_KN) / (count - 1)
 
 
 def _min_norm(losses: Tensor, z_NC: Tensor, targets: Targets) -> Tensor:
-    """Shares [K] whose mix of the teachers' gradients with respect to the student's logits is the shortest.
+    """Weights [K] that minimise the norm of the weighted sum of gradients with respect to the student's logits.
 
-    Each is at most max(0.6, 1 / K). Without gradients (in validation, say) the shares are even.
+    Each is at most max(0.6, 1 / K). Without gradients (as in validation) the weights are uniform.
     """
     count = len(losses)
     if not losses.requires_grad:
@@ -105,8 +106,8 @@ def _min_norm(losses: Tensor, z_NC: Tensor, targets: Targets) -> Tensor:
 def min_norm_point(gram: np.ndarray, cap: float) -> np.ndarray:
     """The w that minimises w' G w with 0 <= w <= cap and sum 1, float64 [K].
 
-    Sequential minimal optimisation from even shares (Platt 1998): again and again the pair of teachers between which
-    moving share gains most. Where several w are equally good it stays near even.
+    Sequential minimal optimisation from uniform weights (Platt 1998): each step moves weight between the pair of
+    teachers with the largest gain. Where several w are equally good, the result stays near uniform.
 
     Args:
         gram: G, [K, K], symmetric and positive semi-definite.

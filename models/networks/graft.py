@@ -1,8 +1,8 @@
-"""A student that answers with its teacher's classifier (SimKD, Chen et al. 2022, 2203.14001).
+"""A student with its teacher's classifier (SimKD, Chen et al. 2022, 2203.14001).
 
-The student's backbone keeps its own features; a projector turns them into the teacher's, and the teacher's classifier,
-which never learns, reads those. Projector and classifier stay at inference, so they belong to the network and not to
-the loss (`models.feature_losses.reuse`): everything that builds it by name and options builds them too.
+A projector maps the features of the student's backbone to the teacher's, and the teacher's frozen classifier reads
+those. Inference needs projector and classifier, so they are part of the network and not of the loss
+(`models.feature_losses.hints.Reuse`): building the network by name and options builds them too.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ class Grafted(nn.Module):
 
     The projector is 1x1, 3x3, 1x1 convolution, each with batch norm and ReLU, `width // factor` channels inside. It
     works at the student's own resolution [our reading: the paper first pools a larger student's map to the teacher's
-    size, which inference would have to know]. Its last ReLU is the paper's too, so features of a teacher that are
-    negative are out of its reach.
+    size, which inference would have to know]. It ends with a ReLU, as in the paper, so it cannot produce negative
+    features.
 
     The interface is timm's: `forward_features`, `forward_head`, `forward`, `num_features`, `num_classes`,
-    `get_classifier`, `feature_info`. Whatever the backbone's `forward_features` does not run, its own classifier first
-    of all, is dropped.
+    `get_classifier`, `feature_info`. Modules that the backbone's `forward_features` does not run, such as its own
+    classifier, are dropped.
 
     Args:
-        student: a network with `forward_features` that answers a map [B, D, H, W]; it is changed.
+        student: a network whose `forward_features` returns a map [B, D, H, W]; it is modified.
         width: channels of the teacher's last map.
-        factor: by which the projector is narrower inside.
+        factor: by which the projector's inner layers are narrower.
         classes: C.
-        side: of the images in pixels, for one pass that shows what the backbone runs.
+        side: of the images in pixels, for one pass that finds the modules that the backbone runs.
 
     Raises:
-        ValueError: a width or factor that makes no projector, or a backbone that answers no map.
+        ValueError: width and factor leave the projector without channels, or the backbone does not return a map.
     """
 
     def __init__(self, student: nn.Module, width: int, factor: int, classes: int, side: int) -> None:
@@ -57,7 +57,7 @@ class Grafted(nn.Module):
         self.feature_info = [{**one, "module": f"student.{one['module']}"} for one in stages]
 
     def forward_features(self, x_BCHW: Tensor) -> Tensor:
-        """Normalised images [B, 3, H, W] -> the student's map in the teacher's place, [B, width, h, w]."""
+        """Normalised images [B, 3, H, W] -> projected maps of the teacher's width, [B, width, h, w]."""
         projected: Tensor = self.projector(self.student.forward_features(x_BCHW))  # type: ignore[operator]
         return projected
 
@@ -76,10 +76,10 @@ class Grafted(nn.Module):
 
 
 def graft(student: nn.Module, options: Mapping[str, Any], classes: int, side: int) -> Grafted:
-    """The graft that `options: {graft: {width: ..., factor: 2}}` of a model asks for.
+    """The grafted network for `options: {graft: {width: ..., factor: 2}}` of a model.
 
     Raises:
-        ValueError: options that a graft does not have, or see `Grafted`.
+        ValueError: unknown options, or see `Grafted`.
     """
     if set(options) - {"factor"} != {"width"} or not all(type(value) is int for value in options.values()):
         raise ValueError(f"graft takes two whole numbers, width and (optional) factor, not {dict(options)}")
@@ -92,15 +92,15 @@ def is_grafted(state: Mapping[str, Tensor]) -> bool:
 
 
 def adopt(grafted: Grafted, teacher: nn.Module) -> None:
-    """Copy the teacher's classifier into the graft.
+    """Copy the teacher's classifier into the grafted network.
 
     Args:
         grafted: built with the teacher's width.
-        teacher: a network with timm's `get_classifier` and `forward_head`; left as it is.
+        teacher: a network with timm's `get_classifier` and `forward_head`; not changed.
 
     Raises:
-        ValueError: the teacher's classifier is not one linear layer on its mean-pooled last map, or has another width
-            or other classes than the graft.
+        ValueError: the teacher's classifier is not one linear layer on its mean-pooled last map, or its width
+            or classes differ from the graft's.
     """
     ask = getattr(teacher, "get_classifier", None)
     layer = ask() if callable(ask) else None
@@ -126,25 +126,25 @@ def adopt(grafted: Grafted, teacher: nn.Module) -> None:
 
 
 def _pools_plainly(teacher: nn.Module, layer: nn.Linear) -> bool:
-    """Whether the teacher's head does to a map what a graft's does."""
+    """Whether the teacher's head computes the same from a map as the graft's."""
     head = getattr(teacher, "forward_head", None)
     if not callable(head):
         return False
-    # Of both signs and uneven over positions: an activation, a norm or another pooling would show.
+    # Values of both signs that differ over positions reveal an activation, a norm or another pooling.
     values = torch.linspace(-1, 1, 2 * layer.in_features * 9, device=layer.weight.device, dtype=layer.weight.dtype)
     map_BDHW = values.square().sub(0.5).view(2, layer.in_features, 3, 3)
     was_training = teacher.training
     teacher.eval()
     try:
         with torch.no_grad():
-            answer = head(map_BDHW)
+            output = head(map_BDHW)
             expected = layer(map_BDHW.mean(dim=(2, 3)))
     except (RuntimeError, IndexError):
-        # A head of tokens cannot read a map.
+        # A head for tokens cannot read a map.
         return False
     finally:
         teacher.train(was_training)
-    return answer.shape == expected.shape and torch.allclose(answer, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
+    return output.shape == expected.shape and torch.allclose(output, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
 
 
 def _convolution(c_in: int, c_out: int, kernel: int) -> list[nn.Module]:
@@ -156,7 +156,7 @@ def _convolution(c_in: int, c_out: int, kernel: int) -> list[nn.Module]:
 
 
 def _prune(student: nn.Module, side: int) -> int:
-    """Drop the parts that `forward_features` does not run; the channels that it answers."""
+    """Drop the modules that `forward_features` does not run; returns the number of channels of its map."""
     ran: set[nn.Module] = set()
     hooks = [module.register_forward_pre_hook(lambda module, _: ran.add(module)) for module in student.modules()]
     was_training = student.training
@@ -169,7 +169,7 @@ def _prune(student: nn.Module, side: int) -> int:
         for hook in hooks:
             hook.remove()
     if not isinstance(features, Tensor) or features.ndim != 4 or getattr(student, "output_fmt", "NCHW") == "NHWC":
-        raise ValueError(f"a graft needs a convolutional student: {type(student).__name__} answers no map [B, D, H, W]")
+        raise ValueError(f"a graft needs a convolutional student: {type(student).__name__} returns no map [B, D, H, W]")
     for name, child in list(student.named_children()):
         if any(True for _ in child.parameters()) and not ran.intersection(child.modules()):
             setattr(student, name, nn.Identity())

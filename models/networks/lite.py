@@ -83,7 +83,7 @@ def lite_state_dict(variant: int, path: Path | None = None) -> dict[str, Tensor]
     CPU (batch counters int64); the 1000-class head is included as `classifier.weight` [1000, 1280] and
     `classifier.bias` [1000]. Errors as `lite_weights_path`; the file is read without unpickling code.
     """
-    import torch  # a cached run asks for the file's digest alone and must not pay for torch
+    import torch  # a cached run needs only the digest of the file and does not import torch
 
     weights = torch.load(path or lite_weights_path(variant), map_location="cpu", weights_only=True)
     return {timm_name(name, variant): tensor for name, tensor in weights.items()}

@@ -1,7 +1,7 @@
 """The `micro` students: convolutional classifiers of a few ten thousand parameters, trained from scratch.
 
 Paper 2 (arXiv 2308.08731) reports a final student of 51.8k trainable parameters. Its layer table is not known to
-us, so `micro` is our reading of that budget, not the authors' network: inverted residual blocks (arXiv 1801.04381),
+us, so `micro` is our network for that budget, not the authors': inverted residual blocks (arXiv 1801.04381),
 a stem of two convolutions that quarters the image, two stages that halve it again, a 1x1 convolution, global average
 pooling, one linear layer. The configuration that meets the budget is `micro` with the 8 classes of Kvasir-v2: 51,696
 parameters.
@@ -13,14 +13,14 @@ Trainable parameters by number of classes:
     micro          51,696       53,511
     micro_m       221,240      224,135
 
-All channel counts are multiples of 8, which is what CPU kernels like. The interface is timm's: `forward_features`,
+All channel counts are multiples of 8, for which CPU kernels are fastest. The interface is timm's: `forward_features`,
 `forward_head`, `forward`, `num_features`, `num_classes`, `get_classifier`, `reset_classifier`, `feature_info`.
 """
 
 from torch import Tensor, nn
 
 SMALLEST_INPUT = 32
-"""Smallest side in pixels that leaves every stage more than one position."""
+"""Smallest side in pixels at which every stage has more than one position."""
 
 _EXPANSION = 2
 
@@ -59,10 +59,10 @@ class Micro(nn.Module):
 
     `width` has three entries more than `depth`: the channels of the stem's two convolutions, each stage's, then those
     of the 1x1 convolution before pooling. Either stem convolution and the first block of each stage halve the image.
-    The stem is dense and early because depthwise layers at full resolution cost a CPU far more time than their few
-    operations suggest. `feature_info` lists the stem and every stage from the input on: its channels, by how much it
-    has reduced the image's sides, and the module that answers its map. Raises ValueError when the lengths disagree or
-    a width is no multiple of 8.
+    The stem uses dense convolutions because depthwise layers at full resolution take a CPU far more time than their
+    number of operations suggests. `feature_info` lists the stem and every stage from the input on: its channels, by how
+    much it has reduced the image's sides, and the module that returns its map. Raises ValueError when the lengths
+    disagree or a width is no multiple of 8.
     """
 
     def __init__(self, num_classes: int, *, width: tuple[int, ...], depth: tuple[int, ...], in_chans: int = 3):
@@ -138,5 +138,5 @@ def micro_m(num_classes: int, *, in_chans: int = 3) -> Micro:
 
 
 def count_trainable(model: nn.Module) -> int:
-    """Number of scalar parameters that a gradient reaches."""
+    """Number of scalar parameters that require a gradient."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

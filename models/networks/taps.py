@@ -2,14 +2,16 @@
 
 A tap is one of
 
-- `pooled`: what the classifier layer is given, [B, D]; the mean over the layers where there are several (distilled
+- `pooled`: the input of the classifier layer, [B, D]; the mean over the layers where there are several (distilled
   transformers have two);
-- `features`: the last feature map before pooling, which is what timm's `forward_features` answers;
-- the path of a module: what it answers, such as `features.denseblock4.denselayer16.conv2`.
+- `features`: the last feature map before pooling, which timm's `forward_features` returns;
+- the path of a module: its output, such as `features.denseblock4.denselayer16.conv2`.
 
-Maps come as [B, D, H, W] whatever the network keeps inside. Tokens [B, N, D] lose their prefix (class tokens,
-registers) and are laid out as the grid of patches that they came from; where they form no grid, they are averaged to
-[B, D]. Maps with channels last are turned around where timm says so (`output_fmt`), but for layers of convolutions.
+Maps are [B, D, H, W] whatever the network's internal layout. Tokens [B, N, D] lose their prefix (class tokens,
+registers) and are arranged as the grid of patches; where they form no grid, they are averaged to [B, D]. Maps with
+channels last are permuted where timm declares them (`output_fmt`), except outputs of convolutions.
+
+`stages` stands for several modules, see `stages_of`.
 """
 
 from __future__ import annotations
@@ -17,52 +19,76 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.networks.stages import stages_of
-
 POOLED, FEATURES, STAGES = "pooled", "features", "stages"
-"""Names of taps that are no path."""
+"""Names of taps that are not paths."""
+
+_MOST_STAGES = 4
 
 
 def resolve(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     """Names of taps with `stages` expanded to the paths of the network's stages, from the input on.
 
-    What stands for stages is said in `models.networks.stages`.
+    See `stages_of` for the rule.
 
     Raises:
-        ValueError: no such module (the nearest paths are named), or the network lacks what a name needs.
+        ValueError: no such module (the text gives similar paths), or the network lacks what a name needs.
     """
     found: list[str] = []
     for name in names:
         if name == STAGES:
             found.extend(stages_of(module))
             continue
-        _watched(module, name)
+        _layers(module, name)
         found.append(name)
     return tuple(found)
+
+
+def stages_of(module: nn.Module) -> list[str]:
+    """Paths of the last modules of the stages, from the input on: what losses on several depths compare.
+
+    Stages are timm's `feature_info`, the last entry of each resolution. Where the resolution never changes
+    (transformers), they are four of the blocks, evenly spaced, the last among them, as ResNets have four. So they are
+    in a network without `feature_info`, whose blocks are then the children of the container with most parameters. [our
+    reading: papers name the stages of the networks that they train, no rule]
+
+    Raises:
+        ValueError: the network has neither `feature_info` nor a container of blocks.
+    """
+    paths = {path for path, _ in module.named_modules() if path}
+    known = getattr(module, "feature_info", None) or []
+    stages = [(str(one["module"]), int(one["reduction"])) for one in known if one["module"] in paths]
+    last = {reduction: path for path, reduction in stages}
+    if len(last) > 1:
+        return list(last.values())
+    blocks = [path for path, _ in stages] or list(_blocks(module))
+    if not blocks:
+        raise ValueError(f"{type(module).__name__} does not say what its stages are; name modules, not 'stages'")
+    few = min(_MOST_STAGES, len(blocks))
+    return [blocks[(i + 1) * len(blocks) // few - 1] for i in range(few)]
 
 
 def shapes(module: nn.Module, names: Sequence[str] | Mapping[str, str], size: int) -> dict[str, tuple[int, ...]]:
     """Shape of each tap without the batch, (D,) or (D, H, W), for square images of `size` pixels.
 
-    A copy of the network, which shares the weights, sees two black images in eval mode; the network's own state, its
-    buffers and the random state stay as they are.
+    A copy of the network, which shares the weights, runs on two black images in eval mode; the network's own state, its
+    buffers and the random state do not change.
 
     Raises:
-        ValueError: an unknown name, a module that does not run in a pass, or whose answer is no row an image.
+        ValueError: an unknown name, a module that does not run in a pass, or whose output is not one row an image.
     """
     weights = list(module.parameters())
     probe = copy.deepcopy(module, {id(weight): weight for weight in weights}).eval()
     like = weights[0] if weights else torch.zeros(())
     devices = [like.device] if like.device.type == "cuda" else []
     with Taps(probe, names) as taps, torch.random.fork_rng(devices), torch.no_grad():
-        # Two images: with one, windows or heads folded into the batch could not be told from it.
+        # Two images: with one, windows or heads folded into the batch could not be detected.
         probe(torch.zeros(2, 3, size, size, dtype=like.dtype, device=like.device))
         found = taps.take()
     for name, tensor in found.items():
@@ -72,14 +98,14 @@ def shapes(module: nn.Module, names: Sequence[str] | Mapping[str, str], size: in
 
 
 class Taps:
-    """Listens to a network from now on until `close`; a context manager.
+    """Reads features of a network by hooks until `close`; a context manager.
 
-    The network's answers and gradients are what they were. Under data parallelism give the inner module; a network that
+    The network's outputs and gradients do not change. Under data parallelism give the inner module; a network that
     is compiled must be tapped before its first pass.
 
     Args:
         module: the network.
-        names: taps, `stages` resolved; or taps by the names that their features are to have, so that places of
+        names: taps, `stages` resolved; or a mapping from the names of the features to taps, so that taps of
             several networks can share a name.
 
     Raises:
@@ -89,21 +115,21 @@ class Taps:
     def __init__(self, module: nn.Module, names: Sequence[str] | Mapping[str, str]) -> None:
         self._taps = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
         self._seen: dict[tuple[str, int], Tensor] = {}
-        self._layers = {tap: _watched(module, tap) for tap in self._taps.values()}
+        self._layers = {tap: _layers(module, tap) for tap in self._taps.values()}
         self._undo: list[Callable[[], object]] = []
         for name, layers in self._layers.items():
             if name == FEATURES:
-                self._undo.append(_listen(module, self._seen))
+                self._undo.append(_wrap_forward_features(module, self._seen))
                 continue
             for place, layer in enumerate(layers):
                 if name == POOLED:
-                    hook = layer.register_forward_pre_hook(_input_keeper(self._seen, place))
+                    hook = layer.register_forward_pre_hook(_input_hook(self._seen, place))
                 else:
-                    hook = layer.register_forward_hook(_output_keeper(self._seen, name, module))
+                    hook = layer.register_forward_hook(_output_hook(self._seen, name, module))
                 self._undo.append(hook.remove)
 
     def take(self) -> dict[str, Tensor]:
-        """Each name's features of the last pass, [B, D] or [B, D, H, W], still in its graph; they are then forgotten.
+        """The features of the last pass by name, [B, D] or [B, D, H, W], in its graph; they are then removed here.
 
         Raises:
             ValueError: a module did not run since the last call.
@@ -119,7 +145,7 @@ class Taps:
         return {name: found[tap] for name, tap in self._taps.items()}
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the hooks."""
         while self._undo:
             self._undo.pop()()
         self._seen.clear()
@@ -131,41 +157,42 @@ class Taps:
         self.close()
 
 
-# Hooks are functions, not methods of Taps: a copy of the network takes its hooks along, and would copy features in
-# a graph with them, which torch refuses.
+# Hooks are functions, not methods of Taps: a copy of the network copies its hooks and would copy features that are in
+# a graph with them, which torch does not allow.
 
 
-def _input_keeper(seen: dict[tuple[str, int], Tensor], place: int) -> Callable[[nn.Module, Any], None]:
-    def keep(layer: nn.Module, given: tuple[Any, ...]) -> None:
+def _input_hook(seen: dict[tuple[str, int], Tensor], place: int) -> Callable[[nn.Module, Any], None]:
+    def hook(layer: nn.Module, given: tuple[Any, ...]) -> None:
         seen[POOLED, place] = given[0].flatten(1)
 
-    return keep
+    return hook
 
 
-def _output_keeper(
+def _output_hook(
     seen: dict[tuple[str, int], Tensor], name: str, module: nn.Module
 ) -> Callable[[nn.Module, Any, Any], None]:
-    def keep(layer: nn.Module, given: tuple[Any, ...], answer: Any) -> None:
-        if not isinstance(answer, Tensor):
-            raise ValueError(f"{name}: the module answers a {type(answer).__name__}, not one tensor; name another")
-        # A copy: the next layer may write over its input, as an activation in place does. Of a module that runs twice
-        # in a pass the last answer stays.
-        seen[name, 0] = _as_features(answer.clone(), module, layer)
+    def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise ValueError(f"{name}: the module returns a {type(output).__name__}, not one tensor; name another")
+        # A copy: the next layer may overwrite its input, as in-place activations do. Of a module that runs twice in a
+        # pass the last output counts.
+        seen[name, 0] = _as_features(output.clone(), module, layer)
 
-    return keep
+    return hook
 
 
-def _listen(module: nn.Module, seen: dict[tuple[str, int], Tensor]) -> Callable[[], object]:
-    """Keep what `forward_features` answers, which need not be what any module answers."""
+def _wrap_forward_features(module: nn.Module, seen: dict[tuple[str, int], Tensor]) -> Callable[[], object]:
+    """Store the output of `forward_features`, which need not be the output of any module; returns an undo."""
     before: Any = module.__dict__.get("forward_features")
 
     def forward_features(self: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        ask: Callable[..., Tensor] = before.__func__ if before else type(self).forward_features  # type: ignore[attr-defined]
-        answer = ask(self, *args, **kwargs)
-        if not isinstance(answer, Tensor):
-            raise ValueError(f"{FEATURES}: the network answers a {type(answer).__name__}, no tensor; name a module")
-        seen[FEATURES, 0] = _as_features(answer, self, self)
-        return answer
+        original: Callable[..., Tensor]
+        original = before.__func__ if before else type(self).forward_features  # type: ignore[attr-defined]
+        output = original(self, *args, **kwargs)
+        if not isinstance(output, Tensor):
+            raise ValueError(f"{FEATURES}: the network returns a {type(output).__name__}, no tensor; name a module")
+        seen[FEATURES, 0] = _as_features(output, self, self)
+        return output
 
     # Bound, so that a copy of the network runs its own layers.
     module.forward_features = MethodType(forward_features, module)  # type: ignore[assignment]
@@ -179,7 +206,7 @@ def _listen(module: nn.Module, seen: dict[tuple[str, int], Tensor]) -> Callable[
     return undo
 
 
-def _watched(module: nn.Module, name: str) -> list[nn.Module]:
+def _layers(module: nn.Module, name: str) -> list[nn.Module]:
     """The layers that a tap reads: classifiers, the network itself for `features`, or the module of that path."""
     if name == POOLED:
         return _classifiers(module)
@@ -197,11 +224,11 @@ def _watched(module: nn.Module, name: str) -> list[nn.Module]:
 
 
 def _classifiers(module: nn.Module) -> list[nn.Module]:
-    ask = getattr(module, "get_classifier", None)
-    answer = ask() if callable(ask) else None
-    given = answer if isinstance(answer, tuple) else (answer,)
-    layers = [layer for layer in given if isinstance(layer, nn.Module)]
-    if len(layers) == len(given):
+    get_classifier = getattr(module, "get_classifier", None)
+    found = get_classifier() if callable(get_classifier) else None
+    declared = found if isinstance(found, tuple) else (found,)
+    layers = [layer for layer in declared if isinstance(layer, nn.Module)]
+    if len(layers) == len(declared):
         return layers
     raise ValueError(
         f"{type(module).__name__} does not say which layer is its classifier (`get_classifier`); "
@@ -209,14 +236,14 @@ def _classifiers(module: nn.Module) -> list[nn.Module]:
     )
 
 
-def _as_features(answer: Tensor, module: nn.Module, layer: nn.Module) -> Tensor:
+def _as_features(output: Tensor, module: nn.Module, layer: nn.Module) -> Tensor:
     """[B, D], [B, N, D], [B, D, H, W] or [B, H, W, D] -> [B, D] or [B, D, H, W]."""
-    if answer.ndim == 3:
-        return _from_tokens(answer, module)
+    if output.ndim == 3:
+        return _from_tokens(output, module)
     convolution = isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
-    if answer.ndim == 4 and getattr(module, "output_fmt", None) == "NHWC" and not convolution:
-        return answer.permute(0, 3, 1, 2)
-    return answer
+    if output.ndim == 4 and getattr(module, "output_fmt", None) == "NHWC" and not convolution:
+        return output.permute(0, 3, 1, 2)
+    return output
 
 
 def _from_tokens(tokens_BND: Tensor, module: nn.Module) -> Tensor:
@@ -232,3 +259,13 @@ def _from_tokens(tokens_BND: Tensor, module: nn.Module) -> Tensor:
         if side * side == count - skip:
             return tokens_BND[:, skip:].transpose(1, 2).unflatten(2, (side, side))
     return tokens_BND[:, prefix:].mean(1)
+
+
+def _blocks(module: nn.Module) -> Iterator[str]:
+    """Children of the container with most parameters; of equal ones the outermost."""
+    containers = [(path, one) for path, one in module.named_modules() if isinstance(one, nn.Sequential | nn.ModuleList)]
+    if containers:
+        path, largest = max(containers, key=lambda one: sum(weight.numel() for weight in one[1].parameters()))
+        # A nested list is never called itself.
+        inner = (name for name, one in largest.named_children() if not isinstance(one, nn.ModuleList))
+        yield from (f"{path}.{name}".lstrip(".") for name in inner)

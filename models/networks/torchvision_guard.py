@@ -26,7 +26,7 @@ def ensure_torchvision() -> tuple[str, ...]:
     """Import torchvision, declaring its missing operators first where it cannot load them itself.
 
     Returns the names declared here: empty where torchvision's own library loads, where there is no torchvision, and
-    on every call after the first. Raises whatever `import torchvision` raises for any other reason.
+    on every call after the first. Any other error of `import torchvision` is raised.
     """
     try:
         import torchvision
@@ -39,11 +39,11 @@ def ensure_torchvision() -> tuple[str, ...]:
             raise
     else:
         return ()
-    # Only after the failure: a schema declared ahead of a library that does load would be a duplicate, which aborts.
+    # Only after the failure: a schema declared before a library that loads would be a duplicate, which aborts.
     missing = tuple(name for name in OPERATORS if not declared(name))
     for name in missing:
         torch.library.define(f"torchvision::{name}", _SCHEMA)
-    # The failed import leaves submodules behind that a second import would otherwise take for whole.
+    # The failed import leaves incomplete submodules, which a second import would reuse.
     for module in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
         del sys.modules[module]
     import torchvision  # noqa: F401

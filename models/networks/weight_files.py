@@ -1,7 +1,12 @@
-"""Reading weight files: nothing in them is ever executed, and only the head may differ."""
+"""Files of weights: reading them without executing code, loading them, export as torch.export's `.pt2` archive.
+
+An archive holds a graph and weights, no pickled classes, so that a consumer needs no code of ours and can load it
+safely.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             `module.` of data-parallel training dropped; `.pt2` of torch.export.
 
     Raises:
-        ValueError: another suffix, an unreadable file, or one that holds something else than tensors by name.
+        ValueError: another suffix, an unreadable file, or contents other than tensors by name.
         FileNotFoundError: there is no such file.
     """
     if not path.is_file():
@@ -31,7 +36,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         raw: Any = _READERS.get(path.suffix, _read_pickle)(path)
     except Exception as error:
-        # Both readers raise their own private kinds; whichever it was, the file is not what it should be.
+        # The readers raise exception classes of their own; any of them means that the file is invalid.
         raise ValueError(f"{path}: cannot read the weights: {error}") from error
     if isinstance(raw, Mapping):
         raw = next((raw[name] for name in _WRAPPERS if isinstance(raw.get(name), Mapping)), raw)
@@ -44,17 +49,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], *, head: tuple[str, ...], where: str) -> bool:
-    """Load a state dict into a module; a head of another class count keeps the module's fresh one.
+    """Load a state dict into a module; where its head has other classes, the module keeps its initial head.
 
     Args:
         head: names of the module's classifier layers, such as `("classifier",)`.
-        where: what the weights are called in errors.
+        where: description of the weights for errors.
 
     Returns:
-        Whether the head was left fresh.
+        Whether the module kept its initial head.
 
     Raises:
-        ValueError: any other missing, unexpected or differently shaped parameter; the first ones are named.
+        ValueError: any other missing, unexpected or differently shaped parameter; the text names the first ones.
     """
     own = module.state_dict()
     ours = {name for name in own if name.startswith(tuple(f"{layer}." for layer in head))}
@@ -73,6 +78,36 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, head: tuple[st
         raise ValueError(f"{where} does not fit the model: {'; '.join(parts)}")
     module.load_state_dict(taken, strict=not fresh)
     return fresh
+
+
+def export_pt2(module: nn.Module, input_size: int) -> bytes:
+    """Export a network for any batch size.
+
+    Args:
+        module: takes float32 [B, 3, input_size, input_size], returns logits [B, C]; it is put into eval mode.
+        input_size: side of the input in pixels.
+
+    Returns:
+        The `.pt2` archive; `torch.export.load` reads it.
+
+    Raises:
+        ValueError: the network cannot be exported with a free batch size.
+    """
+    module = module.eval().cpu()
+    # Two rows: torch.export treats a batch of one as a constant.
+    example = torch.zeros(2, 3, input_size, input_size)
+    try:
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+        raise ValueError(f"{type(module).__name__} cannot be exported for any batch size: {error}") from error
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def load_pt2(data: bytes) -> nn.Module:
+    """The network of an archive; float32 [B, 3, n, n] to logits [B, C]."""
+    return torch.export.load(io.BytesIO(data)).module()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

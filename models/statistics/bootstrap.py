@@ -1,6 +1,6 @@
 """Uncertainty: bootstrap intervals over patients, paired differences, and t intervals over seeds.
 
-Images of one patient are not independent, so patients are drawn with replacement and bring all their
+Images of one patient are not independent, so patients are drawn with replacement, each with all its
 images (cluster bootstrap; Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x). Percentile
 intervals, 95 %. Every model is scored on the same resamples, so differences are paired; seeds of one arm
 are averaged inside a resample.
@@ -64,18 +64,18 @@ def bootstrap(
         label: [N] int, -1 unlabelled.
         labels: [N, C] int for multilabel, else None.
         patient: [N] names; images of equal name are drawn together.
-        resamples: how many.
+        resamples: number of resamples.
         metrics: names from `models.statistics.metrics.names`.
         seed: of the resamples; equal seeds give equal resamples on every machine.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     _, who = np.unique(np.asarray(patient, dtype=str), return_inverse=True)
-    people = int(who.max()) + 1
+    patients = int(who.max()) + 1
     wanted = tuple(metrics)
     parts: dict[str, list[dict[str, np.ndarray]]] = {arm: [] for arm in arms}
     step = max(1, _CELLS // len(who))
     for start in range(0, resamples, step):
-        drawn = rng.multinomial(people, np.full(people, 1 / people), size=min(step, resamples - start))
+        drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=min(step, resamples - start))
         weights = drawn.T[who].astype(np.float64)
         for arm, seeds in arms.items():
             each = [weighted(task, p, label, labels, weights, bins=bins, only=wanted) for p in seeds]

@@ -7,21 +7,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-_REACH = math.log(100.0)
-
+_LOG_RANGE = math.log(100.0)
 
 _GOLDEN = (math.sqrt(5.0) - 1) / 2
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T in [0.01, 100] that makes logits / T most likely.
+    """The temperature T in [0.01, 100] that maximises the likelihood of logits / T.
 
     Args:
         logits: [N, C].
         labels: [N] int class numbers (softmax), or [N, C] with 1, 0 and -1 for unknown (sigmoid per class).
 
     Returns:
-        T to four significant digits, so that the last bits of logits do not reach weights; 1 without labels.
+        T to four significant digits, so that the last bits of logits have no effect; 1 without labels.
     """
     known = labels >= 0
     if not known.any():
@@ -36,7 +35,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         # log(1 + e^x) - y x is the negative log-likelihood of a logit x.
         return float((np.logaddexp(0.0, scaled) - labels * scaled)[known].mean())
 
-    return float(f"{math.exp(_minimum(loss, -_REACH, _REACH)):.4g}")
+    return float(f"{math.exp(_minimum(loss, -_LOG_RANGE, _LOG_RANGE)):.4g}")
 
 
 def _log_sum_exp(logits: np.ndarray) -> np.ndarray:

@@ -21,12 +21,12 @@ def grouped_sum(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.n
     return distinct, np.add.reduceat(values[order], start, axis=0)
 
 
-def confusion(truth: np.ndarray, said: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
     """Weighted confusion tables.
 
     Args:
         truth: [N] int class of the label.
-        said: [N] int class of the prediction.
+        predicted: [N] int class of the prediction.
         weights: [N, R].
 
     Returns:
@@ -34,7 +34,7 @@ def confusion(truth: np.ndarray, said: np.ndarray, classes: int, weights: np.nda
     """
     table = np.zeros((weights.shape[1], classes * classes))
     if len(truth):
-        cell, mass = grouped_sum(weights, truth.astype(np.int64) * classes + said)
+        cell, mass = grouped_sum(weights, truth.astype(np.int64) * classes + predicted)
         table[:, cell] = mass.T
     return table.reshape(-1, classes, classes)
 
@@ -42,17 +42,17 @@ def confusion(truth: np.ndarray, said: np.ndarray, classes: int, weights: np.nda
 def matthews(table: np.ndarray) -> np.ndarray:
     """K-category Matthews correlation of confusion tables [R, C, C] (Gorodkin 2004).
 
-    0 where the predictions are all one class while the labels vary (nothing covaries with a constant);
+    0 where the predictions are all one class while the labels vary (a constant has no covariance);
     NaN where the labels do not vary.
     """
     total = table.sum(axis=(1, 2))
-    truth, said = table.sum(axis=2), table.sum(axis=1)
+    truth, predicted = table.sum(axis=2), table.sum(axis=1)
     right = np.trace(table, axis1=1, axis2=2)
-    covariance = right * total - (truth * said).sum(axis=1)
-    of_said = total**2 - (said**2).sum(axis=1)
+    covariance = right * total - (truth * predicted).sum(axis=1)
+    of_predicted = total**2 - (predicted**2).sum(axis=1)
     of_truth = total**2 - (truth**2).sum(axis=1)
-    value = counted_ratio(covariance, np.sqrt(of_said * of_truth))
-    return np.where((of_said == 0) & (of_truth > 0), 0.0, value)
+    value = counted_ratio(covariance, np.sqrt(of_predicted * of_truth))
+    return np.where((of_predicted == 0) & (of_truth > 0), 0.0, value)
 
 
 def quadratic_kappa(table: np.ndarray) -> np.ndarray:

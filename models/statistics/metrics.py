@@ -1,8 +1,8 @@
-"""Metrics of a classifier, with a weight per image so that point values and resamples share one code.
+"""Metrics of a classifier, with a weight per image so that point values and resamples use the same code.
 
-A bootstrap resample of patients is nothing but a weight per image (how often its patient was drawn), so
-every function here takes weights [N, R] and answers with [R] values: R = 1 and all ones for the point value.
-What is undefined is NaN inside and reaches people only as None with a reason (`assess`).
+A bootstrap resample of patients is a weight per image (how often its patient was drawn), so every function here takes
+weights [N, R] and returns [R] values: R = 1 and all ones for the point value. Undefined values are NaN here and are
+reported as None with a reason (`assess`).
 
 Definitions, with C classes, prob [N, C] and the prediction = argmax (multilabel: prob >= 0.5 per label):
 
@@ -85,7 +85,7 @@ def metrics(
         bins: of the calibration error.
 
     Raises:
-        ValueError: shapes that do not fit, a probability that is no number, no labelled row.
+        ValueError: shapes that do not fit, a probability that is not finite, no labelled row.
     """
     return assess(task, prob, label, labels, bins=bins).values
 
@@ -137,18 +137,18 @@ def per_class(
     for c in range(prob.shape[1]):
         if labels is not None:
             known = labels[:, c] >= 0
-            truth, said = labels[known, c] == 1, prob[known, c] >= 0.5
+            truth, predicted_c = labels[known, c] == 1, prob[known, c] >= 0.5
         else:
             known = np.ones(len(prob), dtype=bool)
-            truth, said = label == c, predicted == c
-        hits = float((truth & said).sum())
+            truth, predicted_c = label == c, predicted == c
+        hits = float((truth & predicted_c).sum())
         auc = weighted_auc(prob[known, c], truth, ones[known])[0]
         rows.append(
             {
                 "n": float(truth.sum()),
                 "recall": hits / truth.sum() if truth.any() else None,
-                "precision": hits / said.sum() if said.any() else None,
-                "f1": 2 * hits / (truth.sum() + said.sum()) if truth.any() or said.any() else None,
+                "precision": hits / predicted_c.sum() if predicted_c.any() else None,
+                "f1": 2 * hits / (truth.sum() + predicted_c.sum()) if truth.any() or predicted_c.any() else None,
                 "auc": float(auc) if np.isfinite(auc) else None,
             }
         )
@@ -186,7 +186,7 @@ def _checked(
     if prob.ndim != 2 or len(weights) != len(prob):
         raise ValueError(f"prob {prob.shape} and weights {weights.shape}: both need a row an image")
     if not np.isfinite(prob).all():
-        raise ValueError(f"prob row {int(np.argwhere(~np.isfinite(prob))[0][0])} holds no number")
+        raise ValueError(f"prob row {int(np.argwhere(~np.isfinite(prob))[0][0])} is not finite")
     if task == "multilabel":
         if labels is None or labels.shape != prob.shape:
             shape = None if labels is None else labels.shape
@@ -211,7 +211,7 @@ def _single(
     table = confusion(label, predicted, classes, weights)
     total = table.sum(axis=(1, 2))
     right = np.trace(table, axis1=1, axis2=2)
-    hits, truth, said = np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2), table.sum(axis=1)
+    hits, truth, predictions = np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2), table.sum(axis=1)
     out: dict[str, np.ndarray] = {}
     for name in wanted:
         if name in ("accuracy", "micro_f1"):
@@ -219,7 +219,7 @@ def _single(
         elif name == "balanced_accuracy":
             out[name] = _mean(counted_ratio(hits, truth))
         elif name == "macro_f1":
-            out[name] = _mean(counted_ratio(2 * hits, truth + said))
+            out[name] = _mean(counted_ratio(2 * hits, truth + predictions))
         elif name == "mcc":
             out[name] = matthews(table)
         elif name == "qwk":
@@ -250,15 +250,15 @@ def _multilabel(
             eces.append(_calibration(p, truth, w, bins))
         loss += -np.log(np.maximum(np.where(truth, p, 1 - p), FLOOR)) @ w
         known_weight += w.sum(axis=0)
-    table = np.stack(tables, axis=1)  # [R, C, truth, said]
-    hits, truth_n, said_n = table[..., 1, 1], table[..., 1, :].sum(-1), table[..., :, 1].sum(-1)
+    table = np.stack(tables, axis=1)  # [R, C, truth, prediction]
+    hits, truth_n, predicted_n = table[..., 1, 1], table[..., 1, :].sum(-1), table[..., :, 1].sum(-1)
     right = table[..., 0, 0] + hits
     recalls = np.stack([counted_ratio(hits, truth_n), counted_ratio(table[..., 0, 0], table[..., 0, :].sum(-1))])
     every = {
         "accuracy": lambda: counted_ratio(right.sum(1), table.sum(axis=(1, 2, 3))),
         "balanced_accuracy": lambda: _mean(_mean(np.moveaxis(recalls, 0, -1))),
-        "macro_f1": lambda: _mean(counted_ratio(2 * hits, truth_n + said_n)),
-        "micro_f1": lambda: counted_ratio(2 * hits.sum(1), (truth_n + said_n).sum(1)),
+        "macro_f1": lambda: _mean(counted_ratio(2 * hits, truth_n + predicted_n)),
+        "micro_f1": lambda: counted_ratio(2 * hits.sum(1), (truth_n + predicted_n).sum(1)),
         "mcc": lambda: _mean(np.stack([matthews(t) for t in np.moveaxis(table, 1, 0)], axis=1)),
         "auc": lambda: _mean(np.stack(aucs, axis=1)),
         "ece": lambda: _mean(np.stack(eces, axis=1)),
@@ -269,7 +269,7 @@ def _multilabel(
 
 def _mean(values: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
-        # An all-NaN row is an undefined metric, which is what NaN says here.
+        # An all-NaN row is an undefined metric, which stays NaN.
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         return np.nanmean(values, axis=-1)
 

@@ -1,11 +1,11 @@
 """Ordered grades: cumulative logits and expected grades from class logits, and decisions by fitted cut points.
 
-Networks, teachers, soft labels and exports keep one logit a class whatever the task. What is ordinal is derived from
+Networks, teachers, soft labels and exports have one logit a class whatever the task. Ordinal values are derived from
 them: log-odds of "worse than grade k" for losses, the expected grade and P(grade or worse) for decisions. So the C - 1
-cumulative probabilities of an image can never contradict each other. [our reading of McCullagh 1980: his model shares
-one slope among the grades, which a network's classifier need not]
+cumulative probabilities of an image are always consistent. [our reading of McCullagh 1980: his model uses one slope for
+all grades, which a network's classifier need not]
 
-torch is not imported here: the numpy half is read where nothing trains.
+torch is not imported here: the numpy functions are used without it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class CutPoints:
     """Where one grade ends and the next begins, on the scale of the expected grade.
 
     Attributes:
-        values: C - 1 numbers in order; equal neighbours: the grade between them is never said.
-        missing: grades without an image to fit on. Any: nothing was fitted, and `values` are k + 0.5.
+        values: C - 1 numbers in order; equal neighbours: the grade between them is never decided.
+        missing: grades without an image to fit on; if there are any, nothing was fitted and `values` are k + 0.5.
     """
 
     values: tuple[float, ...]
@@ -45,7 +45,7 @@ def cumulative_logits(z: Tensor) -> Tensor:
 
 def grade_of_logits(z: Tensor) -> Tensor:
     """Class logits [..., C] to the expected grade [...] under their softmax, 0 to C - 1."""
-    # Not a product of matrices: autocast would halve its precision.
+    # Not a matrix product, which autocast would compute in half precision.
     return (z.softmax(-1) * z.new_tensor(range(z.shape[-1]))).sum(-1)
 
 
@@ -77,8 +77,8 @@ def fit_cut_points(score: np.ndarray, label: np.ndarray, classes: int) -> CutPoi
         classes: C.
 
     Returns:
-        cut points halfway between the neighbouring scores; k + 0.5 where some grade has no image, because nothing
-        then says where it would begin.
+        cut points halfway between the neighbouring scores; k + 0.5 where some grade has no image, because its
+        cut points are then undetermined.
     """
     known = label >= 0
     score, label = np.asarray(score, dtype=np.float64)[known], label[known]
@@ -91,7 +91,7 @@ def fit_cut_points(score: np.ndarray, label: np.ndarray, classes: int) -> CutPoi
     grade = np.arange(classes)
     squared = np.zeros((len(distinct), classes))
     np.add.at(squared, group, (label[:, None] - grade) ** 2)
-    # Of an image that is said to be j, against the labels of all: the part of chance.
+    # Of an image with decision j, against the labels of all images: the chance term.
     by_chance = np.bincount(group)[:, None] * (((grade[:, None] - grade) ** 2) @ count / len(label))
     edges = np.searchsorted(distinct, even.values)
     ratio = _ratio(squared, by_chance, edges)
@@ -101,15 +101,15 @@ def fit_cut_points(score: np.ndarray, label: np.ndarray, classes: int) -> CutPoi
         if found >= ratio - 1e-12:
             break
         edges, ratio = better, found
-    # Beyond the scale on both sides, so that a cut after the last score is reached by no score.
+    # Beyond the scale on both sides, so that no score reaches a cut after the last score.
     padded = np.concatenate([[-1.0], distinct, [float(classes)]])
     return CutPoints(tuple(float(value) for value in (padded[edges] + padded[edges + 1]) / 2), ())
 
 
 def _ratio(squared: np.ndarray, by_chance: np.ndarray, edges: np.ndarray) -> float:
     rows = np.arange(len(squared))
-    said = np.searchsorted(edges, rows, side="right")
-    return float(squared[rows, said].sum() / by_chance[rows, said].sum())
+    decided = np.searchsorted(edges, rows, side="right")
+    return float(squared[rows, decided].sum() / by_chance[rows, decided].sum())
 
 
 def _best_edges(cost: np.ndarray) -> np.ndarray:

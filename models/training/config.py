@@ -1,4 +1,4 @@
-"""How to train, and what one step is fed with."""
+"""Configuration of a training, the batch of one step, and the errors that end a training."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from models.losses.targets import Targets
 
 
 class DivergedError(ValueError):
-    """The loss is no number, or grew out of all proportion; the text names the batch's keys."""
+    """The loss is not finite or far above its first values; the text names the keys of the batch."""
 
 
 class LeavingError(RuntimeError):
-    """The training was asked to leave its place; its last step is in a checkpoint."""
+    """The training stopped on request, to be resumed elsewhere; its last step is in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; one field a key of the spec's `train:`, which says what each means."""
+    """Configuration of a training; a field for each key of the spec's `train:`, where they are explained."""
 
     steps: int
     lr: float
@@ -46,9 +46,9 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one process sees of one step."""
+    """The part of one step's batch that one process computes."""
 
     x_B3HW: Tensor  # float32, normalised for the student
     targets: Targets
     keys: list[str]
-    teacher_x: tuple[Tensor, ...] = ()  # the same pictures for each online teacher, at its own size, normalised for it
+    teacher_x: tuple[Tensor, ...] = ()  # the same images for each online teacher, at its own size and normalisation

@@ -1,7 +1,7 @@
-"""Which samples, in which order: a pure function of seed and epoch (DESIGN: Epoch plan).
+"""The order of samples: a pure function of seed and epoch (DESIGN: Epoch plan).
 
 Shards are permuted by hash(seed, epoch) and samples shuffled inside windows of W shards, so a reader of
-remote shards holds W of them at a time. Epochs follow one another without a seam: global batch s takes
+remote shards holds W of them at a time. Batches cross the ends of epochs: global batch s takes
 positions [sB, (s+1)B) of the endless sequence of epochs, so no sample is dropped and resuming at a step
 needs nothing but the step.
 """
@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 NATURAL = -1
-"""The class of samples that are not balanced: each comes once an epoch."""
+"""The class of samples that are not balanced: each occurs once an epoch."""
 
 
 class EpochPlan:
@@ -25,11 +25,11 @@ class EpochPlan:
         rows: for each shard, the rows that take part (int array each); shards may be empty.
         seed: of the order.
         window: shards among which samples are mixed.
-        partner: for a turn and a shard, int [N] the row that each row's view is mixed with, -1 nobody's, or None;
-            partners then follow one another, so that they share a batch (but for one pair where two batches meet).
-        classes: beside `rows`, the class of each; every class then comes equally often in every epoch, about as many
-            samples in all as there are. The rows of a class take turns: none comes a second time before each came once.
-            NATURAL rows are left as they are.
+        partner: for a turn and a shard, int [N] the row that each row's view is mixed with, -1 none, or None;
+            partners then follow one another, so that they share a batch (but for one pair at the end of a batch).
+        classes: the class of each row, as `rows`; every class then occurs equally often in every epoch, about as many
+            samples in all as there are. No row of a class occurs again before each has occurred as often. NATURAL rows
+            are not balanced.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class EpochPlan:
             block = np.concatenate([samples[shard] for shard in shards[start : start + self.window]])
             order = random.permutation(len(block))
             if self.partner is not None:
-                mates = self._mates(block)
+                partner_places = self._partner_places(block)
                 place = np.empty(len(order), dtype=np.int64)
                 place[order] = np.arange(len(order))
-                order = np.lexsort((place, np.minimum(place, place[mates])))
+                order = np.lexsort((place, np.minimum(place, place[partner_places])))
             parts.append(block[order])
         return np.concatenate(parts)
 
     def _samples(self, epoch: int) -> list[np.ndarray]:
-        """By shard what comes in an epoch, int64 [n, 3]."""
+        """The samples of an epoch by shard, int64 [n, 3]."""
         found = [_triples(epoch, shard, rows) for shard, rows in enumerate(self._free)]
         if not self._classes:
             return found
@@ -85,7 +85,7 @@ class EpochPlan:
         return [np.concatenate(both) for both in zip(found, np.split(drawn, cuts), strict=True)]
 
     def _drawn(self, number: int, epoch: int) -> np.ndarray:
-        """A class's samples of an epoch: the next ones of its endless row of turns."""
+        """A class's samples of an epoch: the next ones of its endless sequence of turns."""
         size, first, last = len(self._classes[number]), epoch * self._each, (epoch + 1) * self._each
         parts = []
         for turn in range(first // size, (last - 1) // size + 1):
@@ -101,24 +101,24 @@ class EpochPlan:
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
-    def _mates(self, block: np.ndarray) -> np.ndarray:
-        """For every sample of a window the place of its partner in the same turn; its own where that does not come."""
+    def _partner_places(self, block: np.ndarray) -> np.ndarray:
+        """For every sample of a window the place of its partner in the same turn; its own where there is none."""
         assert self.partner is not None
-        mates = np.arange(len(block))
-        for turn, shard, places in together(block):
+        partner_places = np.arange(len(block))
+        for turn, shard, places in group_by_shard(block):
             partner = self.partner(turn, shard)
             if partner is None:
                 continue
-            at = np.full(len(partner) + 1, -1, dtype=np.int64)  # the last place is that of nobody
+            at = np.full(len(partner) + 1, -1, dtype=np.int64)  # the last place stands for no partner
             at[block[places, 2]] = places
             mate = at[partner[block[places, 2]]]
-            mates[places] = np.where(mate < 0, places, mate)
-        return mates
+            partner_places[places] = np.where(mate < 0, places, mate)
+        return partner_places
 
     def batch(self, step: int, size: int) -> np.ndarray:
         """Global batch `step`: int64 [size, 3] of (turn, shard, row).
 
-        The turn says how often the row came before: the epoch, but for rows of balanced classes.
+        The turn is the number of earlier occurrences of the row: the epoch, but for rows of balanced classes.
         """
         first, last = step * size, (step + 1) * size
         return np.concatenate(
@@ -134,7 +134,7 @@ class EpochPlan:
             yield self.batch(step, size)
 
 
-def together(block: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+def group_by_shard(block: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
     """Turn, shard and int64 places of the samples that share both.
 
     Args:

@@ -1,12 +1,12 @@
 """Training objectives: terms on labels, on teachers' logits and on features, composed as a weighted sum.
 
 Shapes: B samples of a batch, N of them that a term sees, C classes, K teachers. A term gets its N rows only (N >= 1),
-so no formula meets a row that is no use. It returns a loss a sample [N], or one for all of them. The objective divides
-by the weight of the whole batch: an image counts the same whatever batch it falls into, the label term of a batch with
-few labelled images is small, and that of a batch without any is zero instead of NaN.
+so no formula handles unused rows. It returns a loss a sample [N], or one for all of them. The objective divides
+by the weight of the whole batch: an image counts the same whatever its batch, the label term of a batch with few
+labelled images is small, and that of a batch without any is zero instead of NaN.
 
-A picture that is mixed with a partner's has both labels, each with its share (1710.09412, 1905.04899). Terms on
-teachers know nothing of it: the teachers saw the mixture.
+An image that is mixed with a partner has both labels, each with its share (1710.09412, 1905.04899). Terms on teachers
+do not depend on it: the teachers' inputs were the mixed images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from models.feature_losses import FeatureLoss, Shape, feature_loss
+from models.feature_losses.base import FeatureLoss, Shape
+from models.feature_losses.registry import feature_loss
 from models.losses.labels import label_loss
 from models.losses.logits import logit_loss, standardised
 from models.losses.sharing import shares
@@ -28,7 +29,7 @@ from models.training.rescale import Rescale
 
 @dataclass(frozen=True)
 class Setting:
-    """What the losses must know of a training.
+    """Facts of a training that losses depend on.
 
     Attributes:
         classes: C.
@@ -48,14 +49,14 @@ class Setting:
 
 
 class Objective(nn.Module):
-    """A weighted sum of terms. Its parameters (projectors, regressors) learn with the student and are then dropped.
+    """A weighted sum of terms. Its parameters (projectors, regressors) are trained with the student and then dropped.
 
     Args:
         terms: their taps resolved to the names that `maps` and `Targets.maps` use.
-        setting: what the losses must know of the training; needed by terms on features and on the prior.
+        setting: facts of the training; needed by terms on features and on the prior.
 
     Raises:
-        ValueError: no term, an unknown loss, an option it does not have, taps or a prior that are not there.
+        ValueError: no term, an unknown loss or option, missing taps, a missing prior.
     """
 
     def __init__(self, terms: Sequence[Term], setting: Setting | None = None) -> None:
@@ -76,9 +77,9 @@ class Objective(nn.Module):
         return any(term.needs_teacher for term in self.terms)
 
     def rows(self, targets: Targets) -> list[Tensor | None]:
-        """The samples that each term sees, int64 [N]; None: all of them.
+        """The rows of each term, int64 [N]; None: all.
 
-        Found from targets in host memory, they spare `forward` from waiting for a device.
+        Computed from targets in host memory, so that `forward` need not wait for a device.
         """
         return [_rows(term, targets) for term in self.terms]
 
@@ -97,11 +98,11 @@ class Objective(nn.Module):
 
         Args:
             z_BC: the student's logits.
-            done: share of the training that lies behind, for schedules.
+            done: share of the training that is done, 0 to 1, for schedules.
             maps: the student's features by tap, [B, D] or [B, D, H, W].
             student: its parameters, for terms that are rescaled by the norms of their gradients.
-            total_weight: what to divide by where the batch is a part of a larger one; default: its own weight.
-            rows: what the method `rows` said of the same targets, on this device; default: it is asked.
+            total_weight: the divisor where the batch is a part of a larger one; default: its own weight.
+            rows: result of the method `rows` for the same targets, on this device; default: it is called.
         """
         z_BC = z_BC.float()
         weight = targets.weight_B.sum() if total_weight is None else total_weight
@@ -166,7 +167,7 @@ def _part(term: Term, setting: Setting) -> nn.Module:
 
 
 def _chosen(term: Term, setting: Setting, count: int) -> list[int]:
-    """Which teachers a term reads."""
+    """Indices of the teachers that a term reads."""
     if not term.teacher:
         return list(range(count))
     if term.teacher not in setting.names:
@@ -253,7 +254,7 @@ class _OnMaps(nn.Module):
 
 
 def _combined(losses: Sequence[Tensor], term: Term, z_NC: Tensor, t_KNC: Tensor | None, targets: Targets) -> Tensor:
-    """One loss of those against several teachers."""
+    """The losses against several teachers combined into one."""
     if len(losses) == 1:
         return losses[0]
     stacked = torch.stack(list(losses))  # [K, N], or [K]
@@ -267,12 +268,12 @@ def _combined(losses: Sequence[Tensor], term: Term, z_NC: Tensor, t_KNC: Tensor 
 def _shapes(term: Term, whose: str, taps: Sequence[str], known: Mapping[str, Shape]) -> list[Shape]:
     missing = [tap for tap in taps if tap not in known]
     if missing or not taps:
-        raise ValueError(f"{term.loss}: no features {', '.join(missing) or 'named'} of the {whose} are at hand")
+        raise ValueError(f"{term.loss}: no features {', '.join(missing) or 'named'} of the {whose} are available")
     return [known[tap] for tap in taps]
 
 
 def _titles(terms: Sequence[Term]) -> list[str]:
-    """A name a term, for logs: its loss, and a number where a loss comes twice."""
+    """A name for each term, for logs: its loss, with a number where a loss occurs twice."""
     titles: list[str] = []
     for term in terms:
         count = sum(title.partition("_again")[0] == term.loss for title in titles)

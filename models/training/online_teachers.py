@@ -1,4 +1,4 @@
-"""Teachers that see each batch of a training: for features, which are too large to store."""
+"""Teachers that run on each batch of a training: for features, which are too large to store."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from models.networks.taps import Taps
 
 
 @dataclass(frozen=True)
-class Member:
+class OnlineTeacher:
     """One teacher.
 
     Attributes:
         module: the network; it is frozen and put into eval mode.
-        taps: its features that the losses read, place by name, see `models.networks.taps`.
+        taps: its features that the losses read, tap by name, see `models.networks.taps`.
     """
 
     module: nn.Module
     taps: Mapping[str, str] = field(default_factory=dict)
 
 
-class Teachers:
-    """Asks teachers about a batch, without a gradient and in the caller's autocast.
+class OnlineTeachers:
+    """Inference of teachers on a batch, without a gradient and in the caller's autocast.
 
     Args:
-        members: in the order of K.
+        teachers: in the order of K.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self._modules = [member.module.eval().requires_grad_(False) for member in members]
-        self._taps = [Taps(member.module, member.taps) if member.taps else None for member in members]
+    def __init__(self, teachers: Sequence[OnlineTeacher]) -> None:
+        self._modules = [teacher.module.eval().requires_grad_(False) for teacher in teachers]
+        self._taps = [Taps(teacher.module, teacher.taps) if teacher.taps else None for teacher in teachers]
 
-    def to(self, device: torch.device) -> Teachers:
-        """Moved to a device, channels_last; itself."""
+    def to(self, device: torch.device) -> OnlineTeachers:
+        """Move to a device, channels_last; returns self."""
         for module in self._modules:
             module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     @torch.no_grad()
-    def teach(self, teacher_x: Sequence[Tensor], targets: Targets) -> Targets:
-        """The targets with what the teachers say of the batch.
+    def with_outputs(self, teacher_x: Sequence[Tensor], targets: Targets) -> Targets:
+        """The targets with the outputs of the teachers for the batch.
 
         Args:
-            teacher_x: the same pictures for each teacher, float32 [B, 3, H, W] at its own size.
+            teacher_x: the same images for each teacher, float32 [B, 3, H, W] at its own size.
             targets: on the teachers' device; their `teacher_KBC`, `valid_B` and `maps` are replaced.
 
         Returns:
-            Targets with raw logits float32 [K, B, C], float32 maps by tap, and `valid_B` False where the answer of any
+            Targets with raw logits float32 [K, B, C], float32 maps by tap, and `valid_B` False where an output of any
             teacher is not finite.
 
         Raises:
-            ValueError: not one input for each teacher.
+            ValueError: the number of inputs is not the number of teachers.
         """
         if len(teacher_x) != len(self._modules):
             raise ValueError(f"{len(self._modules)} teachers need as many inputs, got {len(teacher_x)}")

@@ -1,4 +1,4 @@
-"""Weights by gradient norm: constants that were tuned on CIFAR do not carry over, the pull on the student does."""
+"""Weights by gradient norm: published weights were tuned on CIFAR and do not transfer; ratios of gradients do."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 STEPS = 20
-"""Steps over which the norms are compared before the scale is fixed."""
+"""Steps over which norms are compared before the scale is fixed."""
 
 _LARGEST = 1e6
 
 
 class Rescale(nn.Module):
-    """Factors that make chosen terms pull at the student as hard as the term that they are measured against.
+    """Factors that give chosen terms the same gradient norm as a reference term.
 
     Over the first `STEPS` steps at which a chosen term is active, the norms of its gradient and of the reference's are
     taken over the parameters of the student that both reach. The factor is the geometric mean of their ratios so far;
-    it then stays. [our reading: METHODS gives published weights, not a way to carry them over]
+    it is then fixed. [our reading: the papers give weights, not a way to transfer them]
 
     Args:
         chosen: which terms are rescaled.
-        against: the term of reference.
+        against: the reference term.
     """
 
     def __init__(self, chosen: Sequence[int], against: int) -> None:
         super().__init__()
         self._chosen, self._against = list(chosen), against
-        # Numbers, not buffers: a device would have to be waited for in every step.
+        # Numbers, not buffers: reading a buffer would wait for the device in every step.
         self._logs, self._counts = [0.0] * len(self._chosen), [0] * len(self._chosen)
 
     def get_extra_state(self) -> dict[str, list[float]]:
-        """What was measured so far."""
+        """The measurements so far."""
         return {"logs": list(self._logs), "counts": [float(count) for count in self._counts]}
 
     def set_extra_state(self, state: dict[str, list[float]]) -> None:
-        """Go back to what `get_extra_state` gave."""
+        """Restore what `get_extra_state` returned."""
         self._logs, self._counts = list(state["logs"]), [int(count) for count in state["counts"]]
 
     def forward(self, values: Sequence[Tensor], active: Sequence[bool], student: Sequence[nn.Parameter]) -> list[float]:
@@ -52,12 +52,12 @@ class Rescale(nn.Module):
         if torch.is_grad_enabled() and student:
             reference: list[Tensor | None] | None = None
             for place, term in enumerate(self._chosen):
-                # Every rank asks alike: the counts move in step.
+                # The same on every rank: the counts are equal.
                 if not active[term] or self._counts[place] >= STEPS:
                     continue
                 if reference is None:
                     reference = _gradient(values[self._against], student)
-                self._note(place, reference, _gradient(values[term], student))
+                self._record(place, reference, _gradient(values[term], student))
         scales = [1.0] * len(values)
         for place, term in enumerate(self._chosen):
             if self._counts[place]:
@@ -65,12 +65,12 @@ class Rescale(nn.Module):
         return scales
 
     @torch.no_grad()
-    def _note(self, place: int, reference: Sequence[Tensor | None], own: Sequence[Tensor | None]) -> None:
+    def _record(self, place: int, reference: Sequence[Tensor | None], own: Sequence[Tensor | None]) -> None:
         pairs = [(a, b) for a, b in zip(reference, own, strict=True) if a is not None and b is not None]
         if not pairs:
             return
         each = torch.stack([torch.stack([a.double().square().sum(), b.double().square().sum()]) for a, b in pairs])
-        # Compiled code gives zeros for what a loss does not reach, where eager code gives nothing.
+        # Compiled code returns zeros for parameters that a loss does not reach, eager code None.
         squares = (each * (each > 0).all(1, keepdim=True)).sum(0)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(squares)

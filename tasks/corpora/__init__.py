@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tasks.corpora.base import Adapter, Row, RowTable, Scan
+from tasks.corpora.base import Adapter
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.hyper_kvasir import HyperKvasir
 from tasks.corpora.phantoms import PHANTOMS
+from tasks.corpora.scan import Row, RowTable, Scan
 from tasks.corpora.table import TableCorpus
 from tasks.sources import Tree
 

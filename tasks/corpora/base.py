@@ -7,34 +7,18 @@ name or patient, so that they may stand in the catalog of a private corpus.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
-from tasks.corpora.rowtable import Row, RowTable
+from tasks.corpora.scan import Scan
 from tasks.sources import Tree
 from tasks.sources.tree import IMAGE_SUFFIXES
 from tasks.spec import CorpusSection
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".001", ".bz2", ".xz")
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What an adapter found."""
-
-    task: str  # single, ordinal or multilabel
-    classes: tuple[str, ...]
-    modality: str  # fundus, endoscopy, xray or other
-    size: int  # default shorter side in pixels at ingest
-    official: frozenset[str]  # splits that the corpus itself defines
-    rows: RowTable
-    notes: list[str] = field(default_factory=list)
-    crop: str = "none"  # default of ingest.crop: none, fundus or endoscopy
-    below: str = ""  # the folder of the source that rows' paths are relative to
 
 
 class Adapter(Protocol):
@@ -48,6 +32,9 @@ class Adapter(Protocol):
     def prepare(self, section: CorpusSection) -> None:
         """Make the corpus where it is one that is made; called before corpus.root is opened."""
 
+    def prepared(self, section: CorpusSection) -> bool:
+        """Whether `prepare` has nothing left to make."""
+
     def fits(self, tree: Tree) -> str | None:
         """Why the source looks like this layout, or None."""
 
@@ -55,11 +42,14 @@ class Adapter(Protocol):
         """Read the corpus; CorpusError when the source is not what the section says."""
 
 
-class Found:
+class ExistingCorpus:
     """Base of adapters whose corpus lies there already."""
 
     def prepare(self, section: CorpusSection) -> None:
         """Nothing to make."""
+
+    def prepared(self, section: CorpusSection) -> bool:
+        return True
 
 
 def stem(name: str) -> str:
@@ -131,18 +121,3 @@ def listed(names: Iterable[str], limit: int = 8) -> str:
 
 def _holds(tree: Tree, wanted: Iterable[str]) -> bool:
     return all(tree.exists(w) for w in wanted)
-
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Adapter",
-    "Found",
-    "Row",
-    "RowTable",
-    "Scan",
-    "need",
-    "stem",
-    "stems",
-    "unpack_hint",
-    "within",
-]

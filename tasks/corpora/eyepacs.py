@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Found, Scan, need, stems, within
-from tasks.corpora.claims import Named, by_name
+from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.coding import Coding
-from tasks.corpora.settle import Rows
-from tasks.corpora.tabular import read_table, table_exists
-from tasks.corpora.texttable import translated
+from tasks.corpora.csv_table import read_table, table_exists, translated
+from tasks.corpora.resolve_labels import RowBuilder
+from tasks.corpora.scan import Scan
+from tasks.corpora.table_labels import LabelsByName, labels_by_name
 from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
@@ -20,7 +20,7 @@ GRADES = ("0", "1", "2", "3", "4")
 USAGE = {"public": "val", "private": "test"}
 
 
-class EyePacs(Found):
+class EyePacs(ExistingCorpus):
     """Adapter `eyepacs`."""
 
     name = "eyepacs"
@@ -48,49 +48,49 @@ class EyePacs(Found):
         if task == "multilabel":
             raise CorpusError("corpus.task multilabel: an EyePACS image has one grade; use ordinal or single")
         classes = tuple(section.classes or GRADES)
-        rows = Rows(Coding(task, classes, numbered=True))
+        rows = RowBuilder(Coding(task, classes, numbered=True))
         notes: list[str] = []
         official = frozenset[str]()
         solution = table_exists(tree, SOLUTION) and tree.is_dir("test")
-        self._folder(rows, tree, "train", self._claims(tree, LABELS, "train" if solution else ""))
+        self._folder(rows, tree, "train", self._labels(tree, LABELS, "train" if solution else ""))
         if solution:
-            claims = self._claims(tree, SOLUTION, None)
-            official = frozenset({"train", *pc.unique(claims.claims.split).to_pylist()})
-            self._folder(rows, tree, "test", claims)
+            by_name = self._labels(tree, SOLUTION, None)
+            official = frozenset({"train", *pc.unique(by_name.labels.split).to_pylist()})
+            self._folder(rows, tree, "test", by_name)
         elif tree.is_dir("test"):
             notes.append(f"no {SOLUTION}: images of test/ are unlabelled, patients of train/ are split")
             self._folder(rows, tree, "test", None)
         elif table_exists(tree, SOLUTION):
             notes.append(f"{SOLUTION} is there, but no test/: patients of train/ are split")
-        found, heard = rows.finish()
-        notes += heard + tree.source.notes
+        found, more = rows.finish()
+        notes += more + tree.source.notes
         return Scan(task, classes, "fundus", 1024, official, found, notes, crop="fundus", below=tree.below)
 
-    def _claims(self, tree: Tree, path: str, split: str | None) -> Named:
+    def _labels(self, tree: Tree, path: str, split: str | None) -> LabelsByName:
         table = read_table(tree, path)
         name, level = table.texts("image"), table.texts("level")
         if split is not None:
-            return by_name(table, stems(name), level, split=pa.repeat(split, len(table)))
+            return labels_by_name(table, stems(name), level, split=pa.repeat(split, len(table)))
         usage = table.texts("Usage")
         splits = translated(usage, lambda text: USAGE.get(text.casefold()))
         if splits.null_count:
             row = pc.index(splits.is_null(), True).as_py()
             raise CorpusError(f"{table.where(row)}: Usage is {usage[row].as_py()!r}; Public or Private is expected")
-        return by_name(table, stems(name), level, split=splits)
+        return labels_by_name(table, stems(name), level, split=splits)
 
-    def _folder(self, rows: Rows, tree: Tree, folder: str, claims: Named | None) -> None:
+    def _folder(self, rows: RowBuilder, tree: Tree, folder: str, by_name: LabelsByName | None) -> None:
         paths = pa.array(tree.images(folder), pa.string())
         names = stems(paths)
         eye = pc.if_else(_side(names, "left"), "left", pc.if_else(_side(names, "right"), "right", ""))
-        if claims is None:
+        if by_name is None:
             rows.add(paths, names, patient=_patient(names), eye=eye)
             return
-        subject = claims.subject(names)
-        refused = [claims.twice(subject, folder)]
-        rows.add(paths, names, claims.claims, subject, patient=_patient(names), eye=eye, refused=refused)
-        left = claims.unseen(subject)
-        names = claims.names.take(pa.array(left))
-        rows.miss(names, claims.claims, left, patient=_patient(names))
+        subject = by_name.subject(names)
+        refused = [by_name.duplicates(subject, folder)]
+        rows.add(paths, names, by_name.labels, subject, patient=_patient(names), eye=eye, refused=refused)
+        left = by_name.without_image(subject)
+        names = by_name.names.take(pa.array(left))
+        rows.add_missing(names, by_name.labels, left, patient=_patient(names))
 
 
 def _patient(names: pa.StringArray) -> pa.StringArray:

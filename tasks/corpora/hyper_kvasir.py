@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Found, Scan, need, stems, within
-from tasks.corpora.claims import NOBODY, Named, by_name
+from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.coding import Coding
-from tasks.corpora.settle import Rows
-from tasks.corpora.tabular import read_table, table_exists
-from tasks.corpora.texttable import Table, coded
+from tasks.corpora.csv_table import CsvTable, coded, read_table, table_exists
+from tasks.corpora.resolve_labels import RowBuilder
+from tasks.corpora.scan import Scan
+from tasks.corpora.table_labels import ABSENT, LabelsByName, labels_by_name
 from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
@@ -22,7 +22,7 @@ LABELS = "labeled-images/image-labels.csv"
 POOL = "unlabeled-images"
 
 
-class HyperKvasir(Found):
+class HyperKvasir(ExistingCorpus):
     """Adapter `hyper-kvasir`."""
 
     name = "hyper-kvasir"
@@ -49,38 +49,38 @@ class HyperKvasir(Found):
             raise CorpusError("corpus.task multilabel: a Hyper-Kvasir frame has one finding; use single")
         table = read_table(tree, LABELS)
         name, finding = table.texts("Video file"), table.texts("Finding")
-        claims = by_name(table, stems(name), finding)
+        by_name = labels_by_name(table, stems(name), finding)
         paths = pa.array(tree.images("labeled-images"), pa.string())
         names = stems(paths)
-        classes = tuple(section.classes or sorted(claims.claims.labels(claims.subject(names)) - {""}))
-        rows = Rows(Coding(task, classes))
+        classes = tuple(section.classes or sorted(by_name.labels.label_texts(by_name.subject(names)) - {""}))
+        rows = RowBuilder(Coding(task, classes))
         folds = self._folds(section, (tree, top))
-        self._labelled(rows, paths, names, claims, folds)
+        self._labelled(rows, paths, names, by_name, folds)
         pool = pa.array(tree.images(POOL), pa.string())
         rows.add(pool, stems(pool))
         notes = folds.notes(names) if folds else []
-        found, heard = rows.finish()
+        found, more = rows.finish()
         official = frozenset({"train", "test"}) if folds is not None else frozenset[str]()
-        notes += heard + tree.source.notes
+        notes += more + tree.source.notes
         return Scan(task, classes, "endoscopy", 512, official, found, notes, crop="endoscopy", below=tree.below)
 
     def _labelled(
-        self, rows: Rows, paths: pa.StringArray, names: pa.StringArray, claims: Named, folds: Folds | None
+        self, rows: RowBuilder, paths: pa.StringArray, names: pa.StringArray, by_name: LabelsByName, folds: Folds | None
     ) -> None:
-        subject = claims.subject(names)
+        subject = by_name.subject(names)
         refused, split = [], None
         if folds is not None:
             split = folds.split(names)
             # To train on it could be to train on the test fold.
-            unknown = np.flatnonzero((subject != NOBODY) & split.is_null().to_numpy(False))
+            unknown = np.flatnonzero((subject != ABSENT) & split.is_null().to_numpy(False))
             refused.append(
                 (unknown, pa.repeat(f"{folds.file} has no row for it, so its fold is unknown", len(unknown)))
             )
             split = split.fill_null("")
-        refused.append(claims.twice(subject, "labeled-images"))
-        rows.add(paths, names, claims.claims, subject, split=split, refused=refused)
-        left = claims.unseen(subject)
-        rows.miss(claims.names.take(pa.array(left)), claims.claims, left)
+        refused.append(by_name.duplicates(subject, "labeled-images"))
+        rows.add(paths, names, by_name.labels, subject, split=split, refused=refused)
+        left = by_name.without_image(subject)
+        rows.add_missing(by_name.names.take(pa.array(left)), by_name.labels, left)
 
     def _folds(self, section: CorpusSection, places: tuple[Tree, Tree]) -> Folds | None:
         """The official split, when the section names one.
@@ -118,12 +118,12 @@ class Folds:
         return self.splits.take(pc.index_in(names, value_set=self.names))
 
     def notes(self, images: pa.StringArray) -> list[str]:
-        """What people should hear of."""
+        """For people: rows of the file without an image."""
         absent = len(self.names) - pc.sum(pc.is_in(self.names, value_set=images)).as_py()
         return [f"{absent} of {len(self.names)} rows of {self.shown} have no image here"] if absent else []
 
 
-def _fold_of(table: Table, name: pa.StringArray, index: pa.StringArray) -> tuple[pa.StringArray, list[int]]:
+def _fold_of(table: CsvTable, name: pa.StringArray, index: pa.StringArray) -> tuple[pa.StringArray, list[int]]:
     """Image names, each once, and the fold of each."""
     names, indices = coded(stems(name)), coded(index)
     number = [int(text) if text.isascii() and text.isdigit() else -1 for text in indices.texts.to_pylist()]
@@ -131,14 +131,14 @@ def _fold_of(table: Table, name: pa.StringArray, index: pa.StringArray) -> tuple
     places = {fold: at for at, fold in enumerate(dict.fromkeys(number))}
     fold = np.array([places[n] for n in number], np.int64)[indices.codes]
     first = np.unique(names.codes, return_index=True)[1]
-    bad = fold == places.get(-1, NOBODY)
+    bad = fold == places.get(-1, ABSENT)
     wrong = np.flatnonzero(bad | (fold != fold[first][names.codes]))
     if len(wrong):
         row = int(wrong[0])
         if bad[row]:
-            told = f"split-index is {index[row].as_py()!r}; a fold number is expected"
+            fault = f"split-index is {index[row].as_py()!r}; a fold number is expected"
         else:
-            told = f"{name[row].as_py()} stands in two folds"
-        raise CorpusError(f"{table.where(row)}: {told}")
+            fault = f"{name[row].as_py()} stands in two folds"
+        raise CorpusError(f"{table.where(row)}: {fault}")
     folds = list(places)
     return names.texts, [folds[at] for at in fold[first].tolist()]

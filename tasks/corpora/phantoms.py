@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Adapter, Scan, within
+from tasks.corpora.base import Adapter, within
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.hyper_kvasir import HyperKvasir
+from tasks.corpora.scan import Scan
 from tasks.sources import Tree
 from tasks.spec import CorpusSection, PhantomSection
 
@@ -51,6 +52,9 @@ class Phantom:
             self._draw(Path(section.root), section.phantom or PhantomSection())
         except ValueError as error:
             raise CorpusError(f"corpus.root or corpus.phantom of {self.name}: {error}") from None
+
+    def prepared(self, section: CorpusSection) -> bool:
+        return Path(section.root, MARKER).exists()
 
     def scan(self, section: CorpusSection, tree: Tree) -> Scan:
         size = (section.phantom or PhantomSection()).size

@@ -9,14 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Found, Scan, need, stems, unpack_hint, within
-from tasks.corpora.claims import Claims
+from tasks.corpora.base import ExistingCorpus, need, stems, unpack_hint, within
 from tasks.corpora.coding import Coding
-from tasks.corpora.names import Finder
-from tasks.corpora.rowtable import BATCH
-from tasks.corpora.settle import Rows
-from tasks.corpora.tabular import outside, read_lines, read_table
-from tasks.corpora.texttable import Table, coded, joined, translated
+from tasks.corpora.csv_table import CsvTable, coded, joined, outside, read_lines, read_table, translated
+from tasks.corpora.path_matching import PathMatcher
+from tasks.corpora.resolve_labels import RowBuilder
+from tasks.corpora.scan import BATCH, Scan
+from tasks.corpora.table_labels import TableLabels
 from tasks.data.catalog import SPLITS
 from tasks.sources import Tree
 from tasks.spec import CorpusSection, TableSection
@@ -30,10 +29,10 @@ WORDS = {
 
 # Shorter side in the shards: lesions of the retina are small, so fundus images train at 512 from 1024.
 FUNDUS_SIZE, OTHER_SIZE = 1024, 512
-CROPPED = ("fundus", "endoscopy")  # their borders are black and say nothing
+CROPPED = ("fundus", "endoscopy")  # their borders are black
 
 
-class TableCorpus(Found):
+class TableCorpus(ExistingCorpus):
     """Adapter `table`."""
 
     name = "table"
@@ -67,26 +66,26 @@ class TableCorpus(Found):
                 f"{tree.show(table.images)}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp)"
                 + unpack_hint(tree)
             )
-        finder = Finder(images)
-        claims, absent, several = _claims(sheet, table, finder)
+        matcher = PathMatcher(images)
+        labels, absent, several = _labels(sheet, table, matcher)
         task = section.task or "single"
         subject = np.arange(len(images))
-        coding = _coding(section, table, task, claims.labels(subject))
+        coding = _coding(section, table, task, labels.label_texts(subject))
         names = stems(images), stems(absent)
         patients = _patients(table, *names)
-        listed, refused, notes = _lists(tree, table, finder)
-        rows = Rows(coding)
-        rows.add(images, names[0], claims, subject, patient=patients[0], split=listed, refused=[several, refused])
-        rows.miss(names[1], claims, np.arange(len(images), len(images) + len(absent)), patient=patients[1])
-        found, heard = rows.finish()
-        nobody = pc.sum(pc.and_(pc.equal(found.table["patient"], ""), pc.is_valid(found.table["path"]))).as_py()
-        if (table.patient or table.patient_pattern) and nobody:
-            heard.append(f"{nobody} images have no patient; each counts as a patient of its own")
+        listed, refused, notes = _lists(tree, table, matcher)
+        rows = RowBuilder(coding)
+        rows.add(images, names[0], labels, subject, patient=patients[0], split=listed, refused=[several, refused])
+        rows.add_missing(names[1], labels, np.arange(len(images), len(images) + len(absent)), patient=patients[1])
+        found, more = rows.finish()
+        unknown = pc.sum(pc.and_(pc.equal(found.table["patient"], ""), pc.is_valid(found.table["path"]))).as_py()
+        if (table.patient or table.patient_pattern) and unknown:
+            more.append(f"{unknown} images have no patient; each counts as a patient of its own")
         official = frozenset(table.split_lists) | set(pc.unique(found.table["split"]).to_pylist()) - {""}
         modality = section.modality or "other"
         size = FUNDUS_SIZE if modality == "fundus" else OTHER_SIZE
         crop = modality if modality in CROPPED else "none"
-        notes += heard + tree.source.notes
+        notes += more + tree.source.notes
         return Scan(task, coding.classes, modality, size, official, found, notes, crop=crop, below=tree.below)
 
 
@@ -97,30 +96,30 @@ def _place(tree: Tree, table: TableSection) -> Tree:
     return within(tree, *inside, *images) or need(tree, TableCorpus.name, *images)
 
 
-def _claims(
-    sheet: Table, table: TableSection, finder: Finder
-) -> tuple[Claims, pa.StringArray, tuple[np.ndarray, pa.StringArray]]:
-    """Claims about images, by position, and after these about names without one; these names; images to refuse."""
+def _labels(
+    sheet: CsvTable, table: TableSection, matcher: PathMatcher
+) -> tuple[TableLabels, pa.StringArray, tuple[np.ndarray, pa.StringArray]]:
+    """Labels of images, by position, and after these of names without one; these names; images to refuse."""
     name, label = sheet.texts(table.image), sheet.texts(table.label)
     patient = sheet.texts(table.patient) if table.patient else None
-    said = sheet.texts(table.split) if table.split else pa.repeat("", len(sheet))
-    split = translated(said, _split)
+    split_text = sheet.texts(table.split) if table.split else pa.repeat("", len(sheet))
+    split = translated(split_text, _split)
     wrong = pc.index(pc.or_(pc.equal(name, ""), split.is_null()), True).as_py()
     if wrong >= 0:
         where = sheet.where(wrong)
         if not name[wrong].as_py():
             raise CorpusError(f"{where}: column {table.image!r} is blank; an image's name is needed there")
-        raise CorpusError(f"{where}: split is {said[wrong].as_py()!r}; train, val or test is expected")
-    found = finder.find(name)
+        raise CorpusError(f"{where}: split is {split_text[wrong].as_py()!r}; train, val or test is expected")
+    found = matcher.find(name)
     subject = found.single()
     rows = np.flatnonzero(found.count == 0)
     absent = coded(name.take(pa.array(rows)))
-    subject[rows] = absent.codes + len(finder.paths)
-    claims = Claims(
+    subject[rows] = absent.codes + len(matcher.paths)
+    labels = TableLabels(
         sheet,
         label,
         subject,
-        len(finder.paths) + len(absent.texts),
+        len(matcher.paths) + len(absent.texts),
         patient=patient,
         split=split if table.split else None,
     )
@@ -131,7 +130,7 @@ def _claims(
         pa.array(found.count[row]).cast(pa.string()),
         f" files; give the folder too in column {table.image!r}",
     )
-    return claims, absent.texts, (several, reasons)
+    return labels, absent.texts, (several, reasons)
 
 
 def _coding(section: CorpusSection, table: TableSection, task: str, labels: set[str]) -> Coding:
@@ -188,18 +187,18 @@ def _matched(pattern: re.Pattern[str], names: pa.StringArray) -> pa.StringArray:
 
 
 def _lists(
-    tree: Tree, table: TableSection, finder: Finder
+    tree: Tree, table: TableSection, matcher: PathMatcher
 ) -> tuple[pa.StringArray | None, tuple[np.ndarray, pa.StringArray], list[str]]:
     """Split of each image by the lists; images that stand in several, and why they are refused; notes."""
     notes: list[str] = []
     # Which of the lists an image stands in, as bits.
-    listed = np.zeros(len(finder.paths), np.int8)
+    listed = np.zeros(len(matcher.paths), np.int8)
     splits = sorted(table.split_lists)
     for bit, split in enumerate(splits):
         if split not in SPLITS:
             raise CorpusError(f"corpus.table.split_lists: {split!r} is no split; use train, val or test")
         file = table.split_lists[split]
-        found = finder.find(pa.array(read_lines(tree, file), pa.string()))
+        found = matcher.find(pa.array(read_lines(tree, file), pa.string()))
         _, images = found.pairs(np.flatnonzero(found.count))
         listed[images] |= 1 << bit
         absent = int((found.count == 0).sum())

@@ -1,7 +1,8 @@
-"""The catalog and the shard index: Arrow schemas and deterministic Parquet (DESIGN: Data contracts).
+"""Parquet tables of a corpus: catalog, shard index and sample weights (DESIGN: Data contracts).
 
 Catalog: one row per source image or per label row without an image. Labels count only here; a corrected
-label changes the catalog and no shard. Index: one row per stored image, so that training can `pread` it.
+label changes the catalog and no shard. Index: one row per stored image, so that training can `pread` it. Sample
+weights: one row per training image, written by select and read by training.
 """
 
 from __future__ import annotations
@@ -78,3 +79,18 @@ def table_of(store: Store, manifest: Manifest, kind: str) -> pa.Table:
         CorruptError: it is damaged.
     """
     return from_parquet(read_output(store, manifest.output(kind=kind)))
+
+
+SAMPLE_WEIGHTS = pa.schema(
+    [
+        ("key", pa.string()),  # of every training sample, in shard order
+        ("weight", pa.float32()),  # 0 dropped, 1 kept, others weigh
+        ("confidence", pa.float32()),  # of the calibrated ensemble; NaN where some teacher has no valid prediction
+    ]
+)
+
+
+def read_sample_weights(store: Store, manifest: Manifest) -> dict[str, float]:
+    """Weight of every training sample by key, from a select manifest; CorruptError names a damaged table."""
+    table = from_parquet(read_output(store, manifest.output(kind="weights")))
+    return dict(zip(table["key"].to_pylist(), table["weight"].to_pylist(), strict=True))

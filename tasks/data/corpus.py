@@ -1,4 +1,4 @@
-"""An ingested corpus as the later stages see it: shards, labels, and checked reads of single images."""
+"""An ingested corpus as the later stages read it: shards, labels, and checked reads of single images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.data.catalog import OK, from_parquet
 class Shard:
     """One shard: a run of images of one split.
 
-    `label` holds the catalog's labels of today, not those written into the tar.
+    `label` holds the current labels of the catalog, not those that were written into the tar.
     """
 
     output: Output
@@ -135,3 +135,15 @@ def read_image(store: Store, shard: Shard, row: int, *, cached: bool = True) -> 
     if zlib.crc32(data) != int(shard.crcs[row]):
         raise CorruptError(f"{shard.output.name}: bytes of {shard.keys[row]} are not those ingested; run repair")
     return data
+
+
+def load_image(store: Store, shard: Shard, row: int, *, cached: bool = True) -> np.ndarray:
+    """One stored image, RGB uint8 [H, W, 3]; CorruptError names shard and key. `cached` as `read_image`."""
+    # OpenCV takes a fifth of a second to import, which a driver that reads no image need not pay.
+    from models.augmentation.rendering import decode
+
+    data = read_image(store, shard, row, cached=cached)
+    try:
+        return decode(data)
+    except ValueError as error:
+        raise CorruptError(f"{shard.output.name}: {shard.keys[row]}: {error}; run repair") from error

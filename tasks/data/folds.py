@@ -1,4 +1,4 @@
-"""Folds of the labelled training images by patient, so that a teacher need not speak of what it was trained on."""
+"""Folds of the labelled training images by patient, so that a teacher predicts no image that it was trained on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WithoutFold(Corpus):
         fold, count: which of how many folds is held out.
 
     Raises:
-        UsageError: a fold has fewer than two patients; a smaller number of folds is asked for.
+        UsageError: a fold has fewer than two patients; the error asks for a smaller number of folds.
     """
 
     def __init__(self, corpus: Corpus, fold: int, count: int) -> None:

@@ -1,20 +1,27 @@
-"""The soft-label file: one per (shard, teacher, recipe, view), rows in shard order (DESIGN: Soft labels).
+"""Soft labels: the file format, and the reader that gives all teachers' logits of one view of one shard.
 
-safetensors with `logits` float16 [N, C] and `valid` bool [N]; `partner` int32 [N] where views are mixed, and
-`features` float16 [N, D] or [N, D, H, W] where the teacher was asked for them. Raw logits, never thresholded or
-sharpened: what is made of them is policy, and policy costs no teacher time.
+One file per (shard, teacher, recipe, view), rows in shard order (DESIGN: Soft labels): safetensors with `logits`
+float16 [N, C] and `valid` bool [N]; `partner` int32 [N] where views are mixed, and `features` float16 [N, D] or
+[N, D, H, W] where the spec asks for them. Raw logits, never thresholded or sharpened: what is made of them is policy,
+and policy costs no teacher time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from infra.errors import CorruptError
-from models.augmentation.draws import ALONE
+from infra.digest import sha256_bytes
+from infra.errors import CorruptError, UsageError
+from infra.storage.manifest import Manifest
+from models.augmentation.draws import NO_PARTNER
+from tasks.data.corpus import Corpus
 
 LIMIT = float(np.finfo(np.float16).max)
 """Largest magnitude of a logit that float16 holds: 65,504."""
@@ -22,39 +29,39 @@ LIMIT = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """What one teacher says of one view of one shard."""
+    """Predictions of one teacher for one view of one shard."""
 
     logits: np.ndarray  # [N, C] float32; zeros where not valid
     valid: np.ndarray  # [N] bool
-    partner: np.ndarray | None = None  # [N] int32: row whose view is mixed into this one's; ALONE: nobody's
+    partner: np.ndarray | None = None  # [N] int32: row whose view is mixed into this one's; NO_PARTNER: nobody's
     features: np.ndarray | None = None  # [N, D] or [N, D, H, W] float16; zeros where not valid
 
     @property
     def invalid(self) -> int:
-        """Rows that teach nothing."""
+        """Number of rows that are not valid."""
         return int((~self.valid).sum())
 
 
-def keep(
+def to_soft_labels(
     logits: np.ndarray,
     *,
-    asked: np.ndarray | None = None,
+    predicted: np.ndarray | None = None,
     partner: np.ndarray | None = None,
     features: np.ndarray | None = None,
 ) -> SoftLabels:
-    """Answers as they will be stored: rows with NaN, infinity or values past float16 are not valid.
+    """Predictions as they are stored: rows with NaN, infinity or values past float16 are not valid.
 
     Args:
         logits: float32 [N, C].
-        asked: bool [N], rows that the teacher spoke of; the others are not valid. Default: all.
+        predicted: bool [N], rows that the teacher predicted; the others are not valid. Default: all.
         partner: int32 [N].
         features: float32 [N, D] or [N, D, H, W].
     """
     if logits.ndim != 2:
         raise ValueError(f"soft labels are [N, C], got {list(logits.shape)}")
     valid = _finite(logits)
-    if asked is not None:
-        valid &= asked
+    if predicted is not None:
+        valid &= predicted
     if features is not None:
         valid &= _finite(features)
         features = _cleared(features, valid)
@@ -110,5 +117,176 @@ def _cleared(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 def _partners(partner: np.ndarray, rows: int) -> bool:
     return (
-        partner.dtype == np.int32 and partner.shape == (rows,) and bool(((partner >= ALONE) & (partner < rows)).all())
+        partner.dtype == np.int32
+        and partner.shape == (rows,)
+        and bool(((partner >= NO_PARTNER) & (partner < rows)).all())
     )
+
+
+@dataclass(frozen=True)
+class TeacherPredictions:
+    """Predictions of K teachers for one view of one shard, rows in shard order."""
+
+    logits: np.ndarray  # [K, N, C] float32, teachers in manifest order
+    valid: np.ndarray  # [N] bool: rows that every teacher has valid logits for
+    partner: np.ndarray | None  # [N] int32: row mixed into this one's view, -1 none; None: view not mixed
+    features: Mapping[int, np.ndarray] = field(default_factory=dict)  # by teacher, [N, D] or [N, D, H, W] float16
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        partner = 0 if self.partner is None else self.partner.nbytes
+        return self.logits.nbytes + self.valid.nbytes + partner + sum(map_N.nbytes for map_N in self.features.values())
+
+
+class SoftLabelReader:
+    """Reads soft labels by shard number and view; every file is checked once against its manifest.
+
+    Args:
+        corpus: gives the shards and their order.
+        manifests: one label manifest a teacher.
+        max_bytes: kept in memory; the least recently used views of shards are dropped first, the last one read stays.
+    """
+
+    def __init__(self, corpus: Corpus, manifests: Sequence[Manifest], *, max_bytes: int = 1 << 30) -> None:
+        if not manifests:
+            raise UsageError("a soft-label reader needs the label manifest of at least one teacher")
+        self.corpus = corpus
+        self.manifests = list(manifests)
+        self.max_bytes = max_bytes
+        self._files = [
+            {(o.meta["shard"], o.meta["view"]): o for o in m.outputs if o.meta.get("kind") == "soft"}
+            for m in self.manifests
+        ]
+        self._cache: OrderedDict[tuple[int, int], TeacherPredictions] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of the teachers, in the order of K."""
+        return [str(manifest.section["teacher"]) for manifest in self.manifests]
+
+    def rows(self, shard: int, view: int, *, features: Sequence[int] = ()) -> TeacherPredictions:
+        """All teachers' logits of one view of one shard.
+
+        Args:
+            features: teachers whose stored features come along.
+
+        Raises:
+            UsageError: a teacher has no soft labels of this view of this shard, or stored no features.
+            CorruptError: a stored file is not what its manifest promises.
+        """
+        with self._lock:
+            found = self._cache.get((shard, view))
+            if found is not None and all(teacher in found.features for teacher in features):
+                self._cache.move_to_end((shard, view))
+                return found
+        parts = [self._read(number, shard, view) for number in range(len(self.manifests))]
+        predictions = TeacherPredictions(
+            np.stack([part.logits for part in parts]),
+            np.all([part.valid for part in parts], axis=0),
+            self._partner(parts, shard, view),
+            {teacher: self._features(parts[teacher], teacher) for teacher in features},
+        )
+        with self._lock:
+            replaced = self._cache.pop((shard, view), None)
+            self._bytes += predictions.nbytes - (replaced.nbytes if replaced else 0)
+            self._cache[(shard, view)] = predictions
+            while self._bytes > self.max_bytes and len(self._cache) > 1:
+                self._bytes -= self._cache.popitem(last=False)[1].nbytes
+        return predictions
+
+    def logits(self, shard: int, view: int) -> np.ndarray:
+        """float32 [K, N, C]; zeros in rows that are not valid. Errors as `rows`."""
+        return self.rows(shard, view).logits
+
+    def features(self, teacher: int, shard: int, view: int) -> np.ndarray:
+        """Stored features of one teacher, float16 [N, D] or [N, D, H, W]; zeros in rows that are not valid.
+
+        Errors as `rows`.
+        """
+        return self.rows(shard, view, features=(teacher,)).features[teacher]
+
+    def each(self, shard: int, view: int, temperatures: Mapping[str, float] | None = None) -> np.ndarray:
+        """Every teacher's probabilities, float64 [K, N, C]: softmax, or sigmoid for multilabel corpora.
+
+        Args:
+            temperatures: by teacher, as `select` fits them; 1 where there is none.
+        """
+        logits = self.logits(shard, view).astype(np.float64)
+        scale = np.array([(temperatures or {}).get(teacher, 1.0) for teacher in self.teachers])
+        scaled = logits / scale[:, None, None]
+        return sigmoid(scaled) if self.corpus.task == "multilabel" else softmax(scaled)
+
+    def probabilities(
+        self, shard: int, views: int | Sequence[int] = 0, temperatures: Mapping[str, float] | None = None
+    ) -> np.ndarray:
+        """Mean probabilities over teachers and views, float32 [N, C]: ensembles and test-time views are averages.
+
+        Args:
+            views: one view or several; only views that are not mixed with partners show one image.
+            temperatures: as `each`.
+        """
+        chosen = [views] if isinstance(views, int) else list(views)
+        mean = np.mean([self.each(shard, view, temperatures).mean(axis=0) for view in chosen], axis=0)
+        return np.asarray(mean, dtype=np.float32)
+
+    def _features(self, part: SoftLabels, teacher: int) -> np.ndarray:
+        if part.features is None:
+            raise UsageError(f"teacher {self.teachers[teacher]} stored no features; set teachers.features and label")
+        return part.features
+
+    def _partner(self, parts: Sequence[SoftLabels], shard: int, view: int) -> np.ndarray | None:
+        first = parts[0].partner
+        for name, part in zip(self.teachers, parts, strict=True):
+            own = part.partner
+            if own is None and first is None:
+                continue
+            if own is None or first is None or not np.array_equal(first, own):
+                raise CorruptError(
+                    f"teachers {self.teachers[0]} and {name} saw different mixtures in view {view} of shard {shard}; "
+                    "label again with one set of views"
+                )
+        return first
+
+    def _read(self, teacher: int, shard: int, view: int) -> SoftLabels:
+        output = self._files[teacher].get((shard, view))
+        if output is None:
+            raise UsageError(
+                f"teacher {self.teachers[teacher]} has no soft labels of view {view} of shard {shard}: "
+                "run label with the views of this spec"
+            )
+        data = self.corpus.store.get(output.name)
+        if len(data) != output.bytes or sha256_bytes(data) != output.sha256:
+            raise CorruptError(f"{output.name}: bytes are not those of its manifest; run repair")
+        soft = read_soft_labels(data, output.name)
+        if len(soft.valid) != len(self.corpus.shards[shard]):
+            raise CorruptError(
+                f"{output.name}: {len(soft.valid)} rows for the {len(self.corpus.shards[shard])} images of "
+                f"shard {shard}; run repair"
+            )
+        return soft
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis, in the precision given."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Elementwise, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+
+
+def entropy(prob: np.ndarray, *, many: bool) -> np.ndarray:
+    """Shannon entropy over the last axis in nats; multilabel (`many`): mean over classes of the binary entropy."""
+    if many:
+        return np.asarray((_surprise(prob) + _surprise(1 - prob)).mean(axis=-1))
+    return np.asarray(_surprise(prob).sum(axis=-1))
+
+
+def _surprise(prob: np.ndarray) -> np.ndarray:
+    # p log p goes to 0 with p.
+    return np.asarray(-prob * np.log(np.maximum(prob, np.finfo(np.float64).tiny)))

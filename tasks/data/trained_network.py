@@ -12,9 +12,8 @@ from safetensors.torch import load as load_state
 from infra.errors import CorruptError, PermanentError
 from infra.storage.manifest import Manifest, manifest_name
 from infra.storage.store import open_store
-from models.augmentation.rendering import decode
 from models.networks.build import build
-from tasks.data.corpus import Corpus, Shard, read_image
+from tasks.data.corpus import Corpus, Shard, load_image
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class TrainedNetwork:
     std: tuple[float, ...]
 
 
-def load_network(corpus: Corpus, manifest: Manifest, device: str = "cpu") -> TrainedNetwork:
+def load_trained_network(corpus: Corpus, manifest: Manifest, device: str = "cpu") -> TrainedNetwork:
     """The network of a teach or distill manifest, in eval mode.
 
     Raises:
@@ -50,23 +49,32 @@ def load_network(corpus: Corpus, manifest: Manifest, device: str = "cpu") -> Tra
 
 
 @lru_cache(maxsize=2)
-def _corpus(store: str, ingest: str) -> Corpus:
+def cached_corpus(store: str, ingest: str) -> Corpus:
+    """The corpus of an ingest key, read once in the life of this process.
+
+    Args:
+        store: URL of the store.
+    """
     opened = open_store(store)
     name = manifest_name("ingest", ingest)
     return Corpus(opened, Manifest.from_bytes(opened.get(name), name))
 
 
 @lru_cache(maxsize=2)
-def _network(store: str, stage: str, key: str, sha256: str, device: str) -> TrainedNetwork:
+def cached_network(store: str, stage: str, key: str, sha256: str, device: str) -> TrainedNetwork:
+    """The network of a manifest, loaded once in the life of this process. Errors as `load_trained_network`.
+
+    Args:
+        stage, key: name the manifest.
+        sha256: of the stored model.
+    """
     # sha256 is in the arguments so that a model that was trained again is read again.
     opened = open_store(store)
     name = manifest_name(stage, key)
     manifest = Manifest.from_bytes(opened.get(name), name)
-    return load_network(Corpus(opened, manifest), manifest, device)
+    return load_trained_network(Corpus(opened, manifest), manifest, device)
 
 
-def _image(corpus: Corpus, shard: Shard, row: int) -> np.ndarray:
-    try:
-        return decode(read_image(corpus.store, shard, row))
-    except ValueError as error:
-        raise CorruptError(f"{shard.output.name}: {shard.keys[row]}: {error}; run repair") from error
+def stored_image(corpus: Corpus, shard: Shard, row: int) -> np.ndarray:
+    """One image of a corpus, RGB uint8 [H, W, 3]. Errors as `load_image`."""
+    return load_image(corpus.store, shard, row)

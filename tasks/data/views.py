@@ -1,4 +1,4 @@
-"""Views of a shard's rows as teachers and students see them, mixed ones included (DESIGN: View).
+"""Views of a shard's rows for teachers and students, mixed ones included (DESIGN: View).
 
 Labelling streams whole shards through `rendered`; training asks `view_of` for single rows in its own order. Both go
 through the same draws and the same arithmetic, so their pixels are equal. Partners are drawn once, by
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.augmentation.draws import ALONE, Recipe, draw, mixture, partners
+from models.augmentation.draws import NO_PARTNER, ViewRecipe, draw, mixture, partners
 from models.augmentation.rendering import mix, render, resize
 from tasks.data.corpus import Shard
 
@@ -29,41 +29,41 @@ Images = dict[tuple[int, int], np.ndarray]
 """By view and side: RGB uint8 [B, side, side, 3]."""
 
 
-def stored_partners(recipe: Recipe, view: int, shard: Shard, skip: Collection[int] = ()) -> np.ndarray | None:
+def stored_partners(recipe: ViewRecipe, view: int, shard: Shard, skip: Collection[int] = ()) -> np.ndarray | None:
     """The partners of a view as they are stored with its labels.
 
     Args:
-        skip: rows that must not be loaded; their partners keep their own picture and are ALONE.
+        skip: rows that must not be loaded; their partners keep their own picture and are NO_PARTNER.
 
     Returns:
-        int32 [N], rows or ALONE; None where the view is not mixed.
+        int32 [N], rows or NO_PARTNER; None where the view is not mixed.
     """
     found = partners(recipe, view, shard.keys)
     if found is not None and skip:
         gone = np.fromiter(skip, dtype=np.int64)
-        widowed = found[gone]
-        found[gone] = ALONE
-        found[widowed[widowed != ALONE]] = ALONE
+        left = found[gone]
+        found[gone] = NO_PARTNER
+        found[left[left != NO_PARTNER]] = NO_PARTNER
     return found
 
 
 def view_of(
     load: Load,
     shard: Shard,
-    recipe: Recipe,
+    recipe: ViewRecipe,
     view: int,
     row: int,
-    partner: int = ALONE,
+    partner: int = NO_PARTNER,
     *,
     known: dict[int, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, float]:
-    """One view of one row, RGB uint8 [S, S, 3], and the row's own share in it: 1 where it is mixed with nobody.
+    """One view of one row, RGB uint8 [S, S, 3], and the row's own share in it: 1 where it is not mixed.
 
     Args:
         partner: the row that is mixed in, as stored with the labels.
-        known: this view of rows of this shard before mixing; looked into, and added to where rows are mixed.
+        known: this view of rows of this shard before mixing; read, and added to where rows are mixed.
     """
-    if partner == ALONE:
+    if partner == NO_PARTNER:
         return _alone(load(row), shard, recipe, view, row), 1.0
     known = {} if known is None else known
     for each in (row, partner):
@@ -76,7 +76,7 @@ def view_of(
 def rendered(
     load: Load,
     shard: Shard,
-    recipe: Recipe,
+    recipe: ViewRecipe,
     sizes: Mapping[int, Collection[int]],
     partner: Mapping[int, np.ndarray | None],
     rows: Iterable[int],
@@ -109,15 +109,15 @@ def rendered(
     mixed = {view: found for view in wanted if (found := partner.get(view)) is not None}
     plan = _plan([int(row) for row in rows], list(mixed.values()))
     work = _Work(load, shard, recipe, wanted, mixed, plan)
-    flying: deque[_Block] = deque()
+    started: deque[_Block] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="views")
     try:
         for start in range(0, len(plan.rows), block):
-            flying.append(work.start(pool, plan.rows[start : start + block]))
-            if len(flying) > AHEAD:
-                yield work.finish(flying.popleft())
-        while flying:
-            yield work.finish(flying.popleft())
+            started.append(work.start(pool, plan.rows[start : start + block]))
+            if len(started) > AHEAD:
+                yield work.finish(started.popleft())
+        while started:
+            yield work.finish(started.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -143,7 +143,7 @@ class _Work:
         self,
         load: Load,
         shard: Shard,
-        recipe: Recipe,
+        recipe: ViewRecipe,
         sizes: Mapping[int, Sequence[int]],
         partner: Mapping[int, np.ndarray],
         plan: _Plan,
@@ -160,7 +160,7 @@ class _Work:
             self._views[row].append(view)
 
     def start(self, pool: ThreadPoolExecutor, rows: list[int]) -> _Block:
-        """Hand a block to the pool; a row comes after all that it is made of, so no task waits for a later one."""
+        """Submit a block to the pool; a row comes after all that it is mixed from, so no task waits for a later one."""
         images = {
             (view, side): np.empty((len(rows), side, side, 3), dtype=np.uint8)
             for view, sides in self.sizes.items()
@@ -174,7 +174,7 @@ class _Work:
         return _Block(rows, images, tasks)
 
     def finish(self, block: _Block) -> tuple[np.ndarray, Images]:
-        """Wait for a block, and let go of what no later one needs."""
+        """Wait for a block, and free the views that no later one needs."""
         wait(block.tasks, return_when=FIRST_EXCEPTION)
         if self.errors:
             raise self.errors[0]
@@ -187,8 +187,8 @@ class _Work:
         return np.array(block.rows, dtype=np.int64), block.images
 
     def _shown(self, row: int, view: int) -> tuple[int, ...]:
-        other = int(self.partner[view][row]) if view in self.partner else ALONE
-        return (row,) if other == ALONE else (row, other)
+        other = int(self.partner[view][row]) if view in self.partner else NO_PARTNER
+        return (row,) if other == NO_PARTNER else (row, other)
 
     def _guard(self, task: Callable[..., None], *args: object) -> None:
         try:
@@ -223,13 +223,13 @@ class _Work:
         return mix(own, self._held[shown[1], view], how)
 
 
-def _alone(image: np.ndarray, shard: Shard, recipe: Recipe, view: int, row: int) -> np.ndarray:
+def _alone(image: np.ndarray, shard: Shard, recipe: ViewRecipe, view: int, row: int) -> np.ndarray:
     return render(image, recipe, draw(recipe, view, str(shard.keys[row])))
 
 
 def _plan(rows: list[int], mixed: Sequence[np.ndarray]) -> _Plan:
     """Load next the row that most loaded ones are tied to, so that few wait (after Cuthill and McKee, 1969)."""
-    ties = {row: {int(p[row]) for p in mixed} - {ALONE} for row in rows}
+    ties = {row: {int(p[row]) for p in mixed} - {NO_PARTNER} for row in rows}
     near: defaultdict[int, set[int]] = defaultdict(set)
     for row, others in ties.items():
         for other in others:

@@ -15,7 +15,7 @@ IN_STORE = "store:"
 PYPI_CLASSES = 1000
 """Classes of the packaged heads: ImageNet's."""
 
-DEPOSITED = "teachers/"
+TEACHER_FILES = "teachers/"
 """Where files of teachers lie in a store, each named by its content."""
 
 
@@ -28,8 +28,8 @@ class WeightsRef:
     sha256: str  # of the bytes, checked before they are loaded
 
 
-def deposited(path: Path, suffix: str) -> WeightsRef:
-    """A teacher's file as every worker will find it once `deposit` was called.
+def stored_ref(path: Path, suffix: str) -> WeightsRef:
+    """A teacher's file as every worker finds it once `copy_to_store` was called.
 
     Args:
         suffix: of its name in the store, with the dot.
@@ -40,14 +40,14 @@ def deposited(path: Path, suffix: str) -> WeightsRef:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     sha = sha256_file(path)
-    return WeightsRef(f"{IN_STORE}{DEPOSITED}{sha}{suffix}", sha, sha)
+    return WeightsRef(f"{IN_STORE}{TEACHER_FILES}{sha}{suffix}", sha, sha)
 
 
-def deposit(ref: WeightsRef, path: Path, store: Store) -> None:
-    """Copy a file into the store under the name that `deposited` gave it, unless it is there.
+def copy_to_store(ref: WeightsRef, path: Path, store: Store) -> None:
+    """Copy a file into the store under the name that `stored_ref` gave it, unless it is there.
 
     Raises:
-        CorruptError: the file is another one by now.
+        CorruptError: the file changed since the reference was made.
     """
     name = ref.where.removeprefix(IN_STORE)
     if store.sizes(name).get(name) == path.stat().st_size:
@@ -74,7 +74,7 @@ def weights_file(ref: WeightsRef, model: str, store: Store) -> Path | None:
         found = sha256_file(path)
     except (MissingObjectError, FileNotFoundError) as error:
         raise UsageError(f"weights {ref.where} of {model} are not on this worker's machine: {error}") from error
-    if found != ref.sha256 and ref.where.startswith(f"{IN_STORE}{DEPOSITED}"):
+    if found != ref.sha256 and ref.where.startswith(f"{IN_STORE}{TEACHER_FILES}"):
         raise CorruptError(f"{ref.where} of {model} is damaged; delete that object, the next run copies it again")
     if found != ref.sha256:
         raise CorruptError(f"{path}: the weights are not those that the run began with; start it again")

@@ -1,4 +1,4 @@
-"""From a job to a trainer and its data: networks, taps, losses, teachers at hand or what they left in the store."""
+"""From a job to a trainer and its data: networks, taps, losses, online teachers or their stored soft labels."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest, manifest_name
 from infra.storage.store import Store
-from models.augmentation.draws import Recipe
-from models.feature_losses import Shape
+from models.augmentation.draws import ViewRecipe
+from models.feature_losses.base import Shape
 from models.losses.terms import Term, full_options
 from models.networks.build import Built, build
 from models.networks.graft import Grafted, adopt
 from models.networks.taps import Taps, resolve, shapes
-from models.training import Trainer
 from models.training.objective import Objective, Setting
-from models.training.online_teachers import Member, Teachers
+from models.training.online_teachers import OnlineTeacher, OnlineTeachers
+from models.training.trainer import Trainer
+from tasks.data.catalog import read_sample_weights
 from tasks.data.corpus import Corpus
-from tasks.data.sample_weights import read_weights
-from tasks.data.soft_label_reader import Teaching
+from tasks.data.soft_labels import SoftLabelReader
 from tasks.data.weights import PYPI, weights_file
-from tasks.distill.data import Input, TrainData
-from tasks.distill.job import TrainJob
+from tasks.distill.batches import Input, TrainData
 from tasks.distill.request import STORED
+from tasks.distill.training_job import TrainJob
 
 if TYPE_CHECKING:
-    from models.engines.network import Network
+    from models.engines.engine import Network
 
 STAGES = "stages"
 
@@ -72,9 +72,9 @@ def _networks(job: TrainJob, store: Store) -> list[Network]:
     if not job.online:
         return []
     # Stored labels need nothing of what runs teachers.
-    from tasks.teachers.network import load_network
+    from tasks.teachers.network import load_teacher
 
-    return [load_network(teacher, teacher.weights, store) for teacher in job.online]
+    return [load_teacher(teacher, teacher.weights, store) for teacher in job.online]
 
 
 def _student(job: TrainJob, options: dict[str, Any], store: Store, classes: int) -> Built:
@@ -96,15 +96,15 @@ def _data(
     job: TrainJob, store: Store, corpus: Corpus, built: Built, networks: Sequence[Network], part: tuple[int, int]
 ) -> TrainData:
     manifests = [_manifest(store, "label", key) for key in job.labels]
-    asked = {term.teacher for term in job.terms if STORED in term.teacher_taps}
+    wanted = {term.teacher for term in job.terms if STORED in term.teacher_taps}
     names = [str(manifest.section["teacher"]) for manifest in manifests]
-    stored = [number for number, name in enumerate(names) if asked & {"", name}]
+    stored = [number for number, name in enumerate(names) if wanted & {"", name}]
     return TrainData(
         corpus,
-        Recipe.from_values(job.views),
+        ViewRecipe.from_values(job.views),
         int(job.views["count"]),
-        Teaching(corpus, manifests) if manifests else None,
-        read_weights(store, _manifest(store, "select", job.select)) if job.select else {},
+        SoftLabelReader(corpus, manifests) if manifests else None,
+        read_sample_weights(store, _manifest(store, "select", job.select)) if job.select else {},
         seed=job.seed,
         batch=job.batch,
         size=job.input_size,
@@ -133,17 +133,17 @@ def _trainer(job: TrainJob, built: Built, networks: Sequence[Network], data: Tra
         ),
         names=tuple(names),
     )
-    # Projectors begin as the seed says, whatever was drawn before.
+    # Projectors begin as the seed says, however many random numbers were drawn before.
     torch.manual_seed(job.seed)
     objective = Objective(terms, setting)
-    members = [Member(_module(network, job), taps) for network, taps in zip(networks, theirs, strict=True)]
+    members = [OnlineTeacher(_module(network, job), taps) for network, taps in zip(networks, theirs, strict=True)]
     return Trainer(
         built.module,
         objective,
         job.config,
         job.device,
         taps=Taps(built.module, own) if own else None,
-        teachers=Teachers(members) if members else None,
+        teachers=OnlineTeachers(members) if members else None,
         compile=job.compile,
     )
 

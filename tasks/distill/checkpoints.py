@@ -18,7 +18,7 @@ from infra.storage.store import MissingObjectError, Store
 
 KEPT = 2
 APART = 4
-"""The end of an epoch brings a checkpoint when this part of `checkpoint_every` lies behind the last one."""
+"""The end of an epoch brings a checkpoint when 1/4 of `checkpoint_every` steps have passed since the last one."""
 
 History = list[dict[str, Any]]
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training goes on from."""
+    """State that a training is resumed from."""
 
     step: int
     state: bytes  # of models.training.Trainer
@@ -71,14 +71,14 @@ class Checkpoints:
             if _step(name) not in kept:
                 self._store.delete(name)
 
-    def load(self, say: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
-        """The newest one that is whole; `say` and the log hear of any that is not."""
-        for found in self._whole(say):
+    def load(self, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+        """The newest one that is whole; `warn` and the log get a line for any that is not."""
+        for found in self._whole(warn):
             self._last = found.step
             return found
         return None
 
-    def _whole(self, say: Callable[[str], None]) -> Iterator[Checkpoint]:
+    def _whole(self, warn: Callable[[str], None]) -> Iterator[Checkpoint]:
         for step in sorted(_steps(self._store.sizes(self._folder)), reverse=True):
             try:
                 note = unseal(self._store.get(self._note(step)), self._note(step))
@@ -88,7 +88,7 @@ class Checkpoints:
             except (CorruptError, MissingObjectError) as error:
                 text = f"the checkpoint of step {step:,} is damaged ({error}); the training goes on from the one before"
                 _log.warning(text)
-                say(text)
+                warn(text)
                 # It would count as progress, and keep a good one from being kept.
                 self._store.delete(self._note(step))
                 continue

@@ -1,4 +1,4 @@
-"""What a training is asked to do, and the key that follows from it; no torch, so a hit costs nothing."""
+"""What a training does, and the key that follows from it; no torch, so that a cache hit stays cheap."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from models.losses.terms import LOSSES, Term, default_terms, to_plain
 from tasks.data.corpus import Corpus
 from tasks.spec import LossTerm, ModelSection, StudentSection, TeacherSection, TrainSection
 from tasks.spec.losses import terms_of_section
-from tasks.teachers.model import TeacherModel
+from tasks.teachers.teacher import TeacherModel
 
-TEACH, DISTILL = "teach", "distill"
+TEACH_NAME, DISTILL_NAME = "teach", "distill"
 VERSION = 2
-OFTEN = 20
+MAX_REPEATS = 20
 """Times that one picture is seen before more views are advised: 6 did no harm on phantom-fundus, 24 cost 0.13 of F1."""
 STORED = "stored"
 """Tap under which stored features of a teacher are found."""
 
 
 class Request:
-    """What `teach` and `distill` ask of `_run`."""
+    """One training: its model, losses, data and section of the spec."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Request:
         whole = self.section.get("pool") != "labelled"
         images = sum(len(shard) if whole else int(shard.labelled.sum()) for shard in shards)
         times = self.steps * self.train.batch / max(1, images * max(1, views))
-        if times < OFTEN:
+        if times < MAX_REPEATS:
             return ""
         return (
             f"{images:,} images in {max(1, views)} stored views: each picture will be seen {times:,.0f} times. More "
@@ -88,7 +88,7 @@ class Request:
             ],
             section={
                 **self.section,
-                "arm": self.arm if self.stage == DISTILL else TEACH,
+                "arm": self.arm if self.stage == DISTILL_NAME else TEACH_NAME,
                 "seed": self.seed,
                 "steps": self.steps,
                 "terms": [to_plain(term) for term in self.terms],
@@ -170,10 +170,10 @@ def _on_stored(term: Term, teachers: Sequence[TeacherSection]) -> Term:
 
 
 def _stored_features(term: Term, teacher: TeacherSection) -> str:
-    asked = term.teacher_taps if term.teacher_taps != (term.info.default_tap,) else ()
-    if teacher.features is None or (asked and asked != (teacher.features,)):
+    wanted = term.teacher_taps if term.teacher_taps != (term.info.default_tap,) else ()
+    if teacher.features is None or (wanted and wanted != (teacher.features,)):
         raise UsageError(
-            f"student.loss: {term.loss} reads features {', '.join(asked or ('of a teacher',))}, and teacher "
+            f"student.loss: {term.loss} reads features {', '.join(wanted or ('of a teacher',))}, and teacher "
             f"{teacher.name} stores {teacher.features or 'none'}; set its `features:` (pooled, or the path of a "
             "module), or student.teacher: online"
         )
@@ -181,7 +181,7 @@ def _stored_features(term: Term, teacher: TeacherSection) -> str:
 
 
 def student_section(student: StudentSection, *, taught: bool) -> dict[str, Any]:
-    """What of `student:` enters the key beside the terms, which carry `loss`."""
+    """The part of `student:` that enters the key; `loss` is in the terms already."""
     section = student.identity()
     for name in ("loss",) if taught else ("loss", "teacher", "pool"):
         section.pop(name)

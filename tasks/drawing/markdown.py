@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+PHANTOM = (
+    "**These images are phantoms, drawn by code. The figures prove that the plumbing works; they say nothing "
+    "about medicine.**"
+)
+"""Heads every page about images that were drawn by code."""
+
 
 def table_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others are numbers."""

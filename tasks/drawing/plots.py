@@ -33,8 +33,8 @@ def confusion_png(
         table = confusion(label, prob.argmax(axis=1), len(classes), ones)[0]
         columns, across = list(classes), "predicted"
     else:
-        said = prob >= 0.5
-        sides = [(labels == 1) & said, (labels == 1) & ~said, (labels == 0) & said, (labels == 0) & ~said]
+        decided = prob >= 0.5
+        sides = [(labels == 1) & decided, (labels == 1) & ~decided, (labels == 0) & decided, (labels == 0) & ~decided]
         table = np.stack([side.sum(axis=0) for side in sides], axis=1).astype(float)
         columns, across = ["found", "missed", "false alarm", "rightly not named"], "decision at 0.5"
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)

@@ -1,1 +1,1 @@
-"""Evaluate: students beside teachers, beside labels alone, beside what can be had without medicine."""
+"""Evaluate: students, teachers and baselines on the same images."""

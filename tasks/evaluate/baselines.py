@@ -14,6 +14,8 @@ import numpy as np
 THUMBNAIL = 16
 SIDE = 96  # of the downscale whose frame is looked at
 FRAME = 6  # its width: about 6 % of each side, and the side of a pooled block
+THUMBNAIL_VALUES = 3 * THUMBNAIL**2
+BORDER_VALUES = 3 * 4 * (SIDE // FRAME - 1)  # blocks along the frame, three channels each
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # inverse regularisation, scikit-learn's C
 
 Score = Callable[[np.ndarray], float | None]

@@ -1,4 +1,4 @@
-"""What graded corpora have beside the metrics of every corpus: cut points, grades off, and the decision to refer.
+"""Metrics of graded corpora, in addition to those of every corpus.
 
 qwk_cut_points   quadratic kappa of the grades that fitted cut points make of the expected grade
 mae              mean absolute error of the argmax, in grades
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from models.statistics.bootstrap import Resampled, bootstrap
-from models.statistics.calibration import fit_temperature
-from models.statistics.metrics import FLOOR, assess, probabilities
-from models.statistics.ordinal import CutPoints, at_least, decide, expected_grade, fit_cut_points
+from models.statistics.metrics import assess
+from models.statistics.ordinal import CutPoints, at_least, decide, expected_grade
+from tasks.data.grade_decision import GradeDecision
 from tasks.evaluate.results import Arm, Truth, mean_of, pair_of, rounded
 
 _REFERABLE = ("referable_auc", "referable_ece")
@@ -31,54 +31,19 @@ _ONE_SIDE = "the test images all lie on one side of the referable grade"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How one model's probabilities are read.
-
-    Attributes:
-        cuts: on the scale of the expected grade; None without labelled validation images.
-        temperature: that P(referable) is calibrated with; 1 without labelled validation images.
-    """
-
-    cuts: CutPoints | None
-    temperature: float
-
-    @classmethod
-    def fit(cls, prob: np.ndarray, label: np.ndarray) -> Reading:
-        """From validation predictions [N, C] and labels [N]; N may be 0."""
-        if not len(label):
-            return cls(None, 1.0)
-        found = fit_cut_points(expected_grade(prob), label, prob.shape[1])
-        cuts = CutPoints(tuple(round(value, 6) for value in found.values), found.missing)
-        return cls(cuts, fit_temperature(_logits(prob), label))
-
-    def calibrated(self, prob: np.ndarray) -> np.ndarray:
-        """Probabilities [N, C] at the fitted temperature."""
-        return probabilities("ordinal", _logits(prob) / self.temperature)
-
-    def plain(self, seed: int) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "seed": seed,
-            "cut_points": None if self.cuts is None else list(self.cuts.values),
-            "missing": [] if self.cuts is None else list(self.cuts.missing),
-            "temperature": self.temperature,
-        }
-
-
-@dataclass(frozen=True)
-class _Seen:
+class _GradeMetric:
     """Metrics of `models/statistics/metrics.py` on what is made of predictions and labels.
 
     Attributes:
         metrics: our names to theirs.
-        prob: of an arm's predictions and their reading.
+        prob: from predictions and the decision of their model to what the metric takes.
         label: [N], or labels [N, L] for task multilabel.
-        own: from the metric's value to ours.
+        own: from the metric's value to the one that is reported.
     """
 
     task: str
     metrics: Mapping[str, str]
-    prob: Callable[[np.ndarray, Reading], np.ndarray]
+    prob: Callable[[np.ndarray, GradeDecision], np.ndarray]
     label: np.ndarray
     own: Callable[[Any], Any] = lambda value: value
 
@@ -106,23 +71,23 @@ def add_grades(
         referable: the first grade that is referred; None leaves those metrics out.
         resamples, bins: as of `summarise`.
     """
-    readings = {arm.name: [Reading.fit(prob, val.label) for prob in arm.val] for arm in arms}
-    views = _views(test.label, len(facts["classes"]), referable, fitted=len(val) > 0)
+    decisions = {arm.name: [GradeDecision.fit(prob, val.label) for prob in arm.val] for arm in arms}
+    views = _grade_metrics(test.label, len(facts["classes"]), referable, fitted=len(val) > 0)
     rows = {name: _copied(row) for name, row in facts["arms"].items()}
     for view in views:
-        probs = {a.name: [view.prob(p, r) for p, r in zip(a.test, readings[a.name], strict=True)] for a in arms}
-        drawn = _drawn(view, probs, test, resamples, bins)
+        probs = {a.name: [view.prob(p, r) for p, r in zip(a.test, decisions[a.name], strict=True)] for a in arms}
+        drawn = _resampled(view, probs, test, resamples, bins)
         for arm, row in rows.items():
             found = [assess(view.task, prob, test.label, view.labels, bins=bins).values for prob in probs[arm]]
             for name, theirs in view.metrics.items():
                 values = [None if (value := each[theirs]) is None else view.own(value) for each in found]
-                _put(row, name, values, _ONE_SIDE if name in _REFERABLE else _ONE_CLASS)
+                _set_metric(row, name, values, _ONE_SIDE if name in _REFERABLE else _ONE_CLASS)
                 if drawn is not None:
                     row["interval"][name] = pair_of(drawn.interval(arm, name))
     if not len(val):
         for row in rows.values():
-            _put(row, "qwk_cut_points", [None] * len(row["per_seed"]), _NOT_FITTED)
-    plain = {a.name: [r.plain(s) for r, s in zip(readings[a.name], a.seeds, strict=True)] for a in arms}
+            _set_metric(row, "qwk_cut_points", [None] * len(row["per_seed"]), _NOT_FITTED)
+    plain = {a.name: [r.plain(s) for r, s in zip(decisions[a.name], a.seeds, strict=True)] for a in arms}
     known = next(iter(rows.values()))["values"]
     metrics = [name for name in ("qwk_cut_points", "mae", *_REFERABLE) if name in known]
     return {
@@ -133,23 +98,16 @@ def add_grades(
     }
 
 
-def reading_of(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any]:
-    """What a report's facts say of how to read one model: `cut_points`, `temperature`, `referable`; else nothing."""
-    grades = facts.get("grades")
-    if grades is None:
-        return {}
-    own = next(each for each in grades["readings"][arm] if each["seed"] == seed)
-    return {**{k: own[k] for k in ("cut_points", "temperature")}, "referable": grades["referable"]}
-
-
-def _views(label: np.ndarray, classes: int, referable: int | None, *, fitted: bool) -> list[_Seen]:
+def _grade_metrics(label: np.ndarray, classes: int, referable: int | None, *, fitted: bool) -> list[_GradeMetric]:
     views = []
     if fitted:
         views.append(
-            _Seen(
+            _GradeMetric(
                 "ordinal",
                 {"qwk_cut_points": "qwk"},
-                lambda prob, reading: np.eye(classes)[decide(expected_grade(prob), reading.cuts or CutPoints((), ()))],
+                lambda prob, decision: np.eye(classes)[
+                    decide(expected_grade(prob), decision.cuts or CutPoints((), ()))
+                ],
                 label,
             )
         )
@@ -157,7 +115,7 @@ def _views(label: np.ndarray, classes: int, referable: int | None, *, fitted: bo
         # A grade that is off by d is on the wrong side of d of the C - 1 thresholds.
         thresholds = np.arange(classes - 1)
         views.append(
-            _Seen(
+            _GradeMetric(
                 "multilabel",
                 {"mae": "accuracy"},
                 lambda prob, _: (prob.argmax(axis=1)[:, None] > thresholds).astype(float),
@@ -167,18 +125,18 @@ def _views(label: np.ndarray, classes: int, referable: int | None, *, fitted: bo
         )
     if referable is not None:
         views.append(
-            _Seen(
+            _GradeMetric(
                 "multilabel",
                 dict(zip(_REFERABLE, ("auc", "ece"), strict=True)),
-                lambda prob, reading: at_least(reading.calibrated(prob), referable)[:, None],
+                lambda prob, decision: at_least(decision.calibrated(prob), referable)[:, None],
                 (label >= referable).astype(int)[:, None],
             )
         )
     return views
 
 
-def _drawn(
-    view: _Seen, probs: Mapping[str, Sequence[np.ndarray]], test: Truth, resamples: int, bins: int
+def _resampled(
+    view: _GradeMetric, probs: Mapping[str, Sequence[np.ndarray]], test: Truth, resamples: int, bins: int
 ) -> Resampled | None:
     if not resamples:
         return None
@@ -201,7 +159,7 @@ def _drawn(
     )
 
 
-def _put(row: dict[str, Any], name: str, values: Sequence[float | None], reason: str) -> None:
+def _set_metric(row: dict[str, Any], name: str, values: Sequence[float | None], reason: str) -> None:
     row["values"][name] = mean_of(values)
     for own, value in zip(row["per_seed"], values, strict=True):
         own[name] = rounded(value)
@@ -212,7 +170,3 @@ def _put(row: dict[str, Any], name: str, values: Sequence[float | None], reason:
 def _copied(row: Mapping[str, Any]) -> dict[str, Any]:
     inner = {kind: dict(row[kind]) for kind in ("values", "interval", "undefined")}
     return {**row, **inner, "per_seed": [dict(each) for each in row["per_seed"]]}
-
-
-def _logits(prob: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(prob, FLOOR))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from tasks.spec.arms import LABELS_ONLY, TAUGHT
 
 @dataclass(frozen=True)
 class Truth:
-    """The labelled images of one split, in shard order."""
+    """The judged images of one split, in shard order."""
 
     keys: np.ndarray  # [N] str
     label: np.ndarray  # [N] int32, -1 for multilabel
@@ -29,9 +29,8 @@ class Truth:
         return len(self.keys)
 
     @classmethod
-    def of(cls, shards: Iterable[Shard]) -> Truth:
-        """Labelled rows of the shards."""
-        parts = [(shard, shard.labelled) for shard in shards]
+    def of(cls, parts: Sequence[tuple[Shard, np.ndarray]]) -> Truth:
+        """Chosen rows (bool [N]) of each shard."""
         many = [s.labels[use] for s, use in parts if s.labels is not None]
 
         def column(name: str, kind: Any) -> np.ndarray:
@@ -46,10 +45,10 @@ class Truth:
             leak=column("leak", bool),
         )
 
-    def where(self, keep: np.ndarray) -> Truth:
+    def where(self, mask: np.ndarray) -> Truth:
         """Chosen rows."""
-        labels = self.labels[keep] if self.labels is not None else None
-        return Truth(self.keys[keep], self.label[keep], labels, self.patient[keep], self.leak[keep])
+        labels = self.labels[mask] if self.labels is not None else None
+        return Truth(self.keys[mask], self.label[mask], labels, self.patient[mask], self.leak[mask])
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load as load_arrays
 
-from infra.compute.cluster import Cluster, cores
-from infra.compute.fan_out import Job, fan_out
+from infra.compute.cluster import cores
+from infra.compute.fan_out import Job, Outcome
 from infra.digest import digest_of, unit_key
-from infra.errors import PermanentError, StillroomError, TransientError
-from infra.storage.manifest import Manifest
-from infra.storage.stage_cache import StageCache, UnitRecord
-from tasks.data.corpus import Corpus
+from infra.errors import is_killed
+from infra.storage.manifest import Manifest, Quarantined
+from infra.storage.stage_cache import UnitRecord
+from tasks.data.corpus import Corpus, Shard
+from tasks.evaluate.scope import JUDGED, PREDICT_STAGE
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import UnitCount
+from tasks.pipeline.units import outcomes, without_poison
 from tasks.spec import Spec
 
 VERSION = 1
-JUDGED = ("val", "test")
 
-Step = Callable[[int, int], None]
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the models and the baselines are judged by.
+
+    Attributes:
+        logits: by (model, number of the shard): float32 [N, C] of all rows, NaN where a row was left out.
+        features: by number of the shard: `thumbnail` and `border` of its labelled rows.
+        left_out: by number of the shard: rows that cannot be predicted, and why.
+    """
+
+    logits: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    features: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    left_out: dict[int, dict[int, str]] = field(default_factory=dict)
+
+    def judged(self, number: int, shard: Shard) -> np.ndarray:
+        """bool [N]: labelled rows of a shard that can be predicted; the same for every model."""
+        mask = shard.labelled.copy()
+        mask[list(self.left_out.get(number, ()))] = False
+        return mask
+
+    def quarantine(self, corpus: Corpus) -> list[Quarantined]:
+        """Images that were left out, by key."""
+        rows = {
+            str(corpus.shards[number].keys[row]): reason
+            for number, reasons in self.left_out.items()
+            for row, reason in reasons.items()
+        }
+        return [Quarantined(source=key, reason=rows[key], stage=PREDICT_STAGE) for key in sorted(rows)]
 
 
 @dataclass(frozen=True)
@@ -34,45 +65,48 @@ class _Unit:
     shard: int
 
 
-def compute(
-    corpus: Corpus,
-    models: Sequence[Manifest],
-    spec: Spec,
-    cache: StageCache,
-    cluster: Cluster,
-    progress: Step | None,
-    stop: Callable[[], bool] | None,
-) -> tuple[dict[tuple[int, int], np.ndarray], dict[int, dict[str, np.ndarray]]]:
-    """Logits by (model, shard) and features by shard, made on the cluster where the store has none yet."""
-    from tasks.evaluate.predict import STAGE as UNITS
-
+def count_units(context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> UnitCount:
+    """How many units of an evaluation the store has."""
     units = _units(corpus, models, spec)
-    done = cache.recorded(UNITS, [unit.key for unit in units], verify=spec.run.verify)
-    todo = [unit for unit in units if unit.key not in done]
-    if progress is not None:
-        progress(len(done), len(units))
-    if todo:
-        for record in _run(corpus, models, spec, cluster, todo, stop):
+    return UnitCount(len(_recorded(context, units)), len(units))
+
+
+def predict_all(context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> Predictions:
+    """Logits and features, made on the cluster where the store has none yet.
+
+    Raises:
+        UsageError, CorruptError, PermanentError, TransientError: see `tasks.evaluate.stage.Evaluation`.
+        CancelledError: the run was asked to stop.
+    """
+    units = _units(corpus, models, spec)
+    done = _recorded(context, units)
+    missing = [unit for unit in units if unit.key not in done]
+    context.progress(len(done), len(units))
+    if missing:
+        for record in _make(context, corpus, models, missing):
             done[record.key] = record
-            if progress is not None:
-                progress(len(done), len(units))
-    logits: dict[tuple[int, int], np.ndarray] = {}
-    features: dict[int, dict[str, np.ndarray]] = {}
+            context.progress(len(done), len(units))
+    found = Predictions()
     for unit in units:
-        arrays = load_arrays(cache.store.get(done[unit.key].outputs[0].name))
+        record = done[unit.key]
+        arrays = load_arrays(context.store.get(record.outputs[0].name))
         if unit.model >= 0:
-            logits[unit.model, unit.shard] = arrays["logits"]
+            found.logits[unit.model, unit.shard] = arrays["logits"]
         else:
-            features[unit.shard] = arrays
-    return logits, features
+            found.features[unit.shard] = arrays
+        if record.quarantine:
+            row_of = {str(key): row for row, key in enumerate(corpus.shards[unit.shard].keys)}
+            reasons = found.left_out.setdefault(unit.shard, {})
+            reasons.update({row_of[each.source]: each.reason for each in record.quarantine})
+    return found
 
 
 def _units(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> list[_Unit]:
     units = []
     judged = [(i, s) for i, s in enumerate(corpus.shards) if s.split in JUDGED and s.labelled.any()]
     for m, model in enumerate(models):
-        kept = ("model", "options", "view_size", "input_size", "mean", "std")
-        section = {"view": 0, **{k: model.facts[k] for k in kept}}
+        used = ("model", "options", "view_size", "input_size", "mean", "std")
+        section = {"view": 0, **{k: model.facts[k] for k in used}}
         weights = [model.output(kind="model").id]
         for i, shard in judged:
             key = unit_key("predict", VERSION, inputs=[shard.id], section=section, weights=weights)
@@ -85,48 +119,90 @@ def _units(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> list[_Unit
     return units
 
 
-def _run(
-    corpus: Corpus,
-    models: Sequence[Manifest],
-    spec: Spec,
-    cluster: Cluster,
-    todo: Sequence[_Unit],
-    stop: Callable[[], bool] | None,
-) -> Any:
-    from tasks.evaluate.predict import FeatureJob, PredictJob, feature_shard, predict_shard
+def _recorded(context: Context, units: Sequence[_Unit]) -> dict[str, UnitRecord]:
+    run = context.run
+    found = context.cache.recorded(PREDICT_STAGE, [unit.key for unit in units], verify=run.verify)
+    return {key: record for key, record in found.items() if not (run.retry_quarantined and record.quarantine)}
 
-    device = "cuda" if spec.run.device != "cpu" and cluster.offers("GPU") else "cpu"
-    threads = max(1, cores() // cluster.slots)
-    base = {"store": corpus.store.url, "ingest": corpus.manifest.key}
-    nets, feats = [], []
-    for unit in todo:
+
+def _make(
+    context: Context, corpus: Corpus, models: Sequence[Manifest], missing: Sequence[_Unit]
+) -> Iterator[UnitRecord]:
+    from tasks.evaluate import predict
+
+    device, resources = context.place()
+    threads = max(1, cores() // context.cluster.slots)
+    store, ingest = corpus.store.url, corpus.manifest.key
+    names: dict[str, str] = {}
+    rows: dict[str, Sequence[int]] = {}
+    networks, features = [], []
+    for unit in missing:
+        shard = corpus.shards[unit.shard]
         if unit.model < 0:
-            rows = tuple(np.flatnonzero(corpus.shards[unit.shard].labelled).tolist())
-            feats.append(Job(unit.key, (FeatureJob(key=unit.key, shard=unit.shard, rows=rows, **base),)))
+            labelled = tuple(np.flatnonzero(shard.labelled).tolist())
+            rows[unit.key] = labelled
+            names[unit.key] = f"features of {shard.output.name}"
+            features.append(Job(unit.key, (predict.FeatureJob(unit.key, store, ingest, unit.shard, labelled),)))
             continue
+        rows[unit.key] = range(len(shard))
         model = models[unit.model]
-        job = PredictJob(
+        names[unit.key] = f"predictions of {model.facts['arm']} seed {model.facts['seed']} on {shard.output.name}"
+        job = predict.PredictJob(
             key=unit.key,
+            store=store,
+            ingest=ingest,
             shard=unit.shard,
             model_stage=model.stage,
             model_key=model.key,
             model_sha256=model.output(kind="model").sha256,
-            batch=spec.run.predict_batch,
+            batch=context.run.predict_batch,
             threads=threads,
             device=device,
-            **base,
         )
-        nets.append(Job(unit.key, (job,)))
-    for function, jobs, resources in (
-        (feature_shard, feats, None),
-        (predict_shard, nets, {"GPU": 1.0} if device == "cuda" else None),
+        networks.append(Job(unit.key, (job,)))
+    for function, probe, jobs, needs in (
+        (predict.feature_shard, predict.probe_features, features, None),
+        (predict.predict_shard, predict.probe_predictions, networks, resources),
     ):
-        window = fan_out(cluster, function, jobs, attempts=spec.run.attempts, resources=resources, stop=stop)
-        with closing(window) as outcomes:
-            for outcome in outcomes:
-                if isinstance(outcome.error, StillroomError):
-                    raise outcome.error
-                if outcome.error is not None:
-                    kind = PermanentError if isinstance(outcome.error, ValueError | TypeError) else TransientError
-                    raise kind(f"evaluate, unit {outcome.job.key[:12]}: {outcome.error!r}") from outcome.error
-                yield UnitRecord.from_bytes(outcome.value.to_bytes())
+        yield from _run(context, function, probe, jobs, needs, names, rows)
+
+
+def _run(
+    context: Context,
+    function: Callable[[Any], UnitRecord],
+    probe: Callable[[Any, Sequence[int]], None],
+    jobs: Sequence[Job],
+    resources: dict[str, float] | None,
+    names: Mapping[str, str],
+    rows: Mapping[str, Sequence[int]],
+) -> Iterator[UnitRecord]:
+    """Records of the jobs; those that kill their workers are run again at the end, without the rows that do it."""
+    killed: list[Job] = []
+    for outcome in outcomes(context, function, jobs, describe=lambda job: names[job.key], resources=resources):
+        if is_killed(outcome.error):
+            killed.append(outcome.job)
+        elif outcome.error is not None:
+            raise outcome.error
+        else:
+            yield UnitRecord.from_bytes(outcome.value.to_bytes())
+    for job in killed:
+        context.message(f"{names[job.key]}: workers die of it; searching for the images that kill them")
+        once = partial(_run_once, context, job.key, names[job.key], resources)
+        (payload,) = job.args
+        record = without_poison(once, function, probe, payload, rows[job.key], names[job.key])
+        yield UnitRecord.from_bytes(record.to_bytes())
+
+
+def _run_once(
+    context: Context,
+    key: str,
+    name: str,
+    resources: dict[str, float] | None,
+    function: Callable[..., Any],
+    payload: Any,
+    more: tuple[Any, ...],
+) -> Outcome:
+    """Call `function(payload, *more)` on a worker."""
+    job = Job(key, (payload, *more))
+    (outcome,) = outcomes(context, function, [job], describe=lambda _: name, resources=resources)
+    return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.digest import canonical_json
+from infra.errors import PermanentError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import StageCache
 from models.statistics.metrics import assess, probabilities
 from tasks.data.catalog import MISSING, QUARANTINED
 from tasks.data.corpus import Corpus
 from tasks.drawing.plots import confusion_png, reliability_png
-from tasks.evaluate import stage
-from tasks.evaluate.baselines import linear, majority
+from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, majority
 from tasks.evaluate.grades import add_grades
-from tasks.evaluate.report import Context, markdown
+from tasks.evaluate.report import ReportContext, markdown, title_of
 from tasks.evaluate.results import Arm, Truth, better, shown_arm, summarise
-from tasks.evaluate.words import title_of
+from tasks.evaluate.scope import JUDGED, first_referred, is_phantom, kept_out
+from tasks.evaluate.units import Predictions
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY
 
@@ -55,14 +56,19 @@ def write_outputs(
     cache: StageCache,
     key: str,
     metric: str,
-    logits: Mapping[tuple[int, int], np.ndarray],
-    features: Mapping[int, Mapping[str, np.ndarray]],
+    found: Predictions,
 ) -> Written:
-    """Store everything under reports/<corpus>/<first 12 of the key>/."""
-    val, test = (Truth.of(corpus.of_split(split)) for split in ("val", "test"))
-    arms = _arms(corpus, models, logits)
+    """Store everything under reports/<corpus>/<first 12 of the key>/.
+
+    Raises:
+        PermanentError: every labelled test image was left out.
+    """
+    val, test = (_truth(corpus, split, found) for split in JUDGED)
+    if not len(test):
+        raise PermanentError(f"{corpus.title}: no labelled test image can be predicted; each kills its process")
+    arms = _arms(corpus, models, found)
     if spec.evaluate.baselines:
-        arms += _baselines(corpus, val, test, features, metric, spec.evaluate.bins)
+        arms += _baselines(corpus, val, test, found, metric, spec.evaluate.bins)
     section = spec.evaluate
     facts = summarise(
         corpus.task,
@@ -75,10 +81,13 @@ def write_outputs(
         bins=section.bins,
     )
     if corpus.task == "ordinal":
-        referred = stage.first_referred(corpus, spec)
+        referred = first_referred(corpus, spec)
         facts = add_grades(facts, arms, val, test, referable=referred, resamples=section.bootstrap, bins=section.bins)
     facts["corpus"] = corpus.title
-    facts["phantom"] = stage.is_phantom(spec)
+    facts["phantom"] = is_phantom(spec)
+    unpredicted = sum(map(len, found.left_out.values()))
+    if unpredicted:
+        facts["unpredicted"] = unpredicted
     shown, prob = shown_arm(arms, facts["best"])
     curves = [
         (f"{title_of(a.name)}, seed {a.seeds[0]}", a.test[0])
@@ -110,13 +119,14 @@ def write_outputs(
         return cache.put_object(name, data, id=f"{key}-{kind}", unit=key, samples=samples, meta={"kind": kind})
 
     plots = {kind: put(kind, "png", data) for kind, data in pictures.items()}
-    kept = stage.kept_out(corpus)
-    context = Context(
+    kept = kept_out(corpus)
+    context = ReportContext(
         corpus=corpus.title,
-        phantom=stage.is_phantom(spec),
+        phantom=is_phantom(spec),
         counts=_counts(corpus),
         kept_out=kept[QUARANTINED],
         without_image=kept[MISSING],
+        unpredicted=unpredicted,
         plots={kind: output.name.rpartition("/")[2] for kind, output in plots.items()},
         students=str(models[0].facts["model"]),
         shown=shown,
@@ -131,10 +141,14 @@ def write_outputs(
     return Written(outputs, facts)
 
 
-def _arms(corpus: Corpus, models: Sequence[Manifest], logits: Mapping[tuple[int, int], np.ndarray]) -> list[Arm]:
+def _truth(corpus: Corpus, split: str, found: Predictions) -> Truth:
+    return Truth.of([(s, found.judged(i, s)) for i, s in enumerate(corpus.shards) if s.split == split])
+
+
+def _arms(corpus: Corpus, models: Sequence[Manifest], found: Predictions) -> list[Arm]:
     def prob(model: int, split: str) -> np.ndarray:
         parts = [
-            logits[model, i][shard.labelled]
+            found.logits[model, i][found.judged(i, shard)]
             for i, shard in enumerate(corpus.shards)
             if shard.split == split and shard.labelled.any()
         ]
@@ -161,15 +175,19 @@ def _baselines(
     corpus: Corpus,
     val: Truth,
     test: Truth,
-    features: Mapping[int, Mapping[str, np.ndarray]],
+    found: Predictions,
     metric: str,
     bins: int,
 ) -> list[Arm]:
-    train = Truth.of(corpus.of_split("train"))
+    train = _truth(corpus, "train", found)
     task, classes = corpus.task, len(corpus.classes)
 
     def rows(split: str, kind: str, width: int) -> np.ndarray:
-        parts = [features[i][kind] for i, s in enumerate(corpus.shards) if s.split == split and i in features]
+        parts = [
+            found.features[i][kind][found.judged(i, s)[s.labelled]]
+            for i, s in enumerate(corpus.shards)
+            if s.split == split and i in found.features
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, width), dtype=np.float32)
 
     def score(prob: np.ndarray) -> float | None:
@@ -181,10 +199,13 @@ def _baselines(
 
     prior = [majority(task, train.label, train.labels, classes, len(truth)) for truth in (val, test)]
     arms = [arm("majority", *prior)]
-    for name, kind, width in (("thumbnails", "thumbnail", 768), ("borders", "border", 180)):
+    for name, kind, width in (
+        ("thumbnails", "thumbnail", THUMBNAIL_VALUES),
+        ("borders", "border", BORDER_VALUES),
+    ):
         seen, *others = (rows(split, kind, width) for split in ("train", "val", "test"))
-        found = linear(task, seen, train.label, train.labels, others, classes, score)
-        arms.append(arm(name, *found))
+        probabilities_of = linear(task, seen, train.label, train.labels, others, classes, score)
+        arms.append(arm(name, *probabilities_of))
     return arms
 
 

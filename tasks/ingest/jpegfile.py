@@ -1,6 +1,6 @@
 """A JPEG file as a row of segments (ITU-T T.81, annex B): its header, whether it is whole, what is metadata.
 
-Decoders fill what a cut file lacks with grey and say nothing, so that files are checked here first.
+Decoders fill what a cut file lacks with grey and report nothing, so that files are checked here first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class JpegHeader:
 def read_jpeg(data: bytes) -> JpegHeader:
     """Header of a JPEG that has a first scan and an end-of-image marker; what follows that is ignored.
 
-    A file that ends with the marker is believed without a walk through its scans, which would cost a
+    A file that ends with the marker is accepted without a walk through its scans, which would cost a
     tenth of the decoding. What it cannot notice are changed bytes inside a scan: JPEG has no checksums.
 
     Raises:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.storage.store import MissingObjectError, Store
-from tasks.ingest.roll import mask, place_in
-from tasks.ingest.tarfiles import KEY_LIMIT
+from tasks.ingest.image_table import mask, place_in
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+KEY_LIMIT = 90  # USTAR holds names of 100 characters; the key carries an extension
 
 
 def safe_key(name: str) -> str:
@@ -82,13 +82,13 @@ def _settled(wanted: pa.Array, names: pa.Array, paths: pa.Array, known: pa.Array
     return pc.replace_with_mask(wanted, rows, pa.array(unique))
 
 
-class Veil:
+class KeyedHasher:
     """Keyed hashes of a private corpus: 16 hexadecimal digits of HMAC-SHA256."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def hide(self, kind: str, text: str) -> str:
+    def hash(self, kind: str, text: str) -> str:
         """The hash of a path, patient or exam; blank stays blank."""
         if not text:
             return ""
@@ -100,7 +100,7 @@ def secret_of(store: Store, title: str, *, create: bool = True) -> bytes:
     """The corpus's secret in the store, made on first use.
 
     Whoever holds it can tell whether a patient is in the store, so only the owner may read the file. With
-    `create=False` a secret that is not there yet is drawn and not kept.
+    `create=False` a secret that is not there yet is drawn and not stored.
     """
     name = f"secrets/{title}.key"
     try:

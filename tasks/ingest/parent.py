@@ -18,7 +18,7 @@ from infra.storage.manifest import Manifest, Output, manifest_name
 from infra.storage.stage_cache import read_output
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import CATALOG, INDEX, OK, SPLITS, from_parquet
-from tasks.ingest.roll import Roll, as_text, mask, matrix, persons_of, place_in
+from tasks.ingest.image_table import ImageTable, as_text, mask, matrix, patient_ids_of, place_in
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,29 @@ class Parent:
         return place_in(as_text(self.catalog["split"]), pa.array(SPLITS)).astype(np.int8)
 
     @property
-    def people(self) -> tuple[pa.Array, np.ndarray]:
-        """Persons, and their split; val and test win where an official split made a person straddle."""
+    def patient_splits(self) -> tuple[pa.Array, np.ndarray]:
+        """Patient ids, and their split; val and test win where an official split put a patient into several."""
         rows = mask(pc.equal(self.catalog["status"], OK))
-        persons = persons_of(as_text(self.catalog["patient"]), self.keys).filter(pa.array(rows)).dictionary_encode()
-        places = np.full(len(persons.dictionary), -1, np.int8)
-        np.maximum.at(places, persons.indices.to_numpy(zero_copy_only=False), self.splits[rows])
-        return persons.dictionary, places
+        patients = (
+            patient_ids_of(as_text(self.catalog["patient"]), self.keys).filter(pa.array(rows)).dictionary_encode()
+        )
+        places = np.full(len(patients.dictionary), -1, np.int8)
+        np.maximum.at(places, patients.indices.to_numpy(zero_copy_only=False), self.splits[rows])
+        return patients.dictionary, places
 
     @property
     def keys_by_source(self) -> tuple[pa.Array, pa.Array]:
-        """Paths and their keys, where paths are kept."""
-        kept = pc.not_equal(self.catalog["source"], "")
-        return as_text(self.catalog["source"].filter(kept)), as_text(self.catalog["key"].filter(kept))
+        """Paths and their keys, where paths are stored."""
+        known = pc.not_equal(self.catalog["source"], "")
+        return as_text(self.catalog["source"].filter(known)), as_text(self.catalog["key"].filter(known))
 
-    def rows(self, chosen: np.ndarray) -> Roll:
-        """Rows of the catalog as a roll; their files are gone, so their paths are ""."""
+    def rows(self, chosen: np.ndarray) -> ImageTable:
+        """Rows of the catalog as a table; their files are gone, so their paths are ""."""
         at = pa.array(np.flatnonzero(chosen))
         table, text = self.catalog.take(at), {}
         for name in ("key", "source", "source_sha256", "patient", "exam", "eye", "status", "reason"):
             text[name] = as_text(table[name])
-        return Roll.of(
+        return ImageTable.of(
             len(at),
             matrix(table["labels"]),
             label=table["label"].to_numpy(),

@@ -8,17 +8,18 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from tasks.ingest import jpegfile, pngfile
 from tasks.ingest.crop import FINDERS
-from tasks.ingest.formats import Header, decode, read_header
-from tasks.ingest.keep import jpeg_factor, keep_image
-from tasks.ingest.phash import perceptual_hash
+from tasks.ingest.formats import Header, decode, decode_all, read_header
+from tasks.ingest.near_duplicates import perceptual_hash
 from tasks.ingest.unreadable import UnreadableError
 
 EXTENSIONS = {"jpeg": "jpg", "png": "png"}
+_SMALL = 256  # shorter side in pixels that is enough to hash
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageRecipe:
     """What becomes of every image of a corpus."""
 
     size: int | None  # shorter side in pixels; None: as large as it is
@@ -29,18 +30,18 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedImage:
     """An image as a shard stores it."""
 
     data: bytes
     ext: str  # jpg or png
     width: int  # of the source in pixels, as it is looked at
     height: int
-    phash: bytes  # of what is stored; `tasks.ingest.phash.BYTES` bytes
+    phash: bytes  # of what is stored; `tasks.ingest.near_duplicates.BYTES` bytes
     cropped: bool  # a part of the frame was found and cut out
 
 
-def encode_image(data: bytes, recipe: Recipe) -> Encoded:
+def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
     """Decode, crop, resize by area so that the shorter side is `size` (never enlarge), encode without metadata.
 
     The EXIF orientation is applied; grey becomes three equal channels; alpha is dropped; 16 bits are
@@ -55,15 +56,45 @@ def encode_image(data: bytes, recipe: Recipe) -> Encoded:
     header = read_header(data, recipe.max_pixels)
     width, height = header.looked_at
     if recipe.encode == "keep":
-        stored, ext, image = keep_image(data, header)
-        return Encoded(stored, ext, width, height, perceptual_hash(image), False)
+        stored, ext, image = store_unchanged(data, header)
+        return EncodedImage(stored, ext, width, height, perceptual_hash(image), False)
     image, cropped = _picture(data, header, recipe)
     image = _shrink(image, recipe.size)
     stored, ext = _encode(image, recipe), EXTENSIONS[recipe.encode]
-    return Encoded(stored, ext, width, height, perceptual_hash(image), cropped)
+    return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped)
 
 
-def _picture(data: bytes, header: Header, recipe: Recipe) -> tuple[np.ndarray, bool]:
+def store_unchanged(data: bytes, header: Header) -> tuple[bytes, str, np.ndarray]:
+    """The bytes to store, their extension, and the picture as it is looked at, perhaps decoded smaller.
+
+    An orientation is applied where the file becomes PNG; otherwise it stays as the only tag, so that
+    decoders still turn the picture.
+
+    Args:
+        data: a whole file.
+        header: what `read_header` said of it.
+
+    Raises:
+        UnreadableError: it cannot be decoded, or has 32 bits a channel.
+    """
+    if header.kind == "JPEG":
+        factor = jpeg_factor(min(header.width, header.height), _SMALL)
+        return jpegfile.without_metadata(data, header.orientation), "jpg", decode(data, header, factor)
+    picture = decode(data, header)
+    if header.kind == "PNG":
+        return pngfile.without_metadata(data, header.orientation), "png", picture
+    done, stored = cv2.imencode(".png", decode_all(data, header))
+    if not done:
+        raise UnreadableError(f"OpenCV cannot store this {header.kind} as PNG")
+    return stored.tobytes(), "png", picture
+
+
+def jpeg_factor(side: float, wanted: float) -> int:
+    """How much smaller a JPEG may be decoded (8, 4, 2 or 1) for its `side` to stay at least `wanted` pixels."""
+    return next((factor for factor in (8, 4, 2) if side >= factor * wanted), 1)
+
+
+def _picture(data: bytes, header: Header, recipe: ImageRecipe) -> tuple[np.ndarray, bool]:
     """The picture, cropped, decoded no larger than the size needs; whether a crop was found."""
     width, height = header.looked_at
     wanted = recipe.size if header.kind == "JPEG" else None
@@ -86,7 +117,7 @@ def _shrink(image: np.ndarray, size: int | None) -> np.ndarray:
     return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA))
 
 
-def _encode(image: np.ndarray, recipe: Recipe) -> bytes:
+def _encode(image: np.ndarray, recipe: ImageRecipe) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality] if recipe.encode == "jpeg" else []
     done, data = cv2.imencode(f".{EXTENSIONS[recipe.encode]}", image, options)
     if not done:

@@ -1,4 +1,9 @@
-"""A PNG file as a row of chunks (PNG specification, third edition, 5): header, wholeness, metadata."""
+"""A PNG file as a row of chunks (PNG specification, third edition, 5): header, wholeness, metadata.
+
+Pillow's `verify` does not replace the walk over the chunks, which removing metadata needs anyway. It refuses whole
+pictures for their metadata (text of more than a mebibyte, a short gAMA or pHYs chunk) or their size, and takes a file
+that is cut within its last chunk.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards as a WebDataset pipeline that cannot lose images in silence.
+"""Shards as a WebDataset pipeline in which a lost or damaged image is an error.
 
 WebDataset takes a tar that was cut at a member's boundary, or that has one flipped byte in a header, for a
 shorter tar. Here the index says where every image lies: each is read from its place and its crc compared, so
@@ -21,7 +21,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import read_output
 from infra.storage.store import Store
 from tasks.data.catalog import from_parquet
-from tasks.ingest.tarfiles import note_of
+from tasks.ingest.shard import note_of
 
 Sample = dict[str, Any]
 _COLUMNS = ("key", "ext", "offset", "size", "crc32", "label", "labels")
@@ -44,25 +44,25 @@ def as_webdataset(store: Store, manifest: Manifest, split: str) -> ShardPipeline
     shards = manifest.outputs_where(kind="shard")
     index = from_parquet(read_output(store, manifest.output(kind="index")))
     starts = np.searchsorted(index["shard"].to_numpy(), np.arange(len(shards) + 1)).tolist()
-    promised = {o.name: index.slice(starts[i], starts[i + 1] - starts[i]) for i, o in enumerate(shards)}
+    expected = {o.name: index.slice(starts[i], starts[i + 1] - starts[i]) for i, o in enumerate(shards)}
     urls = [o.name for o in shards if o.meta["split"] == split]
     if not urls:
         raise KeyError(f"the manifest has no shard of split {split!r}")
-    return ShardPipeline(wds.SimpleShardList(urls), wds.split_by_worker, _Checked(store, promised))
+    return ShardPipeline(wds.SimpleShardList(urls), wds.split_by_worker, _CheckedReader(store, expected))
 
 
-class _Checked:
+class _CheckedReader:
     """A pipeline stage: shard names in, checked samples out."""
 
-    def __init__(self, store: Store, promised: dict[str, pa.Table]) -> None:
-        self.store, self.promised = store, promised
+    def __init__(self, store: Store, expected: dict[str, pa.Table]) -> None:
+        self.store, self.expected = store, expected
 
     def __call__(self, shards: Iterable[Sample]) -> Iterator[Sample]:
         for shard in shards:
             yield from self._shard(shard["url"])
 
     def _shard(self, name: str) -> Iterator[Sample]:
-        table = self.promised[name]
+        table = self.expected[name]
         rows = zip(*(table[column].to_pylist() for column in _COLUMNS), strict=True)
         with self.store.open(name) as stream:
             for key, ext, offset, size, crc, label, labels in rows:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import cv2
 
-from infra.digest import sha256_bytes, unit_key
+from infra.digest import canonical_json, sha256_bytes, unit_key
 from infra.errors import CorruptError, TransientError, is_transient
 from infra.storage.manifest import Output, Quarantined
 from infra.storage.stage_cache import StageCache, UnitRecord
 from infra.storage.store import open_store
-from tasks.ingest.pixels import Encoded, Recipe, UnreadableError, encode_image
-from tasks.ingest.roll import NOT_READABLE
-from tasks.ingest.tarfiles import ShardWriter
+from tasks.ingest.image_table import NOT_READABLE
+from tasks.ingest.pixels import EncodedImage, ImageRecipe, UnreadableError, encode_image
 from tasks.sources import open_source
-from tasks.sources.base import ChangedError, Source
+from tasks.sources.base import Source, SourceFileChangedError
 
 STAGE, VERSION = "ingest", 2
+# What a shard's record says of each image stored, in this order; the index takes it up.
+ROW = ("key", "ext", "offset", "size", "crc32", "width", "height", "phash")
 
 
 class SourceChangedError(TransientError):
@@ -34,7 +39,7 @@ class SourceChangedError(TransientError):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ShardItem:
     """An image to store."""
 
     key: str
@@ -47,7 +52,10 @@ class Item:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What a worker needs to make one shard, and nothing else."""
+    """What a worker needs to make one shard, and nothing else.
+
+    The key is that of all items, whichever of them are skipped.
+    """
 
     store: str
     source: str
@@ -55,8 +63,9 @@ class ShardJob:
     split: str
     number: int
     recipe: dict[str, Any]  # fields of Recipe
-    items: tuple[Item, ...]
+    items: tuple[ShardItem, ...]
     sha: str = ""  # of the shard, when it was made before and must come out the same
+    skip: tuple[tuple[int, str], ...] = ()  # items that kill the process that decodes them, and how
 
     @property
     def key(self) -> str:
@@ -71,34 +80,24 @@ class ShardJob:
         return f"{self.folder}/{self.split}-{self.number:05d}"
 
 
-# What a shard's record says of each image stored, in this order; the index takes it up.
-ROW = ("key", "ext", "offset", "size", "crc32", "width", "height", "phash")
-
-
 def make_shard(job: ShardJob) -> UnitRecord:
     """Make one shard, store it, leave its record.
 
     The record's facts hold `rows`: the values of ROW for each image stored (phash in hexadecimal digits), and
     `cropped`: how many were cropped. Images that cannot be decoded are quarantined under their key; a shard
-    that keeps none is not stored.
+    without an image is not stored.
 
     Raises:
         SourceChangedError: a file is gone, or is not the one that was listed.
         CorruptError: the shard was made before and does not come out the same.
     """
-    # Dask runs one shard a thread; OpenCV's own threads would only fight over the cores.
-    cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    source, recipe = _source(job.source), Recipe(**job.recipe)
     writer, rows, bad, cropped = ShardWriter(), [], [], 0
-    for item in job.items:
-        try:
-            image = encode_image(_read(source, job, item), recipe)
-        except UnreadableError as error:
-            bad.append(Quarantined(source=item.key, reason=f"{NOT_READABLE}{error}", stage=STAGE))
-            continue
-        rows.append(_row(writer, item, image))
-        cropped += image.cropped
+    for item, image in _encoded(job):
+        if isinstance(image, str):
+            bad.append(Quarantined(source=item.key, reason=f"{NOT_READABLE}{image}", stage=STAGE))
+        else:
+            rows.append(_row(writer, item, image))
+            cropped += image.cropped
     cache = StageCache(open_store(job.store))
     outputs: tuple[Output, ...] = ()
     tar = writer.close()
@@ -116,7 +115,29 @@ def make_shard(job: ShardJob) -> UnitRecord:
     return record
 
 
-def _row(writer: ShardWriter, item: Item, image: Encoded) -> list[Any]:
+def probe_images(job: ShardJob, rows: Sequence[int]) -> None:
+    """Read, decode and encode some items of a job and store nothing: for the search for images that kill a process."""
+    for _ in _encoded(replace(job, items=tuple(job.items[row] for row in rows), skip=())):
+        pass
+
+
+def _encoded(job: ShardJob) -> Iterator[tuple[ShardItem, EncodedImage | str]]:
+    """Each item as a shard stores it, or why it cannot be stored."""
+    # Dask runs one shard a thread; OpenCV's own threads would only fight over the cores.
+    cv2.setNumThreads(1)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    source, recipe, skip = _source(job.source), ImageRecipe(**job.recipe), dict(job.skip)
+    for row, item in enumerate(job.items):
+        if row in skip:
+            yield item, f"kills its process: {skip[row]}"
+            continue
+        try:
+            yield item, encode_image(_read(source, job, item), recipe)
+        except UnreadableError as error:
+            yield item, str(error)
+
+
+def _row(writer: ShardWriter, item: ShardItem, image: EncodedImage) -> list[Any]:
     offset, size, crc = writer.add(item.key, image.ext, image.data, item.label, item.labels)
     return [item.key, image.ext, offset, size, crc, image.width, image.height, image.phash.hex()]
 
@@ -126,10 +147,10 @@ def _source(url: str) -> Source:
     return open_source(url)
 
 
-def _read(source: Source, job: ShardJob, item: Item) -> bytes:
+def _read(source: Source, job: ShardJob, item: ShardItem) -> bytes:
     try:
         return source.read(item.path, item.stamp)
-    except ChangedError:
+    except SourceFileChangedError:
         why = f"the file of {item.key} changed since it was listed"
         raise SourceChangedError(f"{job.title}: {why}. Run again when nothing writes to the corpus", item.key) from None
     except OSError as error:
@@ -137,3 +158,38 @@ def _read(source: Source, job: ShardJob, item: Item) -> bytes:
             raise
         why = f"the file of {item.key} cannot be read ({error.strerror or error}); it was there when listed"
         raise SourceChangedError(f"{job.title}: {why}. Put it back or run again", item.key) from None
+
+
+class ShardWriter:
+    """Collects members and notes where each image's bytes lie."""
+
+    def __init__(self) -> None:
+        self._buffer = io.BytesIO()
+        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)
+
+    def add(self, key: str, ext: str, image: bytes, label: int, labels: Sequence[int] | None) -> tuple[int, int, int]:
+        """Append an image and its json; returns (offset, size, crc32) of the image's bytes."""
+        offset = self._member(f"{key}.{ext}", image)
+        self._member(f"{key}.json", note_of(label, labels))
+        return offset, len(image), zlib.crc32(image)
+
+    def _member(self, name: str, data: bytes) -> int:
+        info = tarfile.TarInfo(name)
+        # mtime, uid and gid are 0 and the names are blank by default.
+        info.size, info.mode = len(data), 0o644
+        start = self._tar.offset
+        self._tar.addfile(info, io.BytesIO(data))
+        return start + tarfile.BLOCKSIZE
+
+    def close(self) -> bytes:
+        """The whole tar."""
+        self._tar.close()
+        return self._buffer.getvalue()
+
+
+def note_of(label: int, labels: Sequence[int] | None) -> bytes:
+    """The json beside an image: its label as at ingest, for foreign readers."""
+    note: dict[str, Any] = {"label": label}
+    if labels is not None:
+        note["labels"] = list(labels)
+    return canonical_json(note)

@@ -16,24 +16,23 @@ import pyarrow as pa
 from infra.digest import digest_of
 from infra.errors import CorpusError
 from tasks.data.catalog import SPLITS
-from tasks.ingest.people import People, people_of
-from tasks.ingest.roll import Roll
+from tasks.ingest.image_table import TEST, TRAIN, VAL, ImageTable
+from tasks.ingest.leakage import PatientGroups, group_patients
 from tasks.spec import SplitSection
 
-TRAIN, VAL, TEST = range(len(SPLITS))
 NO_PLACE = "it has a label, but no place in the official split"
 
 
 @dataclass(frozen=True)
-class Before:
-    """What an earlier ingest settled."""
+class EarlierSplits:
+    """Splits that an earlier ingest assigned."""
 
     stored: np.ndarray  # int8 [N]: split of rows that lie in shards already, -1 where they do not
-    persons: pa.Array  # persons that have a place ...
+    patients: pa.Array  # patients that have a split ...
     places: np.ndarray  # ... and their split, int8
 
 
-def assign_splits(roll: Roll, section: SplitSection, official: frozenset[str], before: Before) -> None:
+def assign_splits(images: ImageTable, section: SplitSection, official: frozenset[str], before: EarlierSplits) -> None:
     """Set `split` of every usable row; may quarantine some.
 
     Splits that the corpus defines itself (`official`) are taken as they stand. Those that it does not
@@ -42,84 +41,84 @@ def assign_splits(roll: Roll, section: SplitSection, official: frozenset[str], b
     Raises:
         CorpusError: the official split of a stored image has changed.
     """
-    own = roll.numbers("official")
-    _refuse_moves(roll, official, before)
+    own = images.numbers("official")
+    _refuse_moves(images, official, before)
     ours = [s for s in ("test", "val") if s not in official]
-    usable, labelled = roll.usable, roll.labelled
+    usable, labelled = images.usable, images.labelled
     if not ours and "train" in official:
-        roll.refuse(usable & labelled & (own < 0) & (before.stored < 0), NO_PLACE)
-        usable = roll.usable
-    people = people_of(roll, usable)
-    held = _held_out(people, own, usable)
-    pool = usable & labelled & (own <= TRAIN) & (held[people.person] < 0)
-    known = people.places(before.persons, before.places)
+        images.quarantine(usable & labelled & (own < 0) & (before.stored < 0), NO_PLACE)
+        usable = images.usable
+    groups = group_patients(images, usable)
+    held = _held_out(groups, own, usable)
+    pool = usable & labelled & (own <= TRAIN) & (held[groups.patient] < 0)
+    known = groups.splits_of(before.patients, before.places)
     carved = _carve(
-        roll,
-        people,
+        images,
+        groups,
         pool,
         {TEST: section.test if "test" in ours else 0.0, VAL: section.val if "val" in ours else 0.0},
         section.seed,
         known,
     )
-    kin, person = people.kin, people.person
-    place = np.where(held[person] >= 0, held[person], np.where(carved[kin] >= 0, carved[kin], known[kin]))
+    group, patient = groups.group, groups.patient
+    place = np.where(held[patient] >= 0, held[patient], np.where(carved[group] >= 0, carved[group], known[group]))
     place = np.where(place >= 0, place, TRAIN)
-    place = np.where(own == TRAIN, np.where(carved[kin] >= 0, carved[kin], TRAIN), place)
+    place = np.where(own == TRAIN, np.where(carved[group] >= 0, carved[group], TRAIN), place)
     place = np.where(own > TRAIN, own, place)
     place = np.where(before.stored >= 0, before.stored, place)
-    roll.numbers("split")[usable] = place[usable]
+    images.numbers("split")[usable] = place[usable]
     # A labelled image without a place, whose patient the corpus holds out: it may be neither trained nor tested on.
-    astray = usable & labelled & (own < 0) & (before.stored < 0) & (held[person] >= 0)
+    astray = usable & labelled & (own < 0) & (before.stored < 0) & (held[patient] >= 0)
     for split in (VAL, TEST):
-        roll.refuse(
-            astray & (held[person] == split), f"its patient is in the official {SPLITS[split]} split, it is in none"
+        images.quarantine(
+            astray & (held[patient] == split), f"its patient is in the official {SPLITS[split]} split, it is in none"
         )
 
 
-def _refuse_moves(roll: Roll, official: frozenset[str], before: Before) -> None:
-    own, stored = roll.numbers("official"), before.stored
+def _refuse_moves(images: ImageTable, official: frozenset[str], before: EarlierSplits) -> None:
+    own, stored = images.numbers("official"), before.stored
     theirs = np.array([name in official for name in SPLITS])
     same = (own == stored) | ((own == TRAIN) & ~theirs[stored])
-    moved = roll.usable & (stored >= 0) & (own >= 0) & ~same
+    moved = images.usable & (stored >= 0) & (own >= 0) & ~same
     if moved.any():
         first = int(np.flatnonzero(moved)[0])
         raise CorpusError(
             f"{int(moved.sum())} images stand in another official split than when they were ingested, first "
-            f"{roll.shown[first]}: {SPLITS[own[first]]}, stored as {SPLITS[stored[first]]}. Shards do not change; "
-            "ingest under another corpus.name"
+            f"{images.display_names[first]}: {SPLITS[own[first]]}, stored as {SPLITS[stored[first]]}. "
+            "Shards do not change; ingest under another corpus.name"
         )
 
 
-def _held_out(people: People, own: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """[P] int8: the official val or test split in which a person stands, test first; -1 for none."""
-    held = np.full(people.count, -1, np.int8)
+def _held_out(groups: PatientGroups, own: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """[P] int8: the official val or test split in which a patient stands, test first; -1 for none."""
+    held = np.full(groups.count, -1, np.int8)
     for split in (VAL, TEST):
-        held[people.person[usable & (own == split)]] = split
+        held[groups.patient[usable & (own == split)]] = split
     return held
 
 
 def _carve(
-    roll: Roll, people: People, pool: np.ndarray, shares: dict[int, float], seed: int, known: np.ndarray
+    images: ImageTable, groups: PatientGroups, pool: np.ndarray, shares: dict[int, float], seed: int, known: np.ndarray
 ) -> np.ndarray:
-    """[K] int8, split of each kin of the pool: within each stratum, kin in hash order fill test, then val, then train.
+    """[K] int8, split of each group of the pool: in each stratum, groups in hash order fill test, then val, then train.
 
     Args:
         pool: [N] bool, rows to share out.
         known: [K] int8, places that an earlier ingest gave.
     """
-    found = np.full(people.kins, -1, np.int8)
-    strata = _strata(roll, people, pool)
-    lots = _lots(roll, people, pool, seed)
+    found = np.full(groups.num_groups, -1, np.int8)
+    strata = _strata(images, groups, pool)
+    order_of = _hash_order(images, groups, pool, seed)
     for stratum in sorted(set(strata.values())):
-        kin = np.array(sorted((k for k, s in strata.items() if s == stratum), key=lots.__getitem__))
-        found[kin] = known[kin]
-        waiting = kin[found[kin] < 0]
-        filled = Counter(found[kin].tolist())
+        ids = np.array(sorted((k for k, s in strata.items() if s == stratum), key=order_of.__getitem__))
+        found[ids] = known[ids]
+        waiting = ids[found[ids] < 0]
+        filled = Counter(found[ids].tolist())
         # One patient of every class stays in train, however few there are.
         spare = len(waiting) - (filled[TRAIN] == 0)
         at = 0
         for split in (TEST, VAL):
-            wanted = int(shares[split] * len(kin) + 0.5) - filled[split]
+            wanted = int(shares[split] * len(ids) + 0.5) - filled[split]
             take = max(0, min(wanted, spare))
             found[waiting[at : at + take]] = split
             at, spare = at + take, spare - take
@@ -127,48 +126,48 @@ def _carve(
     return found
 
 
-def _lots(roll: Roll, people: People, pool: np.ndarray, seed: int) -> dict[int, str]:
-    """Kin to what orders it: the least digest among its members'."""
+def _hash_order(images: ImageTable, groups: PatientGroups, pool: np.ndarray, seed: int) -> dict[int, str]:
+    """Group to the digest that orders it: the least digest among its members'."""
     found: dict[int, str] = {}
     rows = np.flatnonzero(pool)
-    texts = roll.text("lot").take(pa.array(rows)).to_pylist()
+    texts = images.text("split_key").take(pa.array(rows)).to_pylist()
     seen: dict[str, str] = {}
-    for kin, lot in zip(people.kin[rows].tolist(), texts, strict=True):
-        digest = seen.get(lot) or seen.setdefault(lot, digest_of(["split", seed, lot]))
-        if kin not in found or digest < found[kin]:
-            found[kin] = digest
+    for group, split_key in zip(groups.group[rows].tolist(), texts, strict=True):
+        digest = seen.get(split_key) or seen.setdefault(split_key, digest_of(["split", seed, split_key]))
+        if group not in found or digest < found[group]:
+            found[group] = digest
     return found
 
 
-def _strata(roll: Roll, people: People, pool: np.ndarray) -> dict[int, int]:
-    """Kin to the rarest of its labels; -1 where a multilabel kin has none of them."""
+def _strata(images: ImageTable, groups: PatientGroups, pool: np.ndarray) -> dict[int, int]:
+    """Group to the rarest of its labels; -1 where a multilabel group has none of them."""
     rows = np.flatnonzero(pool)
-    if roll.labels is None:
-        pairs = np.stack([people.kin[rows], roll.numbers("label")[rows]], axis=1)
+    if images.labels is None:
+        pairs = np.stack([groups.group[rows], images.numbers("label")[rows]], axis=1)
     else:
-        at, label = np.nonzero(roll.labels[rows] > 0)
-        pairs = np.stack([people.kin[rows[at]], label], axis=1)
-    found = dict.fromkeys(np.unique(people.kin[rows]).tolist(), -1)
+        at, label = np.nonzero(images.labels[rows] > 0)
+        pairs = np.stack([groups.group[rows[at]], label], axis=1)
+    found = dict.fromkeys(np.unique(groups.group[rows]).tolist(), -1)
     if len(pairs):
         pairs = np.unique(pairs, axis=0)
         common = np.bincount(pairs[:, 1])
         order = np.lexsort((pairs[:, 1], common[pairs[:, 1]], pairs[:, 0]))
-        kin, first = np.unique(pairs[order, 0], return_index=True)
-        found.update(zip(kin.tolist(), pairs[order[first], 1].tolist(), strict=True))
+        group, first = np.unique(pairs[order, 0], return_index=True)
+        found.update(zip(group.tolist(), pairs[order[first], 1].tolist(), strict=True))
     return found
 
 
-def check_splits(roll: Roll, classes: Sequence[str], section: SplitSection) -> list[str]:
+def check_splits(images: ImageTable, classes: Sequence[str], section: SplitSection) -> list[str]:
     """Notes on classes that val or test lack.
 
     Raises:
         CorpusError: a split is empty, or train lacks a class; gives the counts and what to do.
     """
-    counts = count_labels(roll, classes)
+    counts = count_labels(images, classes)
     table = "; ".join(f"{s}: " + ", ".join(f"{c} {n}" for c, n in counts[s].items()) for s in SPLITS)
     # A multilabel image with none of the classes is labelled all the same.
-    rows = roll.usable & roll.labelled
-    labelled = {name: bool((rows & (roll.numbers("split") == i)).any()) for i, name in enumerate(SPLITS)}
+    rows = images.usable & images.labelled
+    labelled = {name: bool((rows & (images.numbers("split") == i)).any()) for i, name in enumerate(SPLITS)}
     for split in SPLITS:
         by_choice = split != "train" and getattr(section, split) == 0
         if not labelled[split] and not by_choice:
@@ -190,15 +189,15 @@ def check_splits(roll: Roll, classes: Sequence[str], section: SplitSection) -> l
     ]
 
 
-def count_labels(roll: Roll, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+def count_labels(images: ImageTable, classes: Sequence[str]) -> dict[str, dict[str, int]]:
     """Images by split and class; an image of a multilabel corpus counts for each of its labels."""
-    usable, counts = roll.usable, {}
+    usable, counts = images.usable, {}
     for number, split in enumerate(SPLITS):
-        rows = usable & (roll.numbers("split") == number)
-        if roll.labels is None:
-            label = roll.numbers("label")[rows]
+        rows = usable & (images.numbers("split") == number)
+        if images.labels is None:
+            label = images.numbers("label")[rows]
             found = np.bincount(label[label >= 0], minlength=len(classes))
         else:
-            found = (roll.labels[rows] > 0).sum(axis=0)
+            found = (images.labels[rows] > 0).sum(axis=0)
         counts[split] = {name: int(n) for name, n in zip(classes, found, strict=True)}
     return counts

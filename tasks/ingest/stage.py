@@ -1,144 +1,204 @@
-"""Ingest: corpus files -> shards + catalog + quarantine (DESIGN: The line)."""
+"""The ingest stage: corpus files to shards, catalog and quarantine (DESIGN: The line).
+
+Three things set it apart from other stages: its input lies outside of the store and is compared by a fingerprint first
+and by a listing then; its manifest goes on from a parent, whose shards stay; a mutable head names the newest manifest.
+"""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 
-from infra.compute.cluster import Cluster
 from infra.digest import sha256_bytes, unit_key
 from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output, manifest_name
-from infra.storage.stage_cache import StageCache, read_output
-from infra.storage.store import MissingObjectError, Store
+from infra.storage.stage_cache import read_output
+from infra.storage.store import MissingObjectError
+from tasks.corpora import adapter_of
 from tasks.data.catalog import CATALOG, INDEX, QUARANTINED, from_parquet, to_parquet
-from tasks.ingest.draft import Budget, Draft, draft
-from tasks.ingest.facts import facts_of, notes_of, quarantine_of
-from tasks.ingest.glance import Glance, files_of, request_of
-from tasks.ingest.harvest import Harvest, results_of
+from tasks.ingest.corpus_listing import ListedCorpus, ScannedCorpus, hash_files, list_corpus, open_corpus, scan_corpus
+from tasks.ingest.image_table import place_in
+from tasks.ingest.ingest_plan import (
+    FaultBudget,
+    IngestPlan,
+    ShardPlan,
+    ShardSettings,
+    plan_ingest,
+    recipe_of,
+    repair_jobs,
+    shard_folder,
+)
+from tasks.ingest.leakage import mark_leaks
+from tasks.ingest.make_shards import make_shards
+from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
-from tasks.ingest.phash import LIMITS, OTHER_LIMIT
-from tasks.ingest.plan import Place, ShardPlan, repair_jobs, shard_folder
-from tasks.ingest.roll import place_in
 from tasks.ingest.shard import STAGE, VERSION, ShardJob
+from tasks.ingest.shard_results import ShardResults, collect_new_shards
+from tasks.ingest.source_fingerprint import SourceFingerprint, digest_of_files, digest_of_request
 from tasks.ingest.splits import check_splits
-from tasks.ingest.survey import Found, Survey, scan_corpus, source_of, survey
-from tasks.ingest.trust import mark_leaks
-from tasks.ingest.work import Work, carry_out
-from tasks.pipeline.result import StageResult
-from tasks.spec import CorpusSection, IngestSection, RunSection, Spec
+from tasks.ingest.summary import facts_of, notes_of, quarantine_of, quarantine_table
+from tasks.pipeline.context import Context
+from tasks.pipeline.rates import INGEST as RATE
+from tasks.pipeline.rates import ingest_details, remember_rate
+from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, UnitCount, run_stage
+from tasks.sources.base import Source
+from tasks.spec import CorpusSection, IngestSection, Spec
 
-Progress = Callable[[int, int], None]
-Stop = Callable[[], bool]
+SECONDS_FOR_A_RATE = 5.0
+"""Making shards must take as long before its rate says something of a larger corpus."""
 
-__all__ = ["STAGE", "VERSION", "Ingest", "ingest"]
+__all__ = ["INGEST", "STAGE", "VERSION", "IngestWork", "ingest"]
 
 
-def ingest(
-    spec: Spec, store: Store, cluster: Cluster, *, progress: Progress | None = None, stop: Stop | None = None
-) -> StageResult:
+class IngestWork(StageWork):
     """Bring a corpus into the store; what is there already is found, what is lost is made again, alone.
-
-    Args:
-        progress: called with (shards done, shards to do).
-        stop: asked now and then; CancelledError when it says yes.
 
     Raises:
         CorpusError: the folder is not what the spec says, a split is empty, train lacks a class.
         BudgetError: more images are at fault than the spec allows.
-        SourceChangedError: somebody writes to the corpus while it is read; transient.
+        SourceChangedError: something writes to the corpus while it is read; transient.
         CorruptError: a lost output cannot be made again as it was.
     """
-    return Ingest(spec.corpus, spec.ingest, spec.run, store, cluster, progress, stop).run()
 
+    stage, version = STAGE, VERSION
 
-class Ingest:
-    """One ingest of one corpus; arguments as `ingest`."""
+    def __init__(self, context: Context, corpus: CorpusSection, section: IngestSection) -> None:
+        super().__init__(context)
+        self.corpus, self.section, self.title = corpus, section, corpus.title
+        self._as_fingerprinted = False  # the head was found by its fingerprint; nothing was scanned or listed
 
-    def __init__(
-        self,
-        corpus: CorpusSection,
-        how: IngestSection,
-        run: RunSection,
-        store: Store,
-        cluster: Cluster,
-        progress: Progress | None = None,
-        stop: Stop | None = None,
-    ) -> None:
-        self.corpus, self.how, self.run_section = corpus, how, run
-        self.store, self.cluster = store, cluster
-        self.progress, self.stop = progress or (lambda done, total: None), stop
-        self.cache, self.title = StageCache(store), corpus.title
-        self.source = source_of(corpus)
+    @cached_property
+    def source(self) -> Source:
+        """The corpus's files; phantoms are drawn when it is first used."""
+        return open_corpus(self.corpus)
 
-    def run(self) -> StageResult:
-        """The whole of it."""
-        head = read_head(self.store, self.title)
-        if head is not None and self._unchanged(head):
-            lost = self.cache.missing(head.outputs, verify=self.run_section.verify)
-            if not lost:
-                write_info(self.store, head, shard_folder(self.title, head.section))
-                return StageResult(head, 0, len(head.outputs))
-        found = scan_corpus(self.corpus, self.how, self.source)
-        if head is not None and head.section != found.section:
-            head = None
+    @cached_property
+    def scanned(self) -> ScannedCorpus:
+        """The corpus as its adapter reads it now."""
+        return scan_corpus(self.corpus, self.section, self.source)
+
+    @cached_property
+    def _head(self) -> Manifest | None:
+        return read_head(self.store, self.title)
+
+    @cached_property
+    def _parent_manifest(self) -> Manifest | None:
+        """The head, where it was made as the spec asks now."""
+        return self._head if self._head is not None and self._head.section == self.scanned.section else None
+
+    @cached_property
+    def _parent(self) -> Parent | None:
+        """What the head stored; None where its catalog or index is lost."""
         try:
-            parent = Parent.load(self.store, head)
+            return Parent.load(self.store, self._parent_manifest)
         except MissingObjectError:
-            assert head is not None
-            return self.make_whole(head, found)
-        surveyed = survey(found, self.store, parent)
-        inputs = [surveyed.digest, parent.digest]
-        key = unit_key(STAGE, VERSION, inputs=inputs, section=found.section)
-        if not self.run_section.retry_quarantined:
-            if head is not None and head.inputs[0] == surveyed.digest:
-                return self._found(head, surveyed)
-            # Committed by a run that was killed before it moved the head, or under an older head.
-            hit = self.cache.lookup(STAGE, key)
-            if hit is not None:
-                return self._found(hit.manifest, surveyed)
-        mended = self.mend(head, surveyed) if head is not None else 0
-        manifest, made = self._make(surveyed, parent, key, retry=self.run_section.retry_quarantined)
-        return self._commit(manifest, made + mended)
+            return None
+
+    @cached_property
+    def _listed(self) -> ListedCorpus:
+        """The corpus with the digests that are known already."""
+        assert self._parent is not None
+        return list_corpus(self.scanned, self.store, self._parent, dry=True)
 
     @cached_property
     def _files(self) -> str:
-        return files_of(self.source.files())
+        return digest_of_files(self.source.files())
 
-    def _unchanged(self, head: Manifest) -> bool:
-        """Whether the last ingest asked for the same, saw the same files and made the head."""
-        seen = Glance.load(self.store, self.title)
+    @cached_property
+    def key(self) -> str:
+        if self._parent is None:
+            assert self._head is not None
+            return self._head.key
+        return self._key_of(self._listed, self._parent)
+
+    def _key_of(self, listed: ListedCorpus, parent: Parent) -> str:
+        return unit_key(STAGE, VERSION, inputs=[listed.digest, parent.digest], section=listed.scanned.section)
+
+    def lookup(self) -> Manifest | None:
+        manifest = self._candidate
+        return manifest if manifest is not None and not self._lost(manifest) else None
+
+    def missing(self) -> UnitCount:
+        manifest = self._candidate
+        if manifest is None:
+            return UnitCount(0, 0)
+        total = len(manifest.outputs)
+        return UnitCount(total - len(self._lost(manifest)), total)
+
+    @cached_property
+    def _candidate(self) -> Manifest | None:
+        """The manifest of the corpus as it is now, whole or not, as far as it is known without hashing a file."""
+        if self.context.run.retry_quarantined or not adapter_of(self.corpus.adapter).prepared(self.corpus):
+            return None
+        if self._head is not None and self._is_unchanged(self._head):
+            self._as_fingerprinted = True
+            return self._head
+        if self._parent is None:
+            return self._head
+        return self._manifest_of(self._listed, self._parent) if not self._listed.unhashed else None
+
+    def _is_unchanged(self, head: Manifest) -> bool:
+        """Whether the last ingest asked for the same, found the same files and made the head."""
+        seen = SourceFingerprint.load(self.store, self.title)
         return (
-            not self.run_section.retry_quarantined
-            and seen is not None
+            seen is not None
             and seen.digest == head.digest
-            and seen.request == request_of(self.corpus, self.how)
+            and seen.request == digest_of_request(self.corpus, self.section)
             and seen.files == self._files
         )
 
-    def _found(self, manifest: Manifest, surveyed: Survey) -> StageResult:
-        lost = self.cache.missing(manifest.outputs, verify=self.run_section.verify)
-        if any(output.meta["kind"] != "shard" for output in lost):
-            return self.make_whole(manifest, surveyed.found)
-        return self._close(manifest, self.mend(manifest, surveyed, lost))
+    def _manifest_of(self, listed: ListedCorpus, parent: Parent) -> Manifest | None:
+        head = parent.manifest
+        if head is not None and head.inputs[0] == listed.digest:
+            return head
+        # Committed by a run that was killed before it moved the head, or under an older head.
+        hit = self.cache.lookup(STAGE, self._key_of(listed, parent))
+        return hit.manifest if hit is not None else None
 
-    def _commit(self, manifest: Manifest, made: int) -> StageResult:
-        return self._close(self.cache.commit(manifest), made)
+    def _lost(self, manifest: Manifest) -> list[Output]:
+        return self.cache.missing(manifest.outputs, verify=self.context.run.verify)
 
-    def _close(self, manifest: Manifest, made: int) -> StageResult:
+    def make(self) -> Made:
+        self._as_fingerprinted = False
+        parent, retry = self._parent, self.context.run.retry_quarantined
+        if parent is None:
+            assert self._parent_manifest is not None
+            return self.make_whole(self._parent_manifest, self.scanned)
+        listed = self._listed
+        if listed.unhashed:
+            # A private corpus's keys may follow from a secret that is stored only now.
+            listed = list_corpus(self.scanned, self.store, parent) if self.corpus.private else hash_files(listed)
+        manifest = self._manifest_of(listed, parent) if not retry else None
+        if manifest is not None:
+            lost = self._lost(manifest)
+            if any(output.meta["kind"] != "shard" for output in lost):
+                return self.make_whole(manifest, self.scanned)
+            return _made(manifest, self.remake_shards(manifest, listed, lost))
+        remade = self.remake_shards(parent.manifest, listed) if parent.manifest is not None else 0
+        made = self._make(listed, parent, self._key_of(listed, parent), retry=retry)
+        return _made(made.manifest, made.made + remade)
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write `_info.json`, head and fingerprint where they differ."""
         write_info(self.store, manifest, shard_folder(self.title, manifest.section))
+        if self._as_fingerprinted:
+            return
         head = read_head(self.store, self.title)
         if head is None or head.digest != manifest.digest:
             write_head(self.store, self.title, manifest)
-        seen = Glance(self.source.url, request_of(self.corpus, self.how), self._files, manifest.digest)
-        seen.save(self.store, self.title)
-        return StageResult(manifest, made, len(manifest.outputs))
+        request = digest_of_request(self.corpus, self.section)
+        SourceFingerprint(self.source.url, request, self._files, manifest.digest).save(self.store, self.title)
 
-    def mend(self, manifest: Manifest, surveyed: Survey, lost: Sequence[Output] | None = None) -> int:
+    def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
+        return [quarantine_table(self.title, result.manifest.quarantine)]
+
+    def remake_shards(self, manifest: Manifest, listed: ListedCorpus, lost: Sequence[Output] | None = None) -> int:
         """Make lost shards again, the same bytes; returns how many.
 
         Args:
@@ -146,15 +206,19 @@ class Ingest:
         """
         shards = manifest.outputs_where(kind="shard")
         if lost is None:
-            lost = self.cache.missing(shards, verify=self.run_section.verify)
+            lost = self.cache.missing(shards, verify=self.context.run.verify)
         if lost:
             index = from_parquet(read_output(self.store, manifest.output(kind="index")))
-            jobs = repair_jobs(lost, shards, index, surveyed, Place.of(surveyed, self.store.url))
-            self._carry_out(jobs, len(lost), surveyed, reuse=False)
+            jobs = repair_jobs(lost, shards, index, listed, ShardSettings.of(listed, self.store.url))
+            self._make_shards(listed, jobs, len(lost), reuse=False)
         return len(lost)
 
-    def make_whole(self, manifest: Manifest, found: Found) -> StageResult:
-        """Its catalog or index is lost: make the whole of it again from its own parent."""
+    def make_whole(self, manifest: Manifest, scanned: ScannedCorpus) -> Made:
+        """A manifest whose catalog or index is lost: make the whole of it again from its own parent.
+
+        Raises:
+            CorruptError: it does not come out as it was.
+        """
         try:
             key = manifest.facts["parent"]
             name = manifest_name(STAGE, key)
@@ -162,72 +226,76 @@ class Ingest:
             parent = Parent.load(self.store, before)
         except MissingObjectError as error:
             raise CorruptError(f"{self.title}: catalog or index is lost, and its parent's too: {error}") from None
-        surveyed = survey(found, self.store, parent)
-        if manifest.inputs == [surveyed.digest, parent.digest]:
-            mended = self.mend(before, surveyed) if before is not None else 0
-            again, made = self._make(surveyed, parent, manifest.key, retry=manifest.facts["retried"])
-            if again.digest == manifest.digest:
-                return self._commit(again, made + mended)
+        listed = list_corpus(scanned, self.store, parent)
+        if manifest.inputs == [listed.digest, parent.digest]:
+            remade = self.remake_shards(before, listed) if before is not None else 0
+            again = self._make(listed, parent, manifest.key, retry=manifest.facts["retried"])
+            if again.manifest.digest == manifest.digest:
+                return _made(again.manifest, again.made + remade)
         raise CorruptError(
             f"{self.title}: catalog or index is lost and cannot be made again as it was, because the corpus or "
             "a library changed since; restore it from a backup, or ingest under another corpus.name"
         )
 
-    def _make(self, surveyed: Survey, parent: Parent, key: str, *, retry: bool) -> tuple[Manifest, int]:
-        """Carry out a draft; the manifest is not committed yet. A retry that changes nothing gives back the parent."""
-        found = surveyed.found
-        draw = draft(surveyed, parent, self.how, retry=retry)
-        roll = draw.roll
-        retried = retry and _asked_again(draw, parent)
+    def _make(self, listed: ListedCorpus, parent: Parent, key: str, *, retry: bool) -> Made:
+        """Plan and carry out; a retry that changes nothing gives back the parent's manifest."""
+        scanned = listed.scanned
+        plan = plan_ingest(listed, parent, self.section, retry=retry)
+        images = plan.images
+        retried = retry and _has_quarantined(plan, parent)
         with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
-            place = Place.of(surveyed, self.store.url)
-            plan = ShardPlan(draw, parent, place, self.how.shard_size, Path(scratch))
+            settings = ShardSettings.of(listed, self.store.url)
+            shards = ShardPlan(plan, parent, settings, self.section.shard_size, Path(scratch))
             # Joining left memory that the hours of decoding ahead do not need.
             pa.default_memory_pool().release_unused()
-            harvest = self._carry_out(plan, len(plan), surveyed, draw, reuse=not retried)
-            done = results_of(plan, [job.key for job in plan], harvest, roll, parent)
-        if parent.manifest and not done.kept and surveyed.digest == parent.manifest.inputs[0]:
-            return parent.manifest, 0
-        warnings = check_splits(roll, found.scan.classes, self.corpus.split)
-        leaks = mark_leaks(roll, done.index, LIMITS.get(found.scan.modality, OTHER_LIMIT))
-        index, new_index = self._table("index", done.index, INDEX)
-        catalog, new_catalog = self._table("catalog", roll.catalog(), CATALOG)
+            check = FaultBudget(images, self.section).check
+            results = self._make_shards(listed, shards, len(shards), check=check, reuse=not retried)
+            new = collect_new_shards(shards, [job.key for job in shards], results, images, parent)
+        if parent.manifest and not new.stored and listed.digest == parent.manifest.inputs[0]:
+            return _made(parent.manifest, 0)
+        warnings = check_splits(images, scanned.scan.classes, self.corpus.split)
+        leaks = mark_leaks(images, new.index, LIMITS.get(scanned.scan.modality, OTHER_LIMIT))
+        index, new_index = self._store_table("index", new.index, INDEX)
+        catalog, new_catalog = self._store_table("catalog", images.catalog(), CATALOG)
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,
             key=key,
-            inputs=[surveyed.digest, parent.digest],
-            section=found.section,
-            outputs=[*parent.shards, *done.outputs, index, catalog],
-            quarantine=quarantine_of(roll),
+            inputs=[listed.digest, parent.digest],
+            section=scanned.section,
+            outputs=[*parent.shards, *new.outputs, index, catalog],
+            quarantine=quarantine_of(images),
             facts={
-                **facts_of(found, roll, leaks),
-                "cropped": done.cropped + (parent.manifest.facts["cropped"] if parent.manifest else 0),
-                "removed": draw.removed,
-                "changed": draw.changed,
-                "notes": notes_of(found, warnings, draw.removed, draw.changed),
+                **facts_of(scanned, images, leaks),
+                "cropped": new.cropped + (parent.manifest.facts["cropped"] if parent.manifest else 0),
+                "removed": plan.removed,
+                "changed": plan.changed,
+                "notes": notes_of(scanned, warnings, plan.removed, plan.changed),
                 "parent": parent.manifest.key if parent.manifest else "",
                 "retried": retried,
             },
         )
-        return manifest, done.made + new_index + new_catalog
+        return _made(manifest, new.made + new_index + new_catalog)
 
-    def _carry_out(
-        self, jobs: Iterable[ShardJob], total: int, surveyed: Survey, draw: Draft | None = None, *, reuse: bool
-    ) -> Harvest:
-        work = Work(
-            self.cluster,
-            self.cache,
-            surveyed,
-            attempts=self.run_section.attempts,
-            progress=self.progress,
-            stop=self.stop,
-            check=Budget(draw.roll, self.how).check if draw is not None else lambda bad: None,
-            verify=self.run_section.verify,
-        )
-        return carry_out(work, jobs, total, reuse=reuse)
+    def _make_shards(
+        self,
+        listed: ListedCorpus,
+        jobs: Iterable[ShardJob],
+        total: int,
+        *,
+        check: Callable[[Sequence[str]], None] = lambda faults: None,
+        reuse: bool,
+    ) -> ShardResults:
+        start = time.monotonic()
+        results = make_shards(self.context, listed, jobs, total, check=check, reuse=reuse)
+        seconds = time.monotonic() - start
+        if seconds >= SECONDS_FOR_A_RATE and self.context.cluster.section.kind == "local":
+            recipe = asdict(recipe_of(listed.scanned.section))
+            details = ingest_details(self.title, recipe, workers=self.context.cluster.slots)
+            remember_rate(RATE, details, results.images_made / seconds)
+        return results
 
-    def _table(self, kind: str, table: pa.Table, schema: pa.Schema) -> tuple[Output, int]:
+    def _store_table(self, kind: str, table: pa.Table, schema: pa.Schema) -> tuple[Output, int]:
         """Store a Parquet table; (output, 1 when it was not there yet)."""
         data = to_parquet(table, schema)
         sha = sha256_bytes(data)
@@ -239,9 +307,25 @@ class Ingest:
         return output, 1
 
 
-def _asked_again(draw: Draft, parent: Parent) -> bool:
-    """Whether the draft stores images that the parent could not read."""
-    keys = draw.roll.text("key").take(pa.array(draw.new))
+def ingest(context: Context, spec: Spec) -> StageResult:
+    """Run the stage; see `IngestWork`."""
+    return run_stage(_bind(context, spec))
+
+
+def _bind(context: Context, spec: Spec) -> IngestWork:
+    return IngestWork(context, spec.corpus, spec.ingest)
+
+
+INGEST = Stage("ingest", _bind, folders=("shards/", "catalogs/"))
+
+
+def _made(manifest: Manifest, made: int) -> Made:
+    return Made(manifest, made, len(manifest.outputs))
+
+
+def _has_quarantined(plan: IngestPlan, parent: Parent) -> bool:
+    """Whether the plan stores images that the parent could not read."""
+    keys = plan.images.text("key").take(pa.array(plan.new))
     at = place_in(keys, parent.keys)
     before = parent.catalog["status"].take(pa.array(at[at >= 0]))
     return QUARANTINED in before.unique().to_pylist()

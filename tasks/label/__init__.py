@@ -1,4 +1,4 @@
-"""Soft labels: what a teacher says of every view, stored once for any number of students."""
+"""The label stage: teachers' logits of every view, stored once for any number of students."""
 
 from tasks.label.job import STAGE, VERSION
 from tasks.label.stage import TeacherHandle, label, teacher_handle

@@ -1,4 +1,4 @@
-"""The words of a label card: what may leave the store, and what may not."""
+"""The text of a label card: the part that may leave the store, and the part that may not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from infra.storage.manifest import Manifest
 from models.statistics.counts import quadratic_kappa
 from tasks.data.corpus import Corpus, Shard
-from tasks.evaluate.report import PHANTOM, cell_text, table_text
-from tasks.label.tally import BINS, Tally, accuracy, balanced, kappa
+from tasks.drawing.markdown import PHANTOM, cell_text, table_text
+from tasks.label.label_statistics import BINS, LabelStatistics, accuracy, balanced, kappa
 
 TOP = 2  # classes named beside an uncertain image
 MOST_KEPT_OUT = 200
@@ -20,24 +20,24 @@ _DECIDED = "A label counts as named where its probability is at least 0.5."
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a run of the label stage did, all teachers together."""
+class LabelRunFigures:
+    """Work of the label stage in one run, all teachers together."""
 
-    seconds: float  # from the first shard asked for to the last one stored
+    seconds: float  # from the start of the first teacher to the end of the last
     made: int  # units (shard, teacher, view) made in this run
     found: int  # units found in the store
-    images: int  # views of images answered in this run, once for each teacher
+    images: int  # views of images predicted in this run, once for each teacher
 
 
-def body(corpus: Corpus, manifests: Sequence[Manifest], measured: Measured, counts: Tally) -> str:
+def body(corpus: Corpus, manifests: Sequence[Manifest], figures: LabelRunFigures, counts: LabelStatistics) -> str:
     """Everything but what names images, as Markdown that ends with a line break."""
     phantom = str(corpus.manifest.section.get("corpus", {}).get("adapter", "")).startswith("phantom-")
     names = [cell_text(str(manifest.section["teacher"])) for manifest in manifests]
     together = "between teachers" if len(names) > 1 else "between views"
     parts = [
-        f"# {corpus.title}: what the teachers say",
+        f"# {corpus.title}: label card",
         *([PHANTOM] if phantom else []),
-        _work(corpus, manifests, measured),
+        _work(corpus, manifests, figures),
         "## Teachers\n\n" + _teachers(manifests, names),
         "## Accuracy on validation\n\n" + _accuracy(corpus, counts, names),
         f"## Agreement {together}\n\n" + (_agreement(corpus, counts, names) if len(names) > 1 else _views(counts)),
@@ -47,7 +47,7 @@ def body(corpus: Corpus, manifests: Sequence[Manifest], measured: Measured, coun
     return "\n\n".join(parts) + "\n"
 
 
-def pictures(corpus: Corpus, manifests: Sequence[Manifest], counts: Tally, files: Mapping[str, str]) -> str:
+def pictures(corpus: Corpus, manifests: Sequence[Manifest], counts: LabelStatistics, files: Mapping[str, str]) -> str:
     """The part that stays in the store: plots, the most uncertain images, the samples kept out.
 
     Args:
@@ -74,7 +74,7 @@ def pictures(corpus: Corpus, manifests: Sequence[Manifest], counts: Tally, files
     return "\n\n".join(parts) + "\n"
 
 
-def whereabouts(names: Mapping[str, str]) -> str:
+def places(names: Mapping[str, str]) -> str:
     """Where the rest lies, by kind: names of stored objects, which only who can read the store can open."""
     titles = {
         "page": "this page with pictures, images by key and samples kept out",
@@ -83,10 +83,10 @@ def whereabouts(names: Mapping[str, str]) -> str:
         "uncertain": "contact sheet of the most uncertain training images",
     }
     lines = [f"- {titles[kind]}: `{names[kind]}`" for kind in titles if kind in names]
-    return "## Where to look\n\nIn the store:\n\n" + "\n".join(lines) + "\n"
+    return "## Where it is stored\n\nIn the store:\n\n" + "\n".join(lines) + "\n"
 
 
-def captions(corpus: Corpus, counts: Tally) -> list[list[str]]:
+def captions(corpus: Corpus, counts: LabelStatistics) -> list[list[str]]:
     """For each uncertain image its key and its likeliest classes with their probabilities."""
     return [
         [image.key, *(f"{image.prob[n]:.2f} {corpus.classes[n]}" for n in np.argsort(-image.prob)[:TOP])]
@@ -100,21 +100,21 @@ def _known(corpus: Corpus, shard: Shard, row: int) -> str:
     return cell_text(corpus.classes[shard.label[row]]) if shard.label[row] >= 0 else "-"
 
 
-def _work(corpus: Corpus, manifests: Sequence[Manifest], measured: Measured) -> str:
+def _work(corpus: Corpus, manifests: Sequence[Manifest], figures: LabelRunFigures) -> str:
     splits = {split: sum(len(s) for s in corpus.of_split(split)) for split in ("train", "val", "test")}
     views = max((o.meta["view"] for m in manifests for o in m.outputs_where(kind="soft")), default=0)
-    answers = sum(o.samples for m in manifests for o in m.outputs_where(kind="soft"))
-    units = measured.made + measured.found
+    predictions = sum(o.samples for m in manifests for o in m.outputs_where(kind="soft"))
+    units = figures.made + figures.found
     lines = [
         f"- {sum(splits.values()):,} images (" + ", ".join(f"{n:,} {split}" for split, n in splits.items()) + f") in "
         f"{len(corpus.shards):,} shards",
         f"- a plain view of each and {views} random views of each training image, {len(manifests)} "
-        f"teacher{'s' * (len(manifests) != 1)}: {answers:,} answers",
-        f"- cache: {measured.found:,} of {units:,} units (shard, teacher, view) found, {measured.made:,} made",
+        f"teacher{'s' * (len(manifests) != 1)}: {predictions:,} predictions",
+        f"- cache: {figures.found:,} of {units:,} units (shard, teacher, view) found, {figures.made:,} made",
     ]
-    if measured.images and measured.seconds > 0:
-        rate = measured.images / measured.seconds
-        lines.append(f"- {measured.images:,} answers in {measured.seconds:,.1f} s: {rate:,.1f} images/s")
+    if figures.images and figures.seconds > 0:
+        rate = figures.images / figures.seconds
+        lines.append(f"- {figures.images:,} predictions in {figures.seconds:,.1f} s: {rate:,.1f} images/s")
     return "\n".join(lines)
 
 
@@ -124,10 +124,10 @@ def _teachers(manifests: Sequence[Manifest], names: Sequence[str]) -> str:
         given = manifest.facts.get("engines", [])
         ran += [[name, *_engine(row)] for row in given] or [[name, *["-"] * 6]]
         soft = manifest.outputs_where(kind="soft")
-        invalid, answers = sum(o.meta["invalid"] for o in soft), sum(o.samples for o in soft)
-        rows.append([name, f"{answers:,}", f"{invalid:,}", f"{len(manifest.quarantine):,}"])
+        invalid, predictions = sum(o.meta["invalid"] for o in soft), sum(o.samples for o in soft)
+        rows.append([name, f"{predictions:,}", f"{invalid:,}", f"{len(manifest.quarantine):,}"])
     head = ["teacher", "engine", "precision", "batch", "same top class as float32", "largest logit error", "machine"]
-    kept = ["teacher", "answers", "not valid", "samples kept out"]
+    kept = ["teacher", "predictions", "not valid", "samples kept out"]
     return table_text(head, ran) + "\n\n" + table_text(kept, rows)
 
 
@@ -144,24 +144,24 @@ def _kind(row: Mapping[str, Any]) -> str:
     return cell_text(str(row.get("kind") or row.get("device") or "-"))
 
 
-def _accuracy(corpus: Corpus, counts: Tally, names: Sequence[str]) -> str:
+def _accuracy(corpus: Corpus, counts: LabelStatistics, names: Sequence[str]) -> str:
     if not counts.val.any():
-        return "No validation image is labelled, so nothing can be said."
-    voices = [*names, *(["mean of the teachers"] if len(names) > 1 else [])]
+        return "No validation image is labelled, so accuracy is unknown."
+    rated = [*names, *(["mean of the teachers"] if len(names) > 1 else [])]
     ordinal = corpus.task == "ordinal"
     head = ["plain views", "images", "right decisions" if counts.many else "accuracy", "balanced accuracy"]
     rows = []
-    for voice, tables, images in zip(voices, counts.val, counts.val_images, strict=True):
-        row = [voice, f"{images:,}", _share(accuracy(tables)), _share(balanced(tables))]
+    for name, tables, images in zip(rated, counts.val, counts.val_images, strict=True):
+        row = [name, f"{images:,}", _share(accuracy(tables)), _share(balanced(tables))]
         rows.append([*row, *([_share(_quadratic(tables))] if ordinal else [])])
-    # The commonest answer to every problem is what can be had without looking.
+    # Always predicting the commonest class needs no image.
     most = counts.val[-1].sum(axis=2).max(axis=1).sum() / counts.val[-1].sum()
-    rows.append(["commonest answer", f"{counts.val_images[-1]:,}", _share(most), "-", *(["-"] if ordinal else [])])
+    rows.append(["commonest class", f"{counts.val_images[-1]:,}", _share(most), "-", *(["-"] if ordinal else [])])
     note = f"\n\n{_DECIDED} Balanced: mean recall of named and not named." if counts.many else ""
     return table_text([*head, *(["quadratic kappa"] if ordinal else [])], rows) + note
 
 
-def _agreement(corpus: Corpus, counts: Tally, names: Sequence[str]) -> str:
+def _agreement(corpus: Corpus, counts: LabelStatistics, names: Sequence[str]) -> str:
     images = max((int(t.sum()) // len(t) for t in counts.agreement.values()), default=0)
     same = "Share of equal decisions" if counts.many else "Share of equal top classes"
     measures = [(same, accuracy), ("Cohen's kappa" + (", mean over the labels" if counts.many else ""), kappa)]
@@ -169,16 +169,16 @@ def _agreement(corpus: Corpus, counts: Tally, names: Sequence[str]) -> str:
         measures.append(("Quadratically weighted kappa", _quadratic))
     parts = [f"Plain views of up to {images:,} images, all splits." + (f" {_DECIDED}" if counts.many else "")]
     for title, measure in measures:
-        told = {pair: _share(measure(tables)) for pair, tables in counts.agreement.items()}
+        text = {pair: _share(measure(tables)) for pair, tables in counts.agreement.items()}
         rows = [
-            [name, *("1" if a == b else told[min(a, b), max(a, b)] for b in range(len(names)))]
+            [name, *("1" if a == b else text[min(a, b), max(a, b)] for b in range(len(names)))]
             for a, name in enumerate(names)
         ]
         parts.append(f"{title}:\n\n" + table_text(["", *names], rows))
     return "\n\n".join(parts)
 
 
-def _views(counts: Tally) -> str:
+def _views(counts: LabelStatistics) -> str:
     shown = {view: pair for view, pair in sorted(counts.views.items()) if pair[1]}
     if not counts.views:
         return "One teacher and no random views: there is nothing to compare."
@@ -193,7 +193,7 @@ def _views(counts: Tally) -> str:
     return f"One teacher; how often a random view of a training image {what} its plain view.\n\n{table}"
 
 
-def _classes(corpus: Corpus, counts: Tally) -> str:
+def _classes(corpus: Corpus, counts: LabelStatistics) -> str:
     named = "named" if counts.many else "top class"
     head = ["class", "labelled", "share", f"pool: {named}", "share", "pool: mean probability"]
     rows = []
@@ -204,13 +204,13 @@ def _classes(corpus: Corpus, counts: Tally) -> str:
             pool = [f"{counts.top[n]:,}", f"{counts.top[n] / size:.1%}", f"{counts.mass[n] / size:.1%}"]
         prior = f"{counts.prior[n] / counts.known[n]:.1%}" if counts.known[n] else "-"
         rows.append([cell_text(name), f"{counts.prior[n]:,}", prior, *pool])
-    told = f"{counts.pool_valid:,} of {counts.pool:,} unlabelled training images have valid answers."
+    text = f"{counts.pool_valid:,} of {counts.pool:,} unlabelled training images have valid predictions."
     if not counts.pool:
-        told = "No training image is unlabelled."
-    return f"{told} Labelled: training images.\n\n" + table_text(head, rows)
+        text = "No training image is unlabelled."
+    return f"{text} Labelled: training images.\n\n" + table_text(head, rows)
 
 
-def _confidence(counts: Tally) -> str:
+def _confidence(counts: LabelStatistics) -> str:
     unit = "decisions" if counts.many else "images"
     sure = "the larger of p and 1 - p" if counts.many else "the largest mean probability"
     columns = ["labelled training", "unlabelled training", "validation, right", "validation, wrong"]

@@ -1,4 +1,4 @@
-"""What labelling costs, said before it starts: bytes to the last one, hours where the speed is known."""
+"""Cost of labelling before it starts: exact bytes, and hours where the speed is known."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ _SIZES = {"I32": 4, "F16": 2, "BOOL": 1}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A teacher as far as costs go."""
+class LabelRate:
+    """Speed and sizes of a teacher, from which its costs follow."""
 
     name: str
     classes: int
     features: tuple[int, ...] = ()  # shape of the features stored of an image; () for none
-    rate: float | None = None  # views of images answered in a second, all workers together; None: not known
-    engine: str = ""  # what answers, for people
+    rate: float | None = None  # views of images predicted in a second, all workers together; None: not known
+    engine: str = ""  # engine and batch, for people
 
 
 @dataclass(frozen=True)
 class LabelCost:
-    """What a teacher costs at a number of stored views."""
+    """Cost of a teacher at a number of stored views."""
 
     teacher: str
     views: int  # random views beside the plain one
     files: int
-    answers: int  # views of images
+    answers: int  # predicted views of images
     bytes: int
     hours: float | None  # None: the speed is not known
 
 
 def label_cost(
-    shards: Iterable[tuple[str, int]], teachers: Sequence[Asked], views: Iterable[int], *, mixed: bool
+    shards: Iterable[tuple[str, int]], teachers: Sequence[LabelRate], views: Iterable[int], *, mixed: bool
 ) -> list[LabelCost]:
     """Cost of labelling everything anew, teacher by teacher, for each number of views; what is cached costs nothing.
 
@@ -64,21 +64,21 @@ def label_cost(
     return found
 
 
-def foretold(asked: Asked, owed: Iterable[tuple[int, bool]]) -> str:
-    """One line for people: what a teacher still owes, before it starts.
+def expected_cost_text(teacher: LabelRate, units: Iterable[tuple[int, bool]]) -> str:
+    """One line for people before a teacher starts: predictions, files, bytes, and time where it is known.
 
     Args:
-        owed: rows of every unit that is owed, and whether its view is mixed.
+        units: rows of every unit that is to be made, and whether its view is mixed.
     """
     files = answers = size = 0
-    for (rows, mixed), times in Counter(owed).items():
+    for (rows, mixed), times in Counter(units).items():
         files, answers = files + times, answers + times * rows
-        size += times * soft_label_bytes(rows, asked.classes, asked.features, mixed=mixed)
-    text = f"teacher {asked.name} owes {answers:,} answers in {files:,} files, {size / 1e6:,.1f} MB"
-    text += f", on {asked.engine}" if asked.engine else ""
-    if not asked.rate:
+        size += times * soft_label_bytes(rows, teacher.classes, teacher.features, mixed=mixed)
+    text = f"teacher {teacher.name} is to make {answers:,} predictions in {files:,} files, {size / 1e6:,.1f} MB"
+    text += f", on {teacher.engine}" if teacher.engine else ""
+    if not teacher.rate:
         return text
-    seconds = answers / asked.rate
+    seconds = answers / teacher.rate
     unit, length = next(
         (u, s) for u, s in (("hours", HOUR), ("minutes", 60.0), ("seconds", 1.0)) if seconds >= 2 * s or s == 1
     )
@@ -90,8 +90,8 @@ def shard_rows(corpus: Corpus) -> list[tuple[str, int]]:
     return [(shard.split, len(shard)) for shard in corpus.shards]
 
 
-def planned(images: Mapping[str, int], shard_size: int) -> list[tuple[str, int]]:
-    """Like `shard_rows`, of a corpus that is ingested at once.
+def planned_shard_rows(images: Mapping[str, int], shard_size: int) -> list[tuple[str, int]]:
+    """As `shard_rows`, for a corpus that is ingested at once.
 
     Args:
         images: by split.

@@ -8,19 +8,22 @@ import numpy as np
 
 from infra.compute.cluster import cores
 from infra.digest import unit_key
-from models.augmentation.draws import Recipe
+from models.augmentation.draws import ViewRecipe
 from tasks.data.corpus import Shard
-from tasks.teachers.model import TeacherModel
+from tasks.teachers.teacher import TeacherModel
 
 STAGE = "label"
 VERSION = 2
 
 
-def label_key(shard_id: str, teacher: TeacherModel, recipe: Recipe, view: int, folds: np.ndarray | None = None) -> str:
+def label_key(
+    shard_id: str, teacher: TeacherModel, recipe: ViewRecipe, view: int, folds: np.ndarray | None = None
+) -> str:
     """Key of the unit (shard, teacher, view of a recipe).
 
     Args:
-        folds: int [N], the fold of each row; -1 where the whole teacher speaks. None: it speaks everywhere.
+        folds: int [N], the fold of each row, whose fold teacher predicts it; -1: the whole teacher. None: the whole
+            teacher predicts every row.
     """
     section = {"teacher": teacher.identity(), "recipe": recipe.view_id(view), "view": view}
     if folds is not None:
@@ -29,22 +32,22 @@ def label_key(shard_id: str, teacher: TeacherModel, recipe: Recipe, view: int, f
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What of a shard one teacher is asked."""
+class TeacherRequest:
+    """One teacher and the views of a shard that it predicts."""
 
     teacher: TeacherModel
     views: tuple[tuple[int, str], ...]  # view and key of its unit
     folds: np.ndarray | None = None  # int8 [N], see `label_key`
 
-    def object_name(self, title: str, recipe: Recipe, view: int, key: str) -> str:
+    def object_name(self, title: str, recipe: ViewRecipe, view: int, key: str) -> str:
         """Name of the soft-label file, with a place for its digest."""
         folder = f"labels/{title}/{self.teacher.id[:12]}/{recipe.view_id(view)[:12]}"
         return f"{folder}/view-{view}/{key[:16]}-{{sha8}}.safetensors"
 
 
 @dataclass(frozen=True)
-class How:
-    """How workers ask; no part of any key."""
+class InferenceSettings:
+    """How workers run the teachers; no part of any key."""
 
     device: str  # cpu or cuda
     share: int  # jobs that run at once on the worker's machine and divide its cores
@@ -54,7 +57,7 @@ class How:
     batch: int | None = None  # None: measured
     min_agreement: float = 0.98
     max_error: float = 0.25
-    passes: int = 0  # forward passes that a worker owes in this run: measuring may cost a share of them
+    passes: int = 0  # forward passes of a worker in this run: measuring may cost a share of them
 
     @property
     def threads(self) -> int:
@@ -69,13 +72,13 @@ class LabelJob:
     store: str
     title: str
     shard: Shard
-    recipe: Recipe
-    asks: tuple[Ask, ...]
-    how: How
-    skip: tuple[tuple[int, str], ...] = ()  # rows that are not to be touched, and why: they kill workers
+    recipe: ViewRecipe
+    requests: tuple[TeacherRequest, ...]
+    inference: InferenceSettings
+    skip: tuple[tuple[int, str], ...] = ()  # rows that are not to be read, and why: they kill workers
     topic: str = ""  # event that asks to stop; "" for none
 
     @property
     def views(self) -> list[int]:
-        """All views that some teacher is asked about."""
-        return sorted({view for ask in self.asks for view, _ in ask.views})
+        """All views that some teacher predicts."""
+        return sorted({view for request in self.requests for view, _ in request.views})

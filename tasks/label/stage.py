@@ -1,133 +1,168 @@
-"""The label stage: what the teachers still owe, the cluster that pays it, and a manifest a teacher.
+"""The label stage: find a teacher's missing units, run its inference on the cluster, commit one manifest for it.
 
-Nothing here imports torch, and a hit starts no worker.
+Every teacher is a step of its own. Teachers that start together share one pass first, so that one decode of an image
+and one rendering of each view serve all of them; each then finds its units and commits its own manifest. Nothing here
+imports torch, and a hit starts no worker.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 
-import numpy as np
-
-from infra.compute.cluster import Cluster
-from infra.errors import UsageError
-from infra.storage.stage_cache import StageCache
-from infra.storage.store import Store
+from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.data.folds import fold_of
-from tasks.label.job import STAGE, VERSION, How
-from tasks.label.units import Owing, Unit, owing, take_up
-from tasks.pipeline.placement import place
-from tasks.pipeline.result import StageResult
+from tasks.data.weights import TEACHER_FILES
+from tasks.label.job import STAGE, VERSION
+from tasks.label.teacher_units import LabelUnit, look_up_records, teacher_units
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, UnitCount, run_stage, slug
 from tasks.spec import Spec
-from tasks.teachers.teacher import TeacherHandle, bring, teacher_handle, teacher_model
+from tasks.teachers.teacher import TeacherHandle, teacher_handle, teacher_model, upload_weights
 
-__all__ = ["STAGE", "VERSION", "TeacherHandle", "label", "teacher_handle"]
+__all__ = ["LABEL", "STAGE", "VERSION", "LabelWork", "TeacherHandle", "label", "label_together", "teacher_handle"]
 
 
-def label(
-    corpus: Corpus,
-    teachers: Sequence[TeacherHandle],
-    spec: Spec,
-    store: Store,
-    cluster: Cluster,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> list[StageResult]:
-    """Soft labels of the teachers: the plain view of every shard, the random views of training shards.
+class LabelWork(StageWork):
+    """Soft labels of one teacher: the plain view of every shard, the random views of training shards.
 
-    One decode of an image and one rendering of each view serve every teacher that owes it. Each teacher has a
-    manifest of its own; adding a teacher, a view or shards labels what is new.
-
-    Args:
-        progress: called with (units done, units in all).
-        say: told, before the work starts, what each teacher still owes: files, bytes, and time where it is known.
-        stop: asked between shards, and by running workers between batches; CancelledError when it says yes.
-
-    Returns:
-        One result a teacher, in their order.
+    A unit is one view of one shard; a new view or shard labels what is new.
 
     Raises:
-        UsageError: a teacher does not fit the corpus, its weights or the machines.
+        UsageError: the teacher does not fit the corpus, its weights or the machines.
         BudgetError: more samples had to be kept out than `run.label` allows.
         CorruptError: stored images are damaged; every other shard is done first.
-        PermanentError: a teacher failed on some shards; every other shard is done first.
+        PermanentError: the teacher failed on some shards; every other shard is done first.
     """
-    if not teachers:
-        raise UsageError("label needs at least one teacher")
-    cache = StageCache(store)
-    views = spec.views.resolved(corpus.modality)
-    owed: list[tuple[Owing, list[Unit]]] = []
-    asked: set[str] = set()
-    for teacher in teachers:
-        model = teacher_model(teacher, corpus, spec, store)
-        own = owing(corpus, model, views, _folds(corpus, len(model.folds)))
-        again = spec.run.retry_quarantined
-        units = take_up(own, cache, verify=spec.run.verify, retry_quarantined=again)
-        # Two names of one network owe the same units: the first makes them for both.
-        owed.append((own, [unit for unit in units if unit.key not in asked]))
-        asked.update(unit.key for unit in units)
-    _pay(teachers, owed, corpus, spec, store, cluster, progress or (lambda done, total: None), stop, say)
-    results = []
-    for own, _ in owed:
-        if own.whole and own.hit is not None:
-            results.append(StageResult(own.hit.manifest, made=0, total=own.total))
-        else:
-            for other, _ in owed:
-                own.take_from(other)
-            results.append(StageResult(cache.commit(own.manifest()), own.made, own.total, own.samples))
-    return results
+
+    stage, version = STAGE, VERSION
+
+    def __init__(self, context: Context, corpus: Corpus, teacher: TeacherHandle, spec: Spec) -> None:
+        super().__init__(context)
+        self.corpus, self.teacher, self.spec = corpus, teacher, spec
+        model = teacher_model(teacher, corpus, spec, context.store)
+        folds = fold_of(corpus, len(model.folds)) if model.folds else {}
+        self.units = teacher_units(corpus, model, spec.views.resolved(corpus.modality), folds)
+        self.together: list[LabelWork] = [self]
+        self.result: StageResult | None = None
+        self._found: Manifest | None = None
+        self._looked_up = False
+
+    @cached_property
+    def key(self) -> str:
+        return self.units.key
+
+    def lookup(self) -> Manifest | None:
+        """The committed manifest with all of its outputs; none where samples that were kept out are to be retried."""
+        if self._found is None:
+            manifest = super().lookup()
+            if manifest is not None and not (self.context.run.retry_quarantined and manifest.quarantine):
+                self._found = manifest
+        return self._found
+
+    def missing(self) -> UnitCount:
+        total = len(self.units.units)
+        return UnitCount(total - len(self.pending()), total)
+
+    def pending(self) -> list[LabelUnit]:
+        """Units that are not in the store."""
+        run, units = self.context.run, self.units
+        if not self._looked_up:
+            look_up_records(units, self.cache, verify=run.verify, retry_quarantined=run.retry_quarantined)
+            self._looked_up = True
+        elif units.pending and not run.retry_quarantined:
+            # A shared pass that ended early leaves records that it did not hand on.
+            for record in self.cache.each_recorded(STAGE, [unit.key for unit in units.pending]):
+                units.add(record, made=False)
+        return units.pending
+
+    def make(self) -> Made:
+        pending = self.pending()
+        if self.units.made:
+            from tasks.label.label_fan_out import check_budget
+
+            check_budget(self.units, self.context)
+        _label([(self, pending)])
+        units = self.units
+        return Made(units.manifest(), len(units.made), len(units.units), units.samples)
+
+    def report_progress(self) -> None:
+        """Call the context's progress with units done and units in all."""
+        self.context.progress(len(self.units.done), len(self.units.units))
+
+    def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
+        """The label card of all teachers that started together, once the last of them ended; none of a cached run."""
+        from tasks.label.card import LabelRunFigures, label_card
+
+        self.result = result
+        results = [work.result for work in self.together if work.result is not None]
+        made, total = sum(each.made for each in results), sum(each.total for each in results)
+        if len(results) < len(self.together) or not made:
+            return []
+        figures = LabelRunFigures(seconds, made, total - made, sum(each.samples for each in results))
+        card = label_card(self.corpus, [each.manifest for each in results], figures, self.store)
+        title = self.corpus.title
+        return [Artifact(f"label-card-{slug(title)}", f"Label card of {title}", card.markdown)]
 
 
-def _folds(corpus: Corpus, count: int) -> dict[int, np.ndarray]:
-    return fold_of(corpus, count) if count else {}
+def label(context: Context, corpus: Corpus, teacher: TeacherHandle, spec: Spec) -> StageResult:
+    """Run the stage for one teacher; see `LabelWork`."""
+    return run_stage(LabelWork(context, corpus, teacher, spec))
 
 
-def _pay(
-    teachers: Sequence[TeacherHandle],
-    owed: list[tuple[Owing, list[Unit]]],
-    corpus: Corpus,
-    spec: Spec,
-    store: Store,
-    cluster: Cluster,
-    progress: Callable[[int, int], None],
-    stop: Callable[[], bool] | None,
-    say: Callable[[str], None] | None,
-) -> None:
-    from tasks.label.fanning import Fanning
+def label_together(works: Sequence[LabelWork]) -> None:
+    """Make the missing units of several teachers in one pass; commits nothing.
 
-    total = sum(own.total for own, _ in owed)
-    due = sum(len(units) for _, units in owed)
-    progress(total - due, total)
-    if not due:
+    Each work takes the units that were made for it, and makes by itself what is missing after an error.
+
+    Raises:
+        As `LabelWork`, of the first error; the units that were made until then stay in the store.
+    """
+    order = [teacher.name for teacher in works[0].spec.teachers] if works else []
+    together = sorted(works, key=lambda work: order.index(work.teacher.name))
+    for work in together:
+        work.together = together
+    waiting = [work for work in together if work.lookup() is None]
+    todo: list[tuple[LabelWork, list[LabelUnit]]] = []
+    taken: set[str] = set()
+    for work in waiting:
+        # Two names of one network need the same units: the first makes them for both.
+        pending = work.pending()
+        todo.append((work, [unit for unit in pending if unit.key not in taken]))
+        taken.update(unit.key for unit in pending)
+    if len(waiting) > 1:
+        _label(todo)
+        for work in waiting:
+            for other in waiting:
+                work.units.copy_from(other.units)
+
+
+def _label(todo: Sequence[tuple[LabelWork, list[LabelUnit]]]) -> None:
+    """Run the inference of some units, no unit twice."""
+    for work, _ in todo:
+        work.report_progress()
+    if not any(units for _, units in todo):
         return
-    device, resources = place(spec, cluster)
-    for teacher, (_, units) in zip(teachers, owed, strict=True):
+    from tasks.label.label_fan_out import LabelFanOut
+
+    first = todo[0][0]
+    fan_out = LabelFanOut(first.context, first.corpus, [(work.units, units) for work, units in todo])
+    for work, units in todo:
         if units:
-            bring(teacher, store)
-    settings = spec.run.label
-    how = How(
-        device=device,
-        share=_share(cluster),
-        cores=settings.threads,
-        engine=settings.engine,
-        precision=settings.precision,
-        batch=settings.batch,
-        min_agreement=settings.min_agreement,
-        max_error=settings.max_error,
-        passes=sum(len(unit.shard) for _, units in owed for unit in units) // max(1, cluster.slots),
-    )
-    Fanning(corpus, spec, store, cluster, how, resources, stop, say or (lambda text: None)).run(
-        owed, lambda done: progress(total - due + done, total)
-    )
+            upload_weights(work.teacher, work.store)
+
+    def progress() -> None:
+        for work, _ in todo:
+            work.report_progress()
+
+    fan_out.run(progress)
 
 
-def _share(cluster: Cluster) -> int:
-    """Jobs that the busiest machine of the cluster runs at once."""
-    slots: Counter[str] = Counter()
-    for worker in cluster.client.scheduler_info(n_workers=-1)["workers"].values():
-        slots[worker["host"]] += worker["nthreads"]
-    return max(slots.values(), default=1)
+def _bind(context: Context, spec: Spec, *, corpus: Manifest, trained: Sequence[Manifest], teacher: str) -> LabelWork:
+    read = Corpus(context.store, corpus)
+    section = next(each for each in spec.teachers if each.name == teacher)
+    return LabelWork(context, read, teacher_handle(section, trained, read, context.store), spec.for_labels)
+
+
+LABEL = Stage("label", _bind, folders=("labels/", "reports/", TEACHER_FILES), share=label_together)

@@ -1,1 +1,1 @@
-"""Keeping a store: is everything as written, what is no longer needed, what is in it, make whole again."""
+"""Maintenance of a store: verify, repair, garbage collection and inspection."""

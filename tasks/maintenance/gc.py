@@ -1,4 +1,4 @@
-"""Remove what nothing leads to any more: manifests first, then objects.
+"""Garbage collection: remove what no root leads to, manifests first, then objects.
 
 A store is shared with runs that may be writing, so whatever is young stays: a manifest, object or record younger
 than the grace; work that no manifest names yet (unit records with their objects, checkpoints) as long as the
@@ -11,30 +11,28 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from infra.compute.cluster import cores
 from infra.storage.store import Store
-from tasks.data.weights import DEPOSITED
-from tasks.maintenance.holdings import MANIFESTS, RUNS, THREADS_A_CORE, UNITS, look_into
-from tasks.maintenance.info import INFO
-from tasks.maintenance.reach import heads_of, reachable, registered, runs_of
+from tasks.data.weights import TEACHER_FILES
+from tasks.maintenance.reachability import head_digests, reachable, registered_digests, run_manifests
+from tasks.maintenance.store_contents import INFO, MANIFESTS, RUNS, THREADS_A_CORE, UNITS, read_contents
 
 HOUR, DAY = 3600.0, 86400.0
 CHECKPOINTS = "checkpoints/"
-MADE = ("shards/", "catalogs/", "labels/", "weights/", "models/", "reports/", "predictions/", "annotate/", DEPOSITED)
-"""Folders that stages write to; whatever lies elsewhere is somebody's own and never touched."""
 
-# Stages write a digest into every name; a file that a person put beside them has none.
+
+# Stages write a digest into every name; a file that a user added has none.
 _OURS = re.compile(r"(^|[-/.])[0-9a-f]{8,64}\.[a-z0-9]+$")
 _LEFTOVERS = "leftovers"
 
 
-class Item(NamedTuple):
-    """Something that may go."""
+class Removable(NamedTuple):
+    """One object that may be removed."""
 
     name: str
     kind: str  # manifests, runs, units, checkpoints or the folder of the object
@@ -42,11 +40,11 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What goes, in the order in which it goes, and what stays."""
+class RemovalPlan:
+    """What is removed, in order of removal, and what is kept."""
 
-    items: tuple[Item, ...]
-    leftovers: tuple[str, ...]  # half-written, of writers that died
+    items: tuple[Removable, ...]
+    leftovers: tuple[str, ...]  # incomplete files of writers that died
     kept_objects: int
     kept_bytes: int
     deleted: bool
@@ -77,15 +75,17 @@ class Plan:
 def collect(
     store: Store,
     *,
+    folders: Sequence[str],
     keep_days: float = 14,
     grace_hours: float = 24,
     delete: bool = False,
     registry: bool = True,
     progress: Callable[[int, int], None] | None = None,
-) -> Plan:
+) -> RemovalPlan:
     """Find what neither a head, nor a registered version, nor a recent run leads to; with `delete` remove it.
 
     Args:
+        folders: that stages write outputs to; whatever lies elsewhere is never touched.
         keep_days: runs younger than that, finished or not, keep what they made.
         grace_hours: nothing younger than that goes.
         registry: ask MLflow which versions are registered.
@@ -95,8 +95,8 @@ def collect(
         CorruptError: a head, a manifest or a run's record is damaged; nothing was removed.
         PermanentError: MLflow cannot be read.
     """
-    held = look_into(store)
-    for name, error in held.broken.items():
+    contents = read_contents(store)
+    for name, error in contents.broken.items():
         if not name.startswith(UNITS):
             raise error
     ages = store.ages("")
@@ -105,18 +105,22 @@ def collect(
     def young(name: str, limit: float) -> bool:
         return ages.get(name, 0.0) < limit
 
-    runs = [name for name in held.under(RUNS) if young(name, recent)]
-    roots = [*heads_of(held), *runs_of(store, runs), *(name for name in held.manifests if young(name, grace))]
+    runs = [name for name in contents.under(RUNS) if young(name, recent)]
+    roots = [
+        *head_digests(contents),
+        *run_manifests(store, runs),
+        *(name for name in contents.manifests if young(name, grace)),
+    ]
     if registry:
-        roots += registered(held)
-    manifests = reachable(held, roots)
-    named = {promise.name for name in manifests for promise in held.manifests[name].outputs}
-    units = {name for name, objects in held.units.items() if objects and named.issuperset(objects)}
-    units |= {name for name in held.units if young(name, recent)}
-    named |= {name for unit in units for name in held.units[unit]}
-    trained = {manifest.key for manifest in held.manifests.values()}
-    told = frozenset[str]().union(*(held.manifests[name].refers for name in manifests))
-    folders = {name.rpartition("/")[0] for name in named}
+        roots += registered_digests(contents)
+    manifests = reachable(contents, roots)
+    named = {expected.name for name in manifests for expected in contents.manifests[name].outputs}
+    units = {name for name, objects in contents.units.items() if objects and named.issuperset(objects)}
+    units |= {name for name in contents.units if young(name, recent)}
+    named |= {name for unit in units for name in contents.units[unit]}
+    trained = {manifest.key for manifest in contents.manifests.values()}
+    digests = frozenset[str]().union(*(contents.manifests[name].refers for name in manifests))
+    in_use = {name.rpartition("/")[0] for name in named}
 
     def stays(name: str) -> bool:
         if name.startswith(MANIFESTS):
@@ -128,20 +132,20 @@ def collect(
         if name.startswith(CHECKPOINTS):
             return young(name, recent) and name.split("/")[1] not in trained
         if name.endswith(f"/{INFO}") and name.startswith("shards/"):
-            return name.rpartition("/")[0] in folders
-        if name.startswith(DEPOSITED):
-            return name.removeprefix(DEPOSITED).partition(".")[0] in told or young(name, recent)
-        return name in named or not (name.startswith(MADE) and _OURS.search(name))
+            return name.rpartition("/")[0] in in_use
+        if name.startswith(TEACHER_FILES):
+            return name.removeprefix(TEACHER_FILES).partition(".")[0] in digests or young(name, recent)
+        return name in named or not (name.startswith(tuple(folders)) and _OURS.search(name))
 
-    gone = [name for name in sorted(held.sizes) if not stays(name) and not young(name, grace)]
-    items = [Item(name, name.partition("/")[0], held.sizes[name]) for name in gone]
+    gone = [name for name in sorted(contents.sizes) if not stays(name) and not young(name, grace)]
+    items = [Removable(name, name.partition("/")[0], contents.sizes[name]) for name in gone]
     items.sort(key=lambda item: _rank(item.name))
     leftovers = tuple(store.abandoned(grace))
     if delete:
         _remove(store, [item.name for item in items], progress or (lambda done, total: None))
         store.sweep(grace)
-    left = held.sizes.keys() - set(gone)
-    return Plan(tuple(items), leftovers, len(left), sum(held.sizes[name] for name in left), delete)
+    left = contents.sizes.keys() - set(gone)
+    return RemovalPlan(tuple(items), leftovers, len(left), sum(contents.sizes[name] for name in left), delete)
 
 
 def _rank(name: str) -> int:

@@ -1,0 +1,1 @@
+"""Plan of a run before it starts (`stillroom plan`)."""

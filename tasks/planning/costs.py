@@ -1,35 +1,46 @@
-"""Bytes and minutes of each stage, from counts and a few seconds of measuring on this machine."""
+"""Minutes of each stage, from counts and rates: those of earlier runs on this machine, else measured for seconds."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
 from infra.compute.cluster import cores
-from models.augmentation.draws import Recipe
-from models.engines.network import Network
+from infra.storage.store import MissingObjectError, Store
+from models.augmentation.draws import ViewRecipe
+from models.engines.benchmark import EngineChoice
+from models.engines.engine import Network
+from models.engines.machine import machine_kind
+from models.losses.terms import Term
 from models.networks.build import Built
 from tasks.data.corpus import Corpus
-from tasks.distill.request import DISTILL, TEACH, steps_of, terms_of
-from tasks.label.costs import Asked
-from tasks.planning.counts import Numbers
-from tasks.planning.dry_run import CACHED, PARTLY, State
+from tasks.distill.request import DISTILL_NAME, TEACH_NAME, precision_on, steps_of, terms_of
+from tasks.label.costs import LabelRate
+from tasks.label.predictor import ENGINES
+from tasks.pipeline.graph import Step
+from tasks.pipeline.rates import INGEST, LABEL, STEP, ingest_details, label_details, remembered_rate, step_details
+from tasks.planning.counts import CorpusCounts
+from tasks.planning.dry_run import CACHED, PARTLY, StepState
 from tasks.planning.measurements import forward_seconds, step_seconds, view_seconds
-from tasks.planning.networks import input_side
-from tasks.planning.teacher_rates import answer_seconds, feature_shape, plain_views
+from tasks.planning.networks import check_engine, feature_shape, input_side
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
+from tasks.spec.run import LabelRunSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
+SELECT = 2.0  # seconds: reading the soft labels
 REGISTER = 25.0  # seconds: packing the student and MLflow
+BATCH = 8  # images a forward pass of a teacher, where the spec names none
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Who would do the work."""
+    """The machine that would do the work."""
 
     cores: int
     slots: int  # tasks at once
@@ -51,72 +62,100 @@ class Machine:
 
 
 @dataclass
-class Costs:
-    """Seconds by stage, rates worth telling, and the teachers as far as labelling costs go."""
+class PlanCosts:
+    """Seconds by stage, the rates that they rest on, and what the costs of labelling depend on.
+
+    `remembered` names the rates of earlier runs, `reference` the teachers whose rate is that of the reference engine.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
-    teachers: list[Asked] = field(default_factory=list)
+    teachers: list[LabelRate] = field(default_factory=list)
+    remembered: list[str] = field(default_factory=list)
+    reference: list[str] = field(default_factory=list)
 
 
-def costs_of(
+def estimate_costs(
     spec: Spec,
-    numbers: Numbers,
-    states: Mapping[str, State],
+    counts: CorpusCounts,
+    steps: Sequence[Step],
+    states: Mapping[str, StepState],
     built: Mapping[str, Built],
+    teacher_ids: Mapping[str, str],
     corpus: Corpus,
     machine: Machine,
-) -> Costs:
-    """Seconds of every stage that is not cached; measures only what some of them needs."""
-    return _Estimate(spec, numbers, states, built, corpus, machine).run()
+) -> PlanCosts:
+    """Seconds of every stage that is not cached; measures only what one of them needs and no earlier run did.
+
+    Args:
+        steps: of the line; see `flows/line.py`.
+        states: of each step, by its title.
+        built, teacher_ids: from `build_networks`.
+
+    Raises:
+        UsageError: the engine asked for cannot run a teacher, or a teacher has no such features.
+    """
+    return _Estimate(spec, counts, steps, states, built, teacher_ids, corpus, machine).run()
 
 
 class _Estimate:
     def __init__(
         self,
         spec: Spec,
-        numbers: Numbers,
-        states: Mapping[str, State],
+        counts: CorpusCounts,
+        steps: Sequence[Step],
+        states: Mapping[str, StepState],
         built: Mapping[str, Built],
+        teacher_ids: Mapping[str, str],
         corpus: Corpus,
         machine: Machine,
     ) -> None:
-        self.spec, self.numbers, self.states, self.built = spec, numbers, states, built
-        self.corpus, self.machine = corpus, machine
-        self.costs = Costs()
-        self.open = [title for title, state in states.items() if state.state != CACHED]
-        self.recipe = Recipe.from_values(spec.views.resolved(corpus.modality).model_dump())
-        self.view = view_seconds(numbers.sample.images, self.recipe) if self.open else 0.0
+        self.spec, self.counts, self.states, self.built = spec, counts, states, built
+        self.teacher_ids, self.corpus, self.machine = teacher_ids, corpus, machine
+        self.costs = PlanCosts()
+        self.steps = steps
+        self.open = [step for step in steps if states[step.title].state != CACHED]
+        self.recipe = ViewRecipe.from_values(spec.views.resolved(corpus.modality).model_dump())
+        self.view = view_seconds(counts.sample.images, self.recipe) if self.open else 0.0
 
-    def run(self) -> Costs:
+    def run(self) -> PlanCosts:
         seconds, rates = self.costs.seconds, self.costs.rates
-        sample = self.numbers.sample
-        rates["ingest_images_per_second"] = self.machine.slots / max(1e-9, sample.image_seconds)
-        if "ingest" in self.open:
-            seconds["ingest"] = START + self.numbers.images / rates["ingest_images_per_second"]
-        elif self.open:
+        sample = self.counts.sample
+        details = ingest_details(self.spec.corpus.title, asdict(self.counts.recipe), workers=self.machine.slots)
+        known = self._remembered(INGEST, details, "ingest")
+        rates["ingest_images_per_second"] = known or self.machine.slots / max(1e-9, sample.image_seconds)
+        if self.open:
             seconds["start"] = START
-        in_split = self.numbers.in_split
+        for step in self._open("ingest"):
+            seconds[step.title] = seconds.pop("start") + self.counts.images / rates["ingest_images_per_second"]
+        in_split = self.counts.in_split
         judged = in_split["val"] + in_split["test"]
         passes = 0.0
         for teacher in self.spec.teachers:
             self._label(teacher)
             if teacher.train:
                 self._teach(teacher, teacher.train)
-                if "evaluate" in self.open:
+                if self._open("evaluate"):
                     passes += judged * self._forward(teacher, teacher.name)
         passes += self._students()
-        if "select" in self.open:
-            seconds["select"] = 2.0
-        if "evaluate" in self.open:
-            seconds["evaluate"] = PLOTS + passes
-        if "register" in self.open:
-            seconds["register"] = REGISTER
+        for stage, known_seconds in (("select", SELECT), ("evaluate", PLOTS + passes), ("register", REGISTER)):
+            seconds.update({step.title: known_seconds for step in self._open(stage)})
         return self.costs
 
+    def _open(self, stage: str, **parameters: Any) -> list[Step]:
+        """Steps of a stage that are not cached."""
+        mine = [step for step in self.open if step.stage.name == stage]
+        return [step for step in mine if parameters.items() <= step.parameters.items()]
+
+    def _remembered(self, kind: str, details: Mapping[str, Any], title: str) -> float | None:
+        known = remembered_rate(kind, details)
+        if known is not None:
+            self.costs.remembered.append(title)
+        return known
+
     def _label(self, teacher: TeacherSection) -> None:
-        """Fills in what a teacher's labelling takes; of kinds that are no network only the bytes are known."""
-        own, state = self.numbers.in_split, self.states[f"label {teacher.name}"]
+        """Add the costs of a teacher's labelling; of teachers that are no networks only the bytes are known."""
+        own = self.counts.in_split
         features: tuple[int, ...] = ()
         rate = None
         if teacher.name in self.built:
@@ -130,80 +169,124 @@ class _Estimate:
                 features=teacher.features,
             )
             features = feature_shape(network) if network.features else ()
-            if state.state != CACHED:
+            for step in self._open("label", teacher=teacher.name):
+                state = self.states[step.title]
                 answers = own["train"] * (1 + self.spec.for_labels.views.count) + own["val"] + own["test"]
-                rate = self._rate(network, answers)
+                rate = self._label_rate(teacher, network)
                 left = 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
-                self.costs.seconds[f"label {teacher.name}"] = left * answers / rate
+                self.costs.seconds[step.title] = left * answers / rate
                 self.costs.rates[f"{teacher.name}_label_images_per_second"] = rate
-        self.costs.teachers.append(Asked(teacher.name, len(self.corpus.classes), features, rate))
+        self.costs.teachers.append(LabelRate(teacher.name, len(self.corpus.classes), features, rate))
 
-    def _rate(self, network: Network, answers: int) -> float:
-        """Views of images rendered and answered in a second, all workers together."""
+    def _label_rate(self, teacher: TeacherSection, network: Network) -> float:
+        """Views of images that all workers together render and label in a second."""
         machine, how = self.machine, self.spec.run.label
         threads = how.threads or max(1, machine.cores // machine.slots)
-        images = plain_views(self.numbers.sample.images, self.recipe, network.size)
-        each = answer_seconds(network, images, how, answers, threads=threads, device=machine.device)
-        return 1 / self._beside_rendering(each)
+        check_engine(network, how, device=machine.device, threads=threads)
+        details = label_details(
+            teacher.model,
+            teacher.options,
+            size=network.size,
+            classes=network.num_classes,
+            features=teacher.features,
+            engine=how.engine,
+            precision=how.precision,
+            batch=how.batch,
+            device=machine.device,
+            threads=threads,
+        )
+        title = f"labels of {teacher.name}"
+        known = self._remembered(LABEL, details, title)
+        if known is None and teacher.name in self.teacher_ids:
+            kind = machine_kind(machine.device, threads)
+            known = chosen_engine_rate(self.corpus.store, self.teacher_ids[teacher.name], how, kind)
+            self.costs.remembered += [title] if known is not None else []
+        if known is not None:
+            return 1 / self._with_rendering(1 / known)
+        self.costs.reference.append(teacher.name)
+        module, batch = self.built[teacher.name].module, how.batch or BATCH
+        each = forward_seconds(module, network.size, batch, threads=threads, device=machine.device, seconds=1)
+        module.cpu()
+        return 1 / self._with_rendering(each)
 
     def _forward(self, section: ModelSection, name: str) -> float:
-        """Seconds an image of rendering and asking, all workers together."""
+        """Seconds an image of rendering and prediction, all workers together."""
         machine = self.machine
         threads = max(1, machine.cores // machine.slots)
         batch = self.spec.run.predict_batch
         each = forward_seconds(
             self.built[name].module, input_side(section, self.spec), batch, threads=threads, device=machine.device
         )
-        return self._beside_rendering(each)
+        return self._with_rendering(each)
 
-    def _beside_rendering(self, each: float) -> float:
-        """Seconds an image of all workers together, where one pass takes `each` seconds an image."""
+    def _with_rendering(self, each: float) -> float:
+        """Seconds an image of all workers together, where a forward pass takes `each` seconds an image."""
         machine = self.machine
-        # Views are rendered by threads beside the network on a GPU, and in its time on a CPU.
+        # On a GPU views are rendered while the network runs; on a CPU both take turns.
         if machine.device == "cuda":
             return max(each / machine.at_once, self.view / machine.cores)
         return (each + self.view) / machine.slots
 
     def _teach(self, teacher: TeacherSection, train: TrainSection) -> None:
-        """Fills in the seconds of a teacher's trainings: the whole one's, and those without a fold."""
-        whole = f"teach {teacher.name}"
-        titles = [title for title in self.open if title == whole or title.startswith(f"{whole} without fold ")]
-        if not titles:
-            return
-        beside = sum(1 + (t.folds or 0) for t in self.spec.teachers if t.train is not None)
-        labelled = self.numbers.labelled_train
+        """Add the seconds of a teacher's trainings: on all labels, and without each fold."""
+        beside = sum(step.stage.name == "teach" for step in self.steps)
+        labelled, folds = self.counts.labelled_train, teacher.folds or 2
         at_once = min(beside, self.machine.at_once)
-        step_of = {}
-        for title in titles:
-            seen = labelled if title == whole else labelled * ((teacher.folds or 2) - 1) // (teacher.folds or 2)
-            steps = steps_of(train, seen)
+        step_of: dict[int, float] = {}
+        for step in self._open("teach", teacher=teacher.name):
+            steps = steps_of(train, labelled if step.parameters["fold"] is None else labelled * (folds - 1) // folds)
             if steps not in step_of:
-                step_of[steps] = self._training(teacher, teacher.name, TEACH, train, steps, beside)
-            self.costs.seconds[title] = step_of[steps] / at_once
+                step_of[steps] = self._training(teacher, teacher.name, TEACH_NAME, train, steps, beside)
+            self.costs.seconds[step.title] = step_of[steps] / at_once
 
     def _students(self) -> float:
-        """Fills in the students' seconds; returns those of judging them."""
-        titles = [title for title in self.states if title.startswith("distill ")]
-        left = [title for title in titles if title in self.open]
-        student, judged = self.spec.student, self.numbers.in_split["val"] + self.numbers.in_split["test"]
+        """Add the seconds of the students' trainings; returns those of their predictions for the report."""
+        count, left = sum(step.stage.name == "distill" for step in self.steps), self._open("distill")
+        student, judged = self.spec.student, self.counts.in_split["val"] + self.counts.in_split["test"]
         if not left:
             return 0.0
-        steps = steps_of(student.train, self.numbers.in_split["train"])
-        one = self._training(student, "", DISTILL, student.train, steps, len(titles))
-        at_once = max(1, min(len(titles), self.machine.at_once))
-        for title in left:
-            self.costs.seconds[title] = one * math.ceil(len(left) / at_once) / len(left)
-        return judged * len(titles) * self._forward(student, "")
+        steps = steps_of(student.train, self.counts.in_split["train"])
+        one = self._training(student, "", DISTILL_NAME, student.train, steps, count)
+        at_once = max(1, min(count, self.machine.at_once))
+        for step in left:
+            self.costs.seconds[step.title] = one * math.ceil(len(left) / at_once) / len(left)
+        return judged * count * self._forward(student, "")
 
     def _training(
         self, section: ModelSection, name: str, stage: str, train: TrainSection, steps: int, beside: int
     ) -> float:
         machine, spec = self.machine, self.spec
         threads = spec.run.train.threads or max(1, machine.cores // max(1, min(beside, machine.slots)))
-        losses = spec.student.loss if stage == DISTILL else None
-        # What a loss on features costs is small beside the network, and the teacher's maps are not at hand here.
-        terms = [t for t in terms_of(self.corpus, losses, train, taught=stage == DISTILL) if t.info.default_tap == ""]
-        step = step_seconds(
+        losses = spec.student.loss if stage == DISTILL_NAME else None
+        # A loss on features costs little compared with the network, and the teacher's features are not available here.
+        every = terms_of(self.corpus, losses, train, taught=stage == DISTILL_NAME)
+        terms = [term for term in every if term.info.default_tap == ""]
+        online = stage == DISTILL_NAME and spec.student.teacher == "online"
+        details = step_details(
+            section.model,
+            section.options,
+            size=input_side(section, spec),
+            classes=len(self.corpus.classes),
+            batch=train.batch,
+            losses=[term.loss for term in every],
+            precision=precision_on(train, machine.device),
+            online=len(spec.teachers) if online else 0,
+            device=machine.device,
+            threads=threads,
+        )
+        known = self._remembered(STEP, details, f"training steps of {name or 'the student'}")
+        step = known or self._step(section, name, train, terms, threads)
+        # A rate of an earlier run has the loading in it.
+        each = known or self._with_loading(step, train, beside, online=online)
+        self.costs.rates[f"{name or 'student'}_step_seconds"] = step
+        judging = train.validations * self.counts.in_split["val"] * (self.view + step / train.batch / 3)
+        return steps * each + judging
+
+    def _step(
+        self, section: ModelSection, name: str, train: TrainSection, terms: Sequence[Term], threads: int
+    ) -> float:
+        spec = self.spec
+        return step_seconds(
             self.built[name],
             terms,
             train,
@@ -211,14 +294,36 @@ class _Estimate:
             classes=len(self.corpus.classes),
             teachers=len(spec.teachers) if any(t.needs_teacher for t in terms) else 0,
             threads=threads,
-            device=machine.device,
+            device=self.machine.device,
         )
-        self.costs.rates[f"{name or 'student'}_step_seconds"] = step
-        if stage == DISTILL and spec.student.teacher == "online":
+
+    def _with_loading(self, step: float, train: TrainSection, beside: int, *, online: bool) -> float:
+        """Seconds from one step to the next, where teachers see each batch and images are loaded too."""
+        machine, spec = self.machine, self.spec
+        if online:
             step += train.batch * sum(self._forward(t, t.name) for t in spec.teachers if t.name in self.built)
         loading = train.batch * self.view
-        # Batches are made by a thread of their own, which needs a core of its own to be beside the steps.
+        # Batches are made by a separate thread, which needs a core of its own to run during the steps.
         free = machine.cores > min(beside, machine.slots) or machine.device == "cuda"
-        each = max(step, loading) if free else step + loading
-        judging = train.validations * self.numbers.in_split["val"] * (self.view + step / train.batch / 3)
-        return steps * each + judging
+        return max(step, loading) if free else step + loading
+
+
+def chosen_engine_rate(store: Store, teacher_id: str, how: LabelRunSection, kind: str) -> float | None:
+    """Images a second of the engine that labelling chose for a teacher, as the store remembers it; None: not known.
+
+    Args:
+        teacher_id: `TeacherModel.id`.
+        how: which engine, precision and batch the run would ask for; a choice that does not fit them does not count.
+        kind: of the machine, from `machine_kind`.
+    """
+    for name in sorted(store.sizes(f"{ENGINES}{teacher_id[:16]}-")):
+        try:
+            record = json.loads(store.get(name))
+            choice, measured_on = EngineChoice.from_json(record["choice"]), record["kind"]
+        except (MissingObjectError, ValueError, KeyError, TypeError):
+            continue
+        family, _, precision = choice.engine.rpartition("-")
+        fits = how.engine in ("auto", family) and how.precision in ("auto", precision)
+        if measured_on == kind and fits and how.batch in (None, choice.batch) and choice.images_per_second:
+            return choice.images_per_second
+    return None

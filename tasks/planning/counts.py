@@ -1,4 +1,4 @@
-"""The counts that a plan rests on: from the corpus as it lies there, or from the spec where it is not drawn yet."""
+"""The counts that a plan rests on: from the corpus, or from the spec where phantoms are not drawn yet."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ import pyarrow.compute as pc
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from tasks.data.catalog import OK, SPLITS
+from tasks.ingest.corpus_listing import scan_spec
+from tasks.ingest.image_table import as_text, place_in
+from tasks.ingest.ingest_plan import recipe_of
 from tasks.ingest.parent import read_head
-from tasks.ingest.pixels import Recipe
-from tasks.ingest.plan import recipe_of
-from tasks.ingest.preview import preview_of
-from tasks.ingest.roll import as_text, place_in
-from tasks.ingest.survey import survey_of
-from tasks.planning.measurements import Sample, sample_images, sample_sources
+from tasks.ingest.pixels import ImageRecipe
+from tasks.ingest.summary import preview_of
+from tasks.planning.measurements import ImageSample, sample_images, sample_sources
 from tasks.spec import PhantomSection, Spec
 
-DRAWN = 12  # phantoms drawn in memory to see what they cost
+DRAWN = 12  # phantoms drawn in memory to measure what an image costs
 JPEG = ".jpg"
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """What there is to ingest, and how it reads."""
+class CorpusCounts:
+    """What there is to ingest, and what reading some of it showed."""
 
-    facts: dict[str, Any]  # as `tasks.ingest.facts.facts_of` names them
+    facts: dict[str, Any]  # as `tasks.ingest.summary.facts_of` names them
     patients: int  # 0 where none is known
     empty: int  # files of zero bytes
     readable: int  # files that are not
-    sample: Sample
+    recipe: ImageRecipe
+    sample: ImageSample
     shards: int  # to make
     images: int  # in those shards
     unhashed: int
@@ -56,15 +57,15 @@ class Numbers:
         return sum(self.facts["counts"]["train"].values())
 
 
-def numbers_of(spec: Spec, store: Store) -> Numbers:
-    """Scan, draft and sample.
+def count_corpus(spec: Spec, store: Store) -> CorpusCounts:
+    """Scan the corpus, plan its shards and read some of its images.
 
     Raises:
         CorpusError, BudgetError: as an ingest would, before decoding.
     """
     if spec.corpus.adapter.startswith("phantom-") and not Path(spec.corpus.root, "phantom.json").exists():
-        return _undrawn(spec)
-    found = survey_of(spec)
+        return _count_phantoms(spec)
+    found = scan_spec(spec)
     preview = preview_of(spec, store, found)
     source, table = found.source, found.scan.rows.table
     files = source.files()
@@ -72,13 +73,15 @@ def numbers_of(spec: Spec, store: Store) -> Numbers:
     below = f"{found.scan.below}/" if found.scan.below else ""
     at = place_in(as_text(pc.binary_join_element_wise(below, named["path"], "")), as_text(files["path"]))
     here = files.take(pa.array(at[at >= 0]))
+    recipe = recipe_of(found.section)
     full = here.filter(pc.greater(here["size"], 0))
-    return Numbers(
+    return CorpusCounts(
         facts=preview.facts,
         patients=_patients(table),
         empty=len(named) - len(full),
         readable=len(full),
-        sample=sample_images(source, full, recipe_of(found.section)),
+        recipe=recipe,
+        sample=sample_images(source, full, recipe),
         shards=preview.shards,
         images=preview.images,
         unhashed=preview.unknown,
@@ -92,7 +95,7 @@ def _patients(rows: pa.Table) -> int:
     return len(known["patient"].unique())
 
 
-def _undrawn(spec: Spec) -> Numbers:
+def _count_phantoms(spec: Spec) -> CorpusCounts:
     phantom = spec.corpus.phantom or PhantomSection()
     fundus = spec.corpus.adapter == "phantom-fundus"
     classes, one = _fundus(phantom) if fundus else _endoscopy(phantom)
@@ -104,7 +107,7 @@ def _undrawn(spec: Spec) -> Numbers:
     images = {"train": labelled + phantom.unlabelled, "val": val, "test": test}
     own = {"train": labelled, "val": val, "test": test}
     how = spec.ingest
-    recipe = Recipe(
+    recipe = ImageRecipe(
         size=None if how.encode == "keep" else how.size or phantom.size,
         encode=how.encode,
         quality=how.quality,
@@ -112,7 +115,7 @@ def _undrawn(spec: Spec) -> Numbers:
         max_pixels=how.max_pixels,
     )
     total = sum(images.values())
-    return Numbers(
+    return CorpusCounts(
         facts={
             "corpus": spec.corpus.title,
             "task": spec.corpus.task or ("ordinal" if fundus else "single"),
@@ -130,6 +133,7 @@ def _undrawn(spec: Spec) -> Numbers:
         patients=total // 2 if fundus else 0,
         empty=0,
         readable=total,
+        recipe=recipe,
         sample=sample_sources([partial(one, number) for number in range(DRAWN)], recipe),
         shards=sum(-(-n // how.shard_size) for n in images.values()),
         images=total,

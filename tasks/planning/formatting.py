@@ -1,4 +1,4 @@
-"""A plan for people."""
+"""Text of a plan."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def _counts(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {f'{len(rest)} more':<{width}}{sums}{sum(prior[name] for name in rest):>12.1%}")
     lines.append(f"  {'all images':<{width}}" + "".join(f"{images[split]:>9,}" for split in SPLITS))
     lines.append(f"  unlabelled pool: {found['unlabelled']:,} images")
-    people = f"{found['patients']:,} patients" if found["patients"] else "no patients known, each image stands alone"
+    patients = f"{found['patients']:,} patients" if found["patients"] else "no patients known, each image stands alone"
     made = f"; {', '.join(ours)} split by us" if ours else "; all splits are the corpus's own"
-    lines.append(f"  {people}{made}")
+    lines.append(f"  {patients}{made}")
     leaks = found["leaks"]
     lines.append(
         f"  leaks: {leaks:,} val or test images whose patient or bytes stand in train too"
@@ -82,7 +82,7 @@ def _files(found: Mapping[str, Any]) -> list[str]:
 
 
 def _labels(found: Mapping[str, Any]) -> list[str]:
-    """What labelling anew costs: a line a teacher, a column a number of stored views."""
+    """What labelling from scratch costs: one line for each teacher, one column for each number of stored views."""
     views = sorted({row["views"] for row in found["labels"]})
     teachers = list(dict.fromkeys(row["teacher"] for row in found["labels"]))
     width = max(12, *(len(name) for name in teachers[:MOST_TEACHERS]))

@@ -1,4 +1,4 @@
-"""A few seconds of measuring with the real code: decoding, rendering, networks at their size."""
+"""Measurements of some seconds with the code that runs use: decoding, rendering, forward passes, training steps."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.augmentation.draws import Recipe as ViewRecipe
-from models.augmentation.draws import draw
+from models.augmentation.draws import ViewRecipe, draw
 from models.augmentation.rendering import decode, render, to_input
-from models.losses import Targets
+from models.losses.targets import Targets
 from models.losses.terms import Term
 from models.networks.build import Built
-from models.training import Batch, TrainConfig, Trainer
+from models.training.config import Batch, TrainConfig
 from models.training.objective import Objective, Setting
+from models.training.trainer import Trainer
 from tasks.distill.request import precision_on
-from tasks.ingest.pixels import Recipe, UnreadableError, encode_image
-from tasks.sources.base import ChangedError, Source
+from tasks.ingest.pixels import ImageRecipe, UnreadableError, encode_image
+from tasks.sources.base import Source, SourceFileChangedError
 from tasks.spec import TrainSection
 
 MOST = 200
 KEPT = 16
-LARGE = 20_000_000  # parameters above which a whole batch may not fit into memory beside everything else
+LARGE = 20_000_000  # parameters above which a whole batch may not fit into memory
 SMALL_BATCH = 4
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What reading some images said."""
+class ImageSample:
+    """What reading some images of a corpus showed."""
 
     tried: int
     reasons: list[str]  # why some were not readable, without naming them
@@ -46,7 +46,9 @@ class Sample:
     images: list[np.ndarray]  # some of them as stored, RGB uint8 [H, W, 3]
 
 
-def sample_images(source: Source, files: pa.Table, recipe: Recipe, *, most: int = MOST, seconds: float = 3.0) -> Sample:
+def sample_images(
+    source: Source, files: pa.Table, recipe: ImageRecipe, *, most: int = MOST, seconds: float = 3.0
+) -> ImageSample:
     """Read images spread over the corpus as an ingest would, until `most` are done or the time is over.
 
     Args:
@@ -57,7 +59,7 @@ def sample_images(source: Source, files: pa.Table, recipe: Recipe, *, most: int 
     return sample_sources([partial(source.read, *pair) for pair in spread], recipe, seconds=seconds)
 
 
-def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: Recipe, *, seconds: float = 3.0) -> Sample:
+def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: ImageRecipe, *, seconds: float = 3.0) -> ImageSample:
     """Like `sample_images`, from functions that give a source file's bytes."""
     reasons: list[str] = []
     sizes: list[int] = []
@@ -70,7 +72,7 @@ def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: Recipe, *, se
             tried += 1
             try:
                 stored = encode_image(source(), recipe).data
-            except (UnreadableError, OSError, ChangedError) as error:
+            except (UnreadableError, OSError, SourceFileChangedError) as error:
                 reasons.append(str(error))
                 continue
             sizes.append(in_tar(len(stored)))
@@ -78,7 +80,7 @@ def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: Recipe, *, se
                 images.append(decode(stored))
         took = time.perf_counter() - start
     mean = float(np.mean(sizes)) if sizes else 0.0
-    return Sample(tried, reasons, took / max(1, tried), mean, images)
+    return ImageSample(tried, reasons, took / max(1, tried), mean, images)
 
 
 def in_tar(size: int) -> int:
@@ -102,7 +104,7 @@ def view_seconds(images: Sequence[np.ndarray], recipe: ViewRecipe, *, seconds: f
 def forward_seconds(
     module: torch.nn.Module, side: int, batch: int, *, threads: int, device: str, seconds: float = 2.0
 ) -> float:
-    """Seconds an image of a forward pass, float32, channels_last, as evaluation does it."""
+    """Seconds an image of a forward pass in eager float32, channels_last: the reference engine, and evaluation."""
     module = module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batch = _affordable(module, batch)
     x_B3HW = torch.zeros(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
@@ -170,7 +172,7 @@ def step_seconds(
 
 
 def _affordable(module: torch.nn.Module, batch: int) -> int:
-    # Time grows with the batch, so a small one says what a large one would take.
+    # Time grows with the batch, so that of a large batch follows from a small one.
     large = sum(p.numel() for p in module.parameters()) > LARGE
     return min(batch, SMALL_BATCH) if large else batch
 

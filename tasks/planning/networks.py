@@ -1,32 +1,41 @@
-"""The networks of a spec, built as a run would build them, before there is a corpus in the store."""
+"""The networks of a spec, built as a run would build them, even before the corpus is in the store."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
+from models.engines.engine import EngineError, Network
+from models.engines.opening import names, open_engine
 from models.networks.build import Built, build
 from tasks.data.corpus import Corpus
 from tasks.data.weights import PYPI, weights_file
-from tasks.distill.request import DISTILL
-from tasks.evaluate.stage import check_models
+from tasks.distill.request import DISTILL_NAME
+from tasks.evaluate.scope import check_models
 from tasks.label import teacher_handle
-from tasks.planning.counts import Numbers
+from tasks.planning.counts import CorpusCounts
 from tasks.spec import ModelSection, Spec
+from tasks.spec.run import LabelRunSection
 from tasks.teachers.teacher import teacher_model
-from tasks.teachers.weights import find_weights
+from tasks.teachers.weights_lookup import find_weights
 
 
-def stand_in(numbers: Numbers, store: Store) -> Corpus:
-    """The corpus as far as its classes and task: what the stages ask before they ask for images."""
-    if numbers.manifest is not None:
-        return Corpus(store, numbers.manifest)
-    manifest = Manifest(stage="ingest", version=0, key="", inputs=[], section={}, outputs=[], facts=numbers.facts)
+def corpus_of_counts(counts: CorpusCounts, store: Store) -> Corpus:
+    """The corpus without images, where it is not ingested: classes, task and the other facts."""
+    if counts.manifest is not None:
+        return Corpus(store, counts.manifest)
+    manifest = Manifest(stage="ingest", version=0, key="", inputs=[], section={}, outputs=[], facts=counts.facts)
     return Corpus(store, manifest)
 
 
-def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
-    """Every network of the spec, built once with its weights.
+def build_networks(spec: Spec, corpus: Corpus, store: Store) -> tuple[dict[str, Built], dict[str, str]]:
+    """Build every network of the spec once, with its weights.
+
+    Returns:
+        Networks by the teachers' names, the student's under "", and ids (`TeacherModel.id`) of the teachers that
+        are used as they are.
 
     Raises:
         UsageError: as the run would: no such model, weights that are not there or do not fit, no metric of that
@@ -34,7 +43,7 @@ def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
     """
     classes = len(corpus.classes)
     model = Manifest(
-        stage=DISTILL,
+        stage=DISTILL_NAME,
         version=0,
         key="",
         inputs=[],
@@ -43,13 +52,13 @@ def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
         facts={"classes": corpus.classes, "arm": "taught", "seed": 0},
     )
     check_models(corpus, [model], spec)
-    built = {}
+    built, ids = {}, {}
     for teacher in spec.teachers:
         if teacher.train is None:
             handle = teacher_handle(teacher, [], corpus, store)
+            ids[teacher.name] = teacher_model(handle, corpus, spec, store).id
         if teacher.train is None and teacher.kind != "network":
-            # Whatever else speaks is known by its file or its name alone; it is asked, not built.
-            teacher_model(handle, corpus, spec, store)
+            # Files, functions and tables are checked by `teacher_model`; there is no network to build.
             continue
         arm = f"teacher:{teacher.name}" if teacher.train else f"teacher {teacher.name}"
         built[teacher.name] = _build(teacher, arm, spec, classes, store)
@@ -59,7 +68,7 @@ def networks(spec: Spec, corpus: Corpus, store: Store) -> dict[str, Built]:
                 "add `train:` to fine-tune it"
             )
     built[""] = _build(spec.student, "taught", spec, classes, store)
-    return built
+    return built, ids
 
 
 def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store) -> Built:
@@ -82,3 +91,37 @@ def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Sto
 def input_side(section: ModelSection, spec: Spec) -> int:
     """Side of the network's input in pixels."""
     return section.size or spec.views.size
+
+
+def feature_shape(network: Network) -> tuple[int, ...]:
+    """Shape of the features that a teacher stores of one image.
+
+    Raises:
+        UsageError: the network has no module of that name.
+    """
+    try:
+        answer = open_engine(network, "eager-float32", device="cpu", threads=1)(
+            np.zeros((1, network.size, network.size, 3), np.uint8)
+        )
+    except EngineError as error:
+        raise UsageError(f"features {network.features}: {error}") from error
+    assert answer.features_BD is not None
+    return tuple(answer.features_BD.shape[1:])
+
+
+def check_engine(network: Network, how: LabelRunSection, *, device: str, threads: int) -> None:
+    """Check that the engine and precision that a spec asks for can run a network here; measures nothing.
+
+    Raises:
+        UsageError: they cannot; the text says why.
+    """
+    family = how.engine if how.engine != "auto" else "eager"
+    precision = how.precision if how.precision != "auto" else "float32"
+    for name in names(network, device):
+        own_family, _, own_precision = name.rpartition("-")
+        if how.engine in ("auto", own_family) and how.precision in ("auto", own_precision):
+            return
+    try:
+        open_engine(network, f"{family}-{precision}", device=device, threads=threads)
+    except EngineError as error:
+        raise UsageError(str(error)) from error

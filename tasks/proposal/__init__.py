@@ -1,0 +1,1 @@
+"""Proposal of a spec for a folder of images (`stillroom init`)."""

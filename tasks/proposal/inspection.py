@@ -1,4 +1,4 @@
-"""What lies in a folder that no named layout fits: a table beside images, or one folder for each class."""
+"""Inspect a folder that no named layout fits: a table beside images, or one folder for each class."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 
 from infra.errors import CorpusError
 from tasks.corpora.base import stem, unpack_hint
-from tasks.corpora.names import Finder
+from tasks.corpora.csv_table import CsvTable, read_lines, read_table, table_of
+from tasks.corpora.path_matching import PathMatcher
 from tasks.corpora.table import WORDS
-from tasks.corpora.tabular import Table, read_lines, read_table, table_of
-from tasks.proposal import formatting
-from tasks.proposal.guess import MOST_CLASSES, Label, Patient, image_column, labels, patient, split_column
+from tasks.proposal.columns import (
+    MOST_CLASSES,
+    LabelColumn,
+    PatientSource,
+    image_column,
+    label_columns,
+    modality_of,
+    patient_source,
+    split_column,
+)
 from tasks.sources import Tree
 
 POOL = re.compile(r"unlabel|unlabell|pool|ungraded|unknown", re.I)
@@ -22,15 +30,15 @@ FEW_TABLES = 30
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderContents:
     """A table, in the folder or to be written, and what its columns seem to be."""
 
     csv: str  # below the folder; "" when `text` has to be written first
     within: str  # folder of the images, "." for the whole
     image: str
-    label: Label
-    others: list[Label]
-    patient: Patient
+    label: LabelColumn
+    others: list[LabelColumn]
+    patient: PatientSource
     split: str | None
     split_lists: dict[str, str]
     images: int
@@ -40,8 +48,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def look(tree: Tree) -> Found:
-    """Find the table and its columns.
+def inspect_folder(tree: Tree) -> FolderContents:
+    """Find the table of a folder and its columns.
 
     Raises:
         CorpusError: no image, no table that names the images and no folder for each class, or no column that
@@ -57,49 +65,47 @@ def look(tree: Tree) -> Found:
     if table is None:
         table, text = _from_folders(tree, images, notes)
         column, paths = 0, table.columns[0].to_pylist()
-    lists = _lists(tree, finder)
+    lists = _split_lists(tree, finder)
     split = split_column(table, [column])
     skip = [column] + ([table.header.index(split)] if split else [])
     rows = [i for i, path in enumerate(paths) if path]
-    candidates = labels(table, skip, rows)
+    candidates = label_columns(table, skip, rows)
     label, others = candidates[0], candidates[1:]
     if text:
         label, others = next(c for c in candidates if c.column == "label"), []
     skip += [table.header.index(c.column) for c in candidates]
-    splits = _splits(table, split, paths, lists, tree, finder)
-    who = patient(table, paths, images, skip, splits, len(label.counts))
+    splits = _official_splits(table, split, paths, lists, tree, finder)
+    source = patient_source(table, paths, images, skip, splits, len(label.counts))
     if text and "patient" in table.header:
-        who = Patient("patient", None, "the folders within each class")
-    return Found(
+        source = PatientSource("patient", None, "the folders within each class")
+    return FolderContents(
         csv="" if text else name,
         within=within,
         image=table.header[column],
         label=label,
         others=others,
-        patient=who,
+        patient=source,
         split=split,
         split_lists={} if split else lists,
         images=len(images) if within == "." else sum(p.startswith(f"{within}/") for p in images),
         rows=len(table),
-        modality=formatting.modality_of(
-            tree.show().rpartition("/")[2], name, *table.header, *label.counts, label.negative or ""
-        ),
+        modality=modality_of(tree.show().rpartition("/")[2], name, *table.header, *label.counts, label.negative or ""),
         text=text,
-        notes=notes + _strangers([p for p in images if within == "." or p.startswith(f"{within}/")], paths),
+        notes=notes + _images_without_row([p for p in images if within == "." or p.startswith(f"{within}/")], paths),
     )
 
 
-_Chosen = tuple[str, Table | None, int, list[str], list[str]]
+_Chosen = tuple[str, CsvTable | None, int, list[str], list[str]]
 
 
-def _best_images(tree: Tree, images: list[str]) -> tuple[str, Finder, _Chosen]:
+def _best_images(tree: Tree, images: list[str]) -> tuple[str, PathMatcher, _Chosen]:
     """The whole folder, unless its names stand twice (images/1.png, masks/1.png): then the part that rows name."""
-    finder = Finder(images)
+    finder = PathMatcher(images)
     chosen = _table(tree, finder)
     best = (len(set(chosen[3])), ".", finder, chosen)
     if len({stem(path) for path in images}) < len(images):
         for top in sorted({path.split("/")[0] for path in images if "/" in path})[:FEW_TABLES]:
-            finder = Finder(path for path in images if path.startswith(f"{top}/"))
+            finder = PathMatcher(path for path in images if path.startswith(f"{top}/"))
             chosen = _table(tree, finder)
             # Only a clear gain counts: masks found by chance are not the images.
             if len(set(chosen[3])) > 1.2 * best[0]:
@@ -107,24 +113,24 @@ def _best_images(tree: Tree, images: list[str]) -> tuple[str, Finder, _Chosen]:
     return best[1:]
 
 
-def _table(tree: Tree, finder: Finder) -> _Chosen:
+def _table(tree: Tree, finder: PathMatcher) -> _Chosen:
     """The table whose rows name most images: its path, itself, image column, a row's image, notes."""
-    best: tuple[int, str, Table, int, list[str]] | None = None
-    heard, also = [], []
+    best: tuple[int, str, CsvTable, int, list[str]] | None = None
+    reasons, also = [], []
     places = sorted(tree.with_suffix(".csv", ".tsv"), key=lambda name: (name.count("/"), name))
     for name in places[:FEW_TABLES]:
         try:
             table = read_table(tree, name)
         except CorpusError as error:
-            heard.append(f"not used: {error}")
+            reasons.append(f"not used: {error}")
             continue
         found = image_column(table, finder)
         if found is None:
             continue
         hits = len({p for p in found[1] if p})
         # A table without a label column (a list of sizes, say) is of no use, however many images it names.
-        if not labels(table, [found[0]], [i for i, p in enumerate(found[1]) if p]):
-            heard.append(
+        if not label_columns(table, [found[0]], [i for i, p in enumerate(found[1]) if p]):
+            reasons.append(
                 f"not used: {name} names images, but none of its columns ({', '.join(table.header)}) looks like a "
                 f"label: 2 to {MOST_CLASSES} values that repeat"
             )
@@ -133,39 +139,41 @@ def _table(tree: Tree, finder: Finder) -> _Chosen:
         if best is None or hits > best[0]:
             best = (hits, name, table, *found)
     if best is None:
-        return "", None, 0, [], heard
+        return "", None, 0, [], reasons
     others = [name for name in also if name != best[1]]
     if others:
-        heard.append(f"{', '.join(others[:5])} name images too; one table is read, join them if you need more")
-    return best[1], best[2], best[3], best[4], heard
+        reasons.append(f"{', '.join(others[:5])} name images too; one table is read, join them if you need more")
+    return best[1], best[2], best[3], best[4], reasons
 
 
-def _from_folders(tree: Tree, images: list[str], heard: list[str]) -> tuple[Table, str]:
+def _from_folders(tree: Tree, images: list[str], reasons: list[str]) -> tuple[CsvTable, str]:
     """A table made from folder names: image, label and, where there are such, patient and split."""
     parts = {path: path.split("/")[:-1] for path in images}
     below = _without_common(parts)
-    spoken = {word: split for split, known in WORDS.items() for word in known}
+    split_of = {word: split for split, known in WORDS.items() for word in known}
     tops = {own[0] for own in below.values() if own}
     splits: dict[str, str] = {}
-    if tops and tops <= {t for t in tops if t.casefold() in spoken or POOL.search(t)}:
-        splits = {path: spoken.get(own[0].casefold(), "") if own else "" for path, own in below.items()}
+    if tops and tops <= {t for t in tops if t.casefold() in split_of or POOL.search(t)}:
+        splits = {path: split_of.get(own[0].casefold(), "") if own else "" for path, own in below.items()}
         below = {path: own if own and POOL.search(own[0]) else own[1:] for path, own in below.items()}
     deepest = {path: own[-1] if own else "" for path, own in below.items()}
     first = {path: own[0] if own else "" for path, own in below.items()}
-    people: dict[str, str] = {}
+    patients: dict[str, str] = {}
     # class/patient/image: the inner folders carry numbers and are many.
     if all(re.search(r"\d", deepest[p]) for p in images) and len(set(first.values())) < len(set(deepest.values())) / 2:
-        people, deepest = {p: f"{deepest[p]}" for p in images}, first
+        patients, deepest = {p: f"{deepest[p]}" for p in images}, first
     label = {p: "" if any(POOL.search(part) for part in below[p]) else deepest[p] for p in images}
     counts = Counter(v for v in label.values() if v)
     if not 2 <= len(counts) <= MOST_CLASSES or sum(n > 1 for n in counts.values()) < 2:
-        why = "; ".join(heard) or "no CSV whose rows name them, and not one folder for each class"
+        why = "; ".join(reasons) or "no CSV whose rows name them, and not one folder for each class"
         raise CorpusError(
             f"{tree.show()}: {len(images)} images, but {why}. Write a CSV with the columns image,label beside them "
             "(blank label: unlabelled), then run init again"
         )
-    header = ["image", "label"] + ["patient"] * bool(people) + ["split"] * bool(splits)
-    rows = [[p, label[p]] + ([people[p]] if people else []) + ([splits[p]] if splits else []) for p in sorted(images)]
+    header = ["image", "label"] + ["patient"] * bool(patients) + ["split"] * bool(splits)
+    rows = [
+        [p, label[p]] + ([patients[p]] if patients else []) + ([splits[p]] if splits else []) for p in sorted(images)
+    ]
     sink = io.StringIO()
     csv.writer(sink, lineterminator="\n").writerows([header, *rows])
     return table_of("labels", header, enumerate(rows, start=2)), sink.getvalue()
@@ -181,7 +189,7 @@ def _without_common(parts: dict[str, list[str]]) -> dict[str, list[str]]:
     return {path: own[depth:] for path, own in parts.items()}
 
 
-def _lists(tree: Tree, finder: Finder) -> dict[str, str]:
+def _split_lists(tree: Tree, finder: PathMatcher) -> dict[str, str]:
     """Split to the text file that lists its images; a file called train_val holds what train is carved from."""
     found: dict[str, str] = {}
     for place in sorted(tree.with_suffix(".txt"), key=lambda p: (p.count("/"), p.rpartition("/")[2])):
@@ -195,8 +203,8 @@ def _lists(tree: Tree, finder: Finder) -> dict[str, str]:
     return found
 
 
-def _splits(
-    table: Table, split: str | None, paths: list[str], lists: dict[str, str], tree: Tree, finder: Finder
+def _official_splits(
+    table: CsvTable, split: str | None, paths: list[str], lists: dict[str, str], tree: Tree, finder: PathMatcher
 ) -> dict[str, str]:
     """Official split by image, as far as there is one."""
     if split:
@@ -205,7 +213,7 @@ def _splits(
     return {p: name for name, file in lists.items() for p in finder.meant(read_lines(tree, file))}
 
 
-def _strangers(images: list[str], paths: list[str]) -> list[str]:
+def _images_without_row(images: list[str], paths: list[str]) -> list[str]:
     """Images that no row names, by folder: a pool, or masks that should be left out."""
     named = set(paths)
     folders = Counter(path.rpartition("/")[0] or "." for path in images if path not in named)

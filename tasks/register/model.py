@@ -18,10 +18,10 @@ from infra.errors import PermanentError, UsageError
 from infra.servers.tracking import quiet
 from infra.storage.manifest import Manifest
 from models.augmentation.rendering import decode
-from models.networks.export import export_pt2
+from models.networks.weight_files import export_pt2
 from tasks.data.corpus import Corpus, read_image
-from tasks.data.trained_network import load_network
-from tasks.evaluate.grades import reading_of
+from tasks.data.grade_decision import decision_of
+from tasks.data.trained_network import load_trained_network
 
 CODE = Path(__file__).with_name("pyfunc.py")
 TOLERANCE = 0.05  # largest difference of a probability; ties of numpy's and OpenCV's resizing move single values by one
@@ -60,14 +60,14 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
         PermanentError: the network cannot be exported, or its weights do not fit.
     """
     facts = chosen.facts
-    network = load_network(corpus, chosen)
+    network = load_trained_network(corpus, chosen)
     try:
         graph = export_pt2(network.module, network.input_size)
     except ValueError as error:
         raise PermanentError(f"{facts['model']} seed {facts['seed']}: {error}") from error
     about = {k: facts[k] for k in ("model", "task", "classes", "view_size", "input_size", "mean", "std")}
-    reading = {} if report is None else reading_of(report.facts, facts["arm"], facts["seed"])
-    about |= reading
+    decision = {} if report is None else decision_of(report.facts, facts["arm"], facts["seed"])
+    about |= decision
     source = folder / "source"
     source.mkdir()
     (source / "network.pt2").write_bytes(graph)

@@ -1,191 +1,155 @@
-"""Register the best student: an MLflow run, a version with lineage, and its alias.
+"""The stage register: a version of the best student in MLflow's registry, with lineage, and its alias.
 
-The version carries the stage's key as a tag. That makes a second call find it, and makes a call after a crash
-finish what is left: version without alias, alias without manifest.
+The version carries the stage's key as a tag. That makes a second call find it, and makes a call after a crash finish
+what is left: a version without an alias, an alias without a manifest.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from infra.digest import unit_key
 from infra.errors import UsageError
-from infra.servers.tracking import alias_of, connect, experiment, model_source, quiet, versions
+from infra.servers.tracking import connect, quiet, versions
 from infra.storage.manifest import Manifest
-from infra.storage.stage_cache import StageCache
-from infra.storage.store import Store
 from tasks.data.corpus import Corpus
-from tasks.pipeline.result import StageResult
-from tasks.register.champion import CHALLENGER, CHAMPION, Verdict, decide
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, run_stage
+from tasks.register.versions import KEY_TAG, make_version, move_aliases
 from tasks.spec import Spec
 
 STAGE = "register"
 VERSION = 2
-KEY_TAG = "stillroom.key"
 
 
-def register(
-    report: Manifest,
-    chosen: Manifest | Sequence[Manifest],
-    corpus: Corpus,
-    upstream: Sequence[Manifest],
-    spec: Spec,
-    store: Store,
-) -> StageResult:
+class Registration(StageWork):
     """Make the best student a version of `register.name` (default: the spec's name).
+
+    The manifest has no outputs; its facts are {name, version, aliases, run_id, verdict, reason, parity}.
 
     Args:
         report: manifest of stage evaluate.
-        chosen: the student to register, or all trained models: then the one that the report calls best.
+        models: trained models, among them the one that the report calls best; or the one student to register.
         upstream: manifests that the student was taught by (label, select), for its lineage tags.
 
-    Returns:
-        A manifest whose facts are {name, version, aliases, run_id, verdict, reason, parity}.
-
     Raises:
-        UsageError: no taught student among `chosen`, or the report does not judge it.
+        UsageError: the report's best student is not among `models`, or the report does not judge the student.
         PermanentError: the packed student does not answer as it was evaluated.
     """
-    student = _student(report, chosen)
-    name = spec.register_.name or spec.name
-    key = stage_key(report, student, spec)
-    cache = StageCache(store)
-    hit = cache.lookup(STAGE, key)
-    client = connect()
-    held = next((v for v in versions(client, name) if v.tags.get(KEY_TAG) == key), None)
-    if hit is not None and held is not None and str(held.version) == hit.manifest.facts["version"]:
-        return StageResult(hit.manifest, made=0, total=1)
-    if held is None:
-        held = _make_version(client, name, key, report, student, corpus, upstream, spec)
-    verdict = _move_aliases(client, name, held, spec)
-    with quiet():
-        aliases = sorted(client.get_model_version(name, held.version).aliases)
-    manifest = Manifest(
-        stage=STAGE,
-        version=VERSION,
-        key=key,
-        inputs=[report.digest, student.digest, corpus.manifest.digest],
-        section=_section(spec),
-        outputs=[],
-        facts={
-            "name": name,
-            "version": str(held.version),
-            "aliases": aliases,
-            "run_id": held.run_id,
-            "verdict": verdict.alias,
-            "reason": verdict.reason,
-            "parity": held.tags["stillroom.parity"],
-        },
-    )
-    return StageResult(cache.commit(manifest), made=1, total=1)
+
+    stage, version = STAGE, VERSION
+
+    def __init__(
+        self,
+        context: Context,
+        report: Manifest,
+        models: Manifest | Sequence[Manifest],
+        corpus: Corpus,
+        upstream: Sequence[Manifest],
+        spec: Spec,
+    ) -> None:
+        super().__init__(context)
+        self.report, self.corpus, self.upstream, self.spec = report, corpus, upstream, spec
+        self.student = _student(report, models)
+        self.name = spec.register_.name or spec.name
+        self.section = {**spec.register_.identity(), "name": self.name}
+
+    @cached_property
+    def key(self) -> str:
+        """Of the report, the student and the name it gets."""
+        return unit_key(
+            STAGE,
+            VERSION,
+            inputs=[self.report.key],
+            section=self.section,
+            weights=[self.student.output(kind="model").id],
+        )
+
+    def confirmed(self, manifest: Manifest) -> bool:
+        held = self._version(connect())
+        return held is not None and str(held.version) == manifest.facts["version"]
+
+    def count(self, manifest: Manifest) -> int:
+        return 1
+
+    def make(self) -> Made:
+        client = connect()
+        held = self._version(client)
+        if held is None:
+            held = make_version(
+                client,
+                self.name,
+                self.key,
+                self.report,
+                self.student,
+                self.corpus,
+                self.upstream,
+                self.spec,
+                stage_version=VERSION,
+                flow_run=self.context.run_id,
+            )
+        decision = move_aliases(client, self.name, held, self.spec.register_.champion)
+        with quiet():
+            aliases = sorted(client.get_model_version(self.name, held.version).aliases)
+        manifest = Manifest(
+            stage=STAGE,
+            version=VERSION,
+            key=self.key,
+            inputs=[self.report.digest, self.student.digest, self.corpus.manifest.digest],
+            section=self.section,
+            outputs=[],
+            facts={
+                "name": self.name,
+                "version": str(held.version),
+                "aliases": aliases,
+                "run_id": held.run_id,
+                "verdict": decision.alias,
+                "reason": decision.reason,
+                "parity": held.tags["stillroom.parity"],
+            },
+        )
+        return Made(manifest, made=1, total=1)
+
+    def _version(self, client: Any) -> Any | None:
+        """The registered version that carries the stage's key."""
+        return next((v for v in versions(client, self.name) if v.tags.get(KEY_TAG) == self.key), None)
 
 
-def stage_key(report: Manifest, chosen: Manifest, spec: Spec) -> str:
-    """Key of the registration: the report, the student and the name it gets."""
-    return unit_key(
-        STAGE,
-        VERSION,
-        inputs=[report.key],
-        section=_section(spec),
-        weights=[chosen.output(kind="model").id],
-    )
-
-
-def _section(spec: Spec) -> dict[str, Any]:
-    return {**spec.register_.identity(), "name": spec.register_.name or spec.name}
-
-
-def _student(report: Manifest, chosen: Manifest | Sequence[Manifest]) -> Manifest:
-    if isinstance(chosen, Manifest):
-        return chosen
-    best = report.facts["best"]
-    found = [m for m in chosen if best is not None and m.key == best["key"]]
-    if not found:
-        raise UsageError(f"report {report.key[:12]} names no best student among the {len(chosen)} models given")
-    return found[0]
-
-
-def _make_version(
-    client: Any,
-    name: str,
-    key: str,
+def register(
+    context: Context,
     report: Manifest,
-    student: Manifest,
+    models: Manifest | Sequence[Manifest],
     corpus: Corpus,
     upstream: Sequence[Manifest],
     spec: Spec,
-) -> Any:
-    from tasks.register.record import lineage, log_run, own_figures
-
-    place = experiment(client, spec.name)
-    with quiet():
-        for run in client.search_runs([place], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'RUNNING'"):
-            # Left by a call that died: its model never became a version.
-            client.set_terminated(run.info.run_id, "KILLED")
-        facts = report.facts
-        value = own_figures(report, student.facts["seed"])[facts["metric"]]
-        tags = {
-            KEY_TAG: key,
-            **lineage(report, student, corpus, upstream, VERSION),
-            "stillroom.metric": facts["metric"],
-            "stillroom.metric_value": "" if value is None else repr(value),
-        }
-        run_id = client.create_run(
-            place, run_name=f"{name} seed {student.facts['seed']}", tags={**tags, "mlflow.source.name": "stillroom"}
-        ).info.run_id
-        try:
-            log_run(client, run_id, report, student, corpus, spec)
-            source, model_id, largest = _log_model(client, place, run_id, report, student, corpus)
-            made = _new_version(client, name, source, run_id, model_id, {**tags, "stillroom.parity": f"{largest:.6f}"})
-        except BaseException:
-            client.set_terminated(run_id, "FAILED")
-            raise
-        client.set_terminated(run_id, "FINISHED")
-    return made
+) -> StageResult:
+    """Run the stage; see `Registration`."""
+    return run_stage(Registration(context, report, models, corpus, upstream, spec))
 
 
-def _log_model(
-    client: Any, place: str, run_id: str, report: Manifest, student: Manifest, corpus: Corpus
-) -> tuple[str, str, float]:
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
-
-    from tasks.register.model import pack, parity
-
-    logged = client.create_logged_model(place, name="student", source_run_id=run_id)
-    try:
-        with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
-            about = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
-            packed = pack(corpus, student, Path(folder), about, report)
-            found = parity(corpus, student, report, packed)
-            client.log_model_artifacts(logged.model_id, str(packed))
-    except BaseException:
-        client.finalize_logged_model(logged.model_id, "FAILED")
-        raise
-    client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return model_source(client, logged), logged.model_id, found.largest
+def _student(report: Manifest, models: Manifest | Sequence[Manifest]) -> Manifest:
+    if isinstance(models, Manifest):
+        return models
+    best = report.facts["best"]
+    found = [m for m in models if best is not None and m.key == best["key"]]
+    if not found:
+        raise UsageError(f"report {report.key[:12]} names no best student among the {len(models)} models given")
+    return found[0]
 
 
-def _new_version(client: Any, name: str, source: str, run_id: str, model_id: str, tags: dict[str, str]) -> Any:
-    from mlflow.exceptions import MlflowException
+def _bind(
+    context: Context,
+    spec: Spec,
+    *,
+    corpus: Manifest,
+    report: Manifest,
+    models: Sequence[Manifest],
+    labels: Sequence[Manifest],
+    select: Manifest,
+) -> Registration:
+    return Registration(context, report, models, Corpus(context.store, corpus), [*labels, select], spec)
 
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    return client.create_model_version(name, source=source, run_id=run_id, tags=tags, model_id=model_id)
 
-
-def _move_aliases(client: Any, name: str, held: Any, spec: Spec) -> Verdict:
-    champion = alias_of(client, name, CHAMPION)
-    verdict = decide(spec.register_.champion, held, champion)
-    with quiet():
-        client.set_registered_model_alias(name, CHALLENGER, held.version)
-        if verdict.alias == CHAMPION:
-            client.set_registered_model_alias(name, CHAMPION, held.version)
-    return verdict
+REGISTER = Stage("register", _bind)

@@ -1,6 +1,6 @@
-"""From what teachers believe of the unlabelled pool to a weight an image: the rules, in their fixed order.
+"""From predictions of the unlabelled pool to a weight an image: the rules, in their fixed order.
 
-1. no teacher: an image that some teacher could not judge gets 0;
+1. no teacher: an image that some teacher has no valid prediction for gets 0;
 2. `min_confidence`: the calibrated ensemble is less sure than that: 0;
 3. `agreement`: fewer teachers agree with the ensemble: 0;
 4. `quantile` q: of the n that are left of a pseudo-class the ceil(q n) surest stay (equals stay together);
@@ -8,7 +8,7 @@
 6. `balance` N: of a pseudo-class with n > N the N surest stay; one with fewer is repeated, all N // n times, the
    N mod n surest once more, none more than `repeat` times (Noisy Student, Xie et al., arXiv 1911.04252, which knows
    no such bound): weights are then integers;
-7. `align`: see `tasks/select/align.py`.
+7. `align`: see `tasks/select/class_prior.py`.
 
 A pseudo-class is the ensemble's top class, its score the confidence. Multilabel: an image counts for every class
 with p >= 0.5 (score p), or for `none` without one (score: the confidence); it stays when any of its classes keeps
@@ -24,16 +24,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tasks.select.align import align
+from tasks.select.class_prior import align
+from tasks.select.ensemble import EnsembleStatistics
 from tasks.select.ranking import first
-from tasks.select.survey import Survey
 from tasks.spec import SelectSection
 
 NONE = "none"
 
 
 @dataclass
-class Weighed:
+class PoolWeights:
     """Weights of the pool and how they came about."""
 
     weight: np.ndarray  # [P] float32
@@ -42,10 +42,10 @@ class Weighed:
     unaligned: np.ndarray | None = None  # [P] float32: weights before `align`
 
 
-class Claims:
-    """Which pool images stand for which pseudo-class, and how surely."""
+class PseudoClasses:
+    """Which pool images belong to which pseudo-class, and with which score."""
 
-    def __init__(self, found: Survey, classes: list[str], *, many: bool) -> None:
+    def __init__(self, found: EnsembleStatistics, classes: list[str], *, many: bool) -> None:
         self.found, self.many = found, many
         self.names = [*classes, NONE] if many else classes
         self._confidence = found.confidence[found.pool]
@@ -78,14 +78,16 @@ class Claims:
         return {name: int((self.of(number) & (weight > 0)).sum()) for number, name in enumerate(self.names)}
 
 
-def weigh(found: Survey, section: SelectSection, claims: Claims, target: np.ndarray | None) -> Weighed:
+def pool_weights(
+    found: EnsembleStatistics, section: SelectSection, pseudo: PseudoClasses, target: np.ndarray | None
+) -> PoolWeights:
     """Apply the rules of the section.
 
     Args:
         target: float64 [C], the labelled prior; None where `align` is not asked for.
     """
     active = found.valid
-    done = Weighed(np.zeros(len(active), np.float32), {"no_teacher": int((~active).sum())})
+    done = PoolWeights(np.zeros(len(active), np.float32), {"no_teacher": int((~active).sum())})
     keys = found.key[found.pool]
 
     def keep(rule: str, stays: np.ndarray) -> None:
@@ -99,28 +101,28 @@ def weigh(found: Survey, section: SelectSection, claims: Claims, target: np.ndar
         # Shares like 2/3 are written with few digits in a spec.
         keep("agreement", found.agreement >= section.agreement - 1e-3)
     if section.quantile < 1:
-        stays, done.thresholds = _surest_share(claims, active, section.quantile)
+        stays, done.thresholds = _surest_share(pseudo, active, section.quantile)
         keep("quantile", stays)
     if section.cap is not None:
         stays = np.zeros_like(active)
-        for _, rows, scores in claims.members(active):
+        for _, rows, scores in pseudo.members(active):
             stays[rows[first(scores, section.cap, keys[rows])]] = True
         keep("cap", stays)
     done.weight[active] = 1
     if section.balance is not None:
-        repeats = _repeats(claims, active, section.balance, section.repeat, keys)
+        repeats = _repeats(pseudo, active, section.balance, section.repeat, keys)
         keep("balance", repeats > 0)
         done.weight[:] = repeats
     if section.align is not None and target is not None:
         done.unaligned = done.weight
-        done.weight = align(found.probability, done.weight, target, section.align, many=claims.many)
+        done.weight = align(found.probability, done.weight, target, section.align, many=pseudo.many)
     return done
 
 
-def _surest_share(claims: Claims, active: np.ndarray, share: float) -> tuple[np.ndarray, dict[str, float]]:
+def _surest_share(pseudo: PseudoClasses, active: np.ndarray, share: float) -> tuple[np.ndarray, dict[str, float]]:
     stays = np.zeros_like(active)
     thresholds = {}
-    for name, rows, scores in claims.members(active):
+    for name, rows, scores in pseudo.members(active):
         # 0.7 * 10 is a little more than 7 in floating point.
         count = math.ceil(share * len(rows) - 1e-9)
         least = np.partition(scores, len(rows) - count)[len(rows) - count]
@@ -129,9 +131,9 @@ def _surest_share(claims: Claims, active: np.ndarray, share: float) -> tuple[np.
     return stays, thresholds
 
 
-def _repeats(claims: Claims, active: np.ndarray, wanted: int, most: int, keys: np.ndarray) -> np.ndarray:
+def _repeats(pseudo: PseudoClasses, active: np.ndarray, wanted: int, most: int, keys: np.ndarray) -> np.ndarray:
     repeats = np.zeros(len(active), np.float32)
-    for _, rows, scores in claims.members(active):
+    for _, rows, scores in pseudo.members(active):
         each, over = divmod(wanted, len(rows))
         times = np.full(len(rows), each, np.float32)
         times[first(scores, over, keys[rows])] += 1

@@ -1,12 +1,13 @@
 """The select stage: policy over stored soft labels, at no teacher time.
 
-Order of work: calibrate the teachers (`calibrate.py`), read every soft label of the training split once
-(`survey.py`), weigh the unlabelled pool (`policy.py`), list what annotators should see (`annotate.py`).
+Order of work: calibrate the teachers and read every soft label of the training split once (`ensemble.py`), weigh the
+unlabelled pool (`policy.py`), list what annotators should see (`ranking.py`, `report.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,30 +17,28 @@ from infra.digest import unit_key
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import StageCache
-from infra.storage.store import Store
-from tasks.data.catalog import to_parquet
+from tasks.data.catalog import SAMPLE_WEIGHTS, to_parquet
 from tasks.data.corpus import Corpus
-from tasks.data.sample_weights import WEIGHTS
-from tasks.data.soft_label_reader import Teaching
-from tasks.pipeline.result import StageResult
-from tasks.select.calibrate import calibrate
-from tasks.select.label_errors import suspect
-from tasks.select.policy import Claims, Weighed, weigh
-from tasks.select.prior import labelled_counts, mass, prior, shares
-from tasks.select.survey import Survey, survey
-from tasks.spec import SelectSection
+from tasks.data.soft_labels import SoftLabelReader
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage
+from tasks.select.class_prior import labelled_counts, mass, prior, shares
+from tasks.select.ensemble import EnsembleStatistics, calibrate, ensemble_statistics
+from tasks.select.policy import PoolWeights, PseudoClasses, pool_weights
+from tasks.select.ranking import find_label_errors
+from tasks.spec import SelectSection, Spec
 
 STAGE = "select"
 VERSION = 2
 
 
-def select(corpus: Corpus, label_manifests: Sequence[Manifest], section: SelectSection, store: Store) -> StageResult:
+class Selection(StageWork):
     """Calibrate the teachers, weigh the training samples and list what is worth an annotator's time.
 
-    Labelled samples keep weight 1, whatever teachers say. An unlabelled one gets 0 where some teacher could not
-    speak, and else what the rules of the section say, in the order of `tasks/select/policy.py`.
+    Labelled samples keep weight 1, whatever teachers predict. An unlabelled one gets 0 where some teacher has no valid
+    prediction, and else what the rules of the section say, in the order of `tasks/select/policy.py`.
 
-    Outputs by `meta["kind"]`: `weights` (Parquet, schema WEIGHTS); `hardest` and `label-errors` (CSV) with their
+    Outputs by `meta["kind"]`: `weights` (Parquet, schema SAMPLE_WEIGHTS); `hardest` and `label-errors` (CSV) with their
     `thumbnail`s, where there is something to list.
 
     Raises:
@@ -47,48 +46,80 @@ def select(corpus: Corpus, label_manifests: Sequence[Manifest], section: SelectS
             without a labelled training sample.
         CorruptError: a soft-label file or an image to show is not what its manifest promises.
     """
-    if not label_manifests:
-        raise UsageError("select needs the soft labels of at least one teacher")
-    catalog = corpus.manifest.output(kind="catalog")
-    inputs = [catalog.id, *(shard.id for shard in corpus.shards), *(m.key for m in label_manifests)]
-    key = unit_key(STAGE, VERSION, inputs=inputs, section=section.identity())
-    cache = StageCache(store)
-    hit = cache.lookup(STAGE, key)
-    if hit is not None and hit.whole:
-        return StageResult(hit.manifest, made=0, total=1)
 
-    teaching = Teaching(corpus, label_manifests)
-    _check_views(label_manifests, section.views)
-    count, known = labelled_counts(corpus)
-    if section.align is not None and not known.any():
-        raise UsageError(f"select.align: corpus {corpus.title} has no labelled training image to take a prior from")
-    temperatures, calibration = calibrate(corpus, teaching, fit=section.calibrate)
-    judges = [n for n, m in enumerate(label_manifests) if m.facts.get("folds", 0) >= 2 and section.label_errors]
-    found = survey(corpus, teaching, temperatures, views=section.views, judges=judges)
-    claims = Claims(found, corpus.classes, many=corpus.task == "multilabel")
-    weighed = weigh(found, section, claims, prior(count, known))
+    stage, version = STAGE, VERSION
 
-    outputs = [_write_weights(cache, corpus, found, weighed, key)]
-    listed, told = _lists(cache, corpus, found, section, [teaching.teachers[n] for n in judges])
-    # Two images alike have one thumbnail.
-    outputs += {output.name: output for output in listed}.values()
-    manifest = Manifest(
-        stage=STAGE,
-        version=VERSION,
-        key=key,
-        inputs=inputs,
-        section=section.identity(),
-        outputs=outputs,
-        facts={
+    def __init__(
+        self, context: Context, corpus: Corpus, label_manifests: Sequence[Manifest], section: SelectSection
+    ) -> None:
+        super().__init__(context)
+        if not label_manifests:
+            raise UsageError("select needs the soft labels of at least one teacher")
+        self.corpus, self.labels, self.section = corpus, label_manifests, section
+        catalog = corpus.manifest.output(kind="catalog")
+        self.inputs = [catalog.id, *(shard.id for shard in corpus.shards), *(m.key for m in label_manifests)]
+
+    @cached_property
+    def key(self) -> str:
+        return unit_key(STAGE, VERSION, inputs=self.inputs, section=self.section.identity())
+
+    def count(self, manifest: Manifest) -> int:
+        return 1
+
+    def make(self) -> Made:
+        corpus, section = self.corpus, self.section
+        reader = SoftLabelReader(corpus, self.labels)
+        _check_views(self.labels, section.views)
+        count, known = labelled_counts(corpus)
+        if section.align is not None and not known.any():
+            raise UsageError(f"select.align: corpus {corpus.title} has no labelled training image to take a prior from")
+        temperatures, calibration = calibrate(corpus, reader, fit=section.calibrate)
+        fold_teachers = [n for n, m in enumerate(self.labels) if m.facts.get("folds", 0) >= 2 and section.label_errors]
+        found = ensemble_statistics(corpus, reader, temperatures, views=section.views, fold_teachers=fold_teachers)
+        pseudo = PseudoClasses(found, corpus.classes, many=corpus.task == "multilabel")
+        weights = pool_weights(found, section, pseudo, prior(count, known))
+
+        outputs = [_write_weights(self.cache, corpus, found, weights, self.key)]
+        listed, more = _lists(self.cache, corpus, found, section, [reader.teachers[n] for n in fold_teachers])
+        # Two images alike have one thumbnail.
+        outputs += {output.name: output for output in listed}.values()
+        facts = {
             "temperatures": temperatures,
             "calibration": calibration,
-            **_facts(corpus, found, weighed, claims),
+            **_facts(corpus, found, weights, pseudo),
             "labelled_by_class": dict(zip(corpus.classes, count.tolist(), strict=True)),
             "prior_by_class": shares(prior(count, known), corpus.classes),
-            **told,
-        },
-    )
-    return StageResult(cache.commit(manifest), made=1, total=1)
+            **more,
+        }
+        manifest = Manifest(
+            stage=STAGE,
+            version=VERSION,
+            key=self.key,
+            inputs=self.inputs,
+            section=section.identity(),
+            outputs=outputs,
+            facts=facts,
+        )
+        return Made(manifest, made=1, total=1)
+
+    def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
+        from tasks.select.report import summary_text
+
+        return [] if result.cached else [Artifact("selection", "Weights of the pool", summary_text(result.manifest))]
+
+
+def select(
+    context: Context, corpus: Corpus, label_manifests: Sequence[Manifest], section: SelectSection
+) -> StageResult:
+    """Run the stage; see `Selection`."""
+    return run_stage(Selection(context, corpus, label_manifests, section))
+
+
+def _bind(context: Context, spec: Spec, *, corpus: Manifest, labels: Sequence[Manifest]) -> Selection:
+    return Selection(context, Corpus(context.store, corpus), labels, spec.select)
+
+
+SELECT = Stage("select", _bind, folders=("weights/", "annotate/"))
 
 
 def _check_views(manifests: Sequence[Manifest], views: int) -> None:
@@ -101,59 +132,61 @@ def _check_views(manifests: Sequence[Manifest], views: int) -> None:
             )
 
 
-def _write_weights(cache: StageCache, corpus: Corpus, found: Survey, weighed: Weighed, key: str) -> Output:
+def _write_weights(
+    cache: StageCache, corpus: Corpus, found: EnsembleStatistics, weights: PoolWeights, key: str
+) -> Output:
     weight = np.ones(len(found.key), np.float32)
-    weight[found.pool] = weighed.weight
+    weight[found.pool] = weights.weight
     table = pa.table({"key": pa.array(found.key, pa.string()), "weight": weight, "confidence": found.confidence})
     return cache.put_object(
         f"weights/{corpus.title}/{{sha}}.parquet",
-        to_parquet(table, WEIGHTS),
+        to_parquet(table, SAMPLE_WEIGHTS),
         samples=table.num_rows,
         unit=key,
         meta={"kind": "weights"},
     )
 
 
-def _facts(corpus: Corpus, found: Survey, weighed: Weighed, claims: Claims) -> dict[str, Any]:
-    kept = weighed.weight[weighed.weight > 0]
+def _facts(corpus: Corpus, found: EnsembleStatistics, weights: PoolWeights, pseudo: PseudoClasses) -> dict[str, Any]:
+    kept = weights.weight[weights.weight > 0]
     return {
         "kept": len(found.key) - len(found.pool) + len(kept),
         "dropped": len(found.pool) - len(kept),
-        "dropped_by_rule": weighed.dropped,
+        "dropped_by_rule": weights.dropped,
         "unlabelled": len(found.pool),
         "pool_weight": {
             "sum": round(float(kept.sum(dtype=np.float64)), 1),
             "least": round(float(kept.min(initial=np.inf)), 4) if len(kept) else None,
             "most": round(float(kept.max(initial=0)), 4) if len(kept) else None,
         },
-        "pool_by_class": claims.counts(weighed.weight),
-        "mass_by_class": shares(mass(found, weighed.weight), corpus.classes),
-        "thresholds": weighed.thresholds,
+        "pool_by_class": pseudo.counts(weights.weight),
+        "mass_by_class": shares(mass(found, weights.weight), corpus.classes),
+        "thresholds": weights.thresholds,
         "mass_unaligned": (
-            shares(mass(found, weighed.unaligned), corpus.classes) if weighed.unaligned is not None else {}
+            shares(mass(found, weights.unaligned), corpus.classes) if weights.unaligned is not None else {}
         ),
     }
 
 
 def _lists(
-    cache: StageCache, corpus: Corpus, found: Survey, section: SelectSection, judges: list[str]
+    cache: StageCache, corpus: Corpus, found: EnsembleStatistics, section: SelectSection, fold_teachers: list[str]
 ) -> tuple[list[Output], dict[str, Any]]:
     """Objects of the two lists, and facts about them."""
     # OpenCV takes a fifth of a second to import, which `plan` need not pay.
-    from tasks.select.annotate import write_errors, write_hardest
+    from tasks.select.report import write_errors, write_hardest
 
     outputs = write_hardest(cache, corpus, found, section.hardest)
-    told: dict[str, Any] = {"hardest": outputs[0].samples if outputs else 0, "judges": judges}
+    more: dict[str, Any] = {"hardest": outputs[0].samples if outputs else 0, "judges": fold_teachers}
     if not section.label_errors:
-        told["no_label_errors"] = "select.label_errors is 0"
-    elif not judges:
-        told["no_label_errors"] = (
+        more["no_label_errors"] = "select.label_errors is 0"
+    elif not fold_teachers:
+        more["no_label_errors"] = (
             "every teacher learned the labels of these images: only fold teachers (teachers.folds) can judge them"
         )
-    elif not len(found.judged):
-        told["no_label_errors"] = "the fold teachers could judge no labelled training image"
+    elif not len(found.out_of_fold):
+        more["no_label_errors"] = "the fold teachers could judge no labelled training image"
     else:
-        suspicions = suspect(found.verdict, found.given, found.key[found.judged])
-        told["label_errors"] = len(suspicions)
-        outputs += write_errors(cache, corpus, found, suspicions, section.label_errors)
-    return outputs, told
+        errors = find_label_errors(found.out_of_fold_probability, found.given, found.key[found.out_of_fold])
+        more["label_errors"] = len(errors)
+        outputs += write_errors(cache, corpus, found, errors, section.label_errors)
+    return outputs, more

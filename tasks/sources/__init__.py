@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from infra.errors import CorpusError
-from tasks.sources.base import FILES, ChangedError, Source
+from tasks.sources.base import FILES, Source, SourceFileChangedError
 from tasks.sources.folder import ArchiveSource, FolderSource
 from tasks.sources.tree import Tree
 
@@ -40,4 +40,4 @@ def open_source(root: str | Path) -> Source:
     )
 
 
-__all__ = ["FILES", "ChangedError", "Source", "Tree", "open_source"]
+__all__ = ["FILES", "Source", "SourceFileChangedError", "Tree", "open_source"]

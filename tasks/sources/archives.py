@@ -1,24 +1,29 @@
-"""Archives appear as their content, extracted beside them; the archive file itself stays visible."""
+"""Archives in a source: found, listed as if extracted beside them, and read by stamp.
+
+The archive file itself stays in the listing.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
-from tasks.sources.base import FILES, Lister
-from tasks.sources.blob import Blob
-from tasks.sources.tars import tar_entries, tar_stamp
-from tasks.sources.zip_list import zip_members
-from tasks.sources.zip_read import zip_stamp
+from tasks.sources.archive_file import Blob
+from tasks.sources.base import FILES, BlockReader, Lister, unreadable
+from tasks.sources.tars import parse_tar_stamp, tar_blocks, tar_entries, tar_stamp
+from tasks.sources.zips import parse_zip_stamp, zip_blocks, zip_members, zip_stamp
 
 _HIDDEN = r"(^|/)(\.|__MACOSX/)"
 _ARCHIVE = r"\.(zip|tar|zip\.[0-9]{3,})$"
+Listing = tuple[pa.Table, list[str]]  # files and notes
 _PACKED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
@@ -106,7 +111,7 @@ def content(archive: Archive, blob: Blob, etag: str = "") -> pa.Table:
 
 
 def merged(own: pa.Table, contents: Mapping[str, pa.Table], show: Callable[[str], str]) -> tuple[pa.Table, list[str]]:
-    """The files of a listing and of its archives in one table, sorted, and what people should hear of.
+    """The files of a listing and of its archives in one table, sorted, and notes for the user.
 
     A name that is there already wins over an archive's. Two archives may hold one file when it is the same.
 
@@ -179,3 +184,45 @@ def one_archive(files: pa.Table, name: str, show: Callable[[str], str]) -> Archi
     raise CorpusError(
         f"corpus.root {shown}: not a folder, and no archive that is read in place (.zip, .zip.001, .tar); extract it"
     )
+
+
+class SourceWithArchives(BlockReader):
+    """A source whose files may be members of archives."""
+
+    url: str
+
+    @abstractmethod
+    def list_files(self) -> Listing:
+        """All files and notes; called once."""
+
+    @abstractmethod
+    def own_blocks(self, path: str, stamp: str) -> Iterator[bytes]:
+        """The bytes of a file that is in no archive."""
+
+    @abstractmethod
+    def blob(self, archive: str, version: str = "") -> Blob:
+        """An archive, open; `version` is what stamps say of it, "" where it is listed just now."""
+
+    @cached_property
+    def _listed(self) -> Listing:
+        return self.list_files()
+
+    @property
+    def notes(self) -> list[str]:
+        return self._listed[1]
+
+    def files(self) -> pa.Table:
+        return self._listed[0]
+
+    def blocks(self, path: str, stamp: str) -> Iterator[bytes]:
+        kind = stamp[:2]
+        if kind == "z:":
+            archive, member, etag = parse_zip_stamp(stamp, path)
+            yield from zip_blocks(self.blob(archive, etag), member)
+        elif kind == "t:":
+            archive, entry, version = parse_tar_stamp(stamp, path)
+            yield from tar_blocks(self.blob(archive, version), entry, version)
+        elif kind == "x:":
+            raise unreadable(path, stamp)
+        else:
+            yield from self.own_blocks(path, stamp)

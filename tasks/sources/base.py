@@ -29,7 +29,7 @@ BLOCK = 4 << 20  # bytes read at a time; most photographs are one block
 LARGEST = 1 << 30  # bytes of a file that is still read
 
 
-class ChangedError(TransientError):
+class SourceFileChangedError(TransientError):
     """A file is no longer what its stamp says: the corpus was changed after it was listed."""
 
 
@@ -40,7 +40,7 @@ class Source(Protocol):
 
     @property
     def notes(self) -> list[str]:
-        """What people should hear of, once it is listed."""
+        """Messages for the user, once it is listed."""
 
     def files(self) -> pa.Table:
         """Every file: schema FILES, one chunk, sorted by the bytes of the path. Listed once.
@@ -53,7 +53,7 @@ class Source(Protocol):
         """All bytes of a file as it was listed.
 
         Raises:
-            ChangedError: the file is not what the stamp says.
+            SourceFileChangedError: the file is not what the stamp says.
             OSError: it cannot be read; `strerror` says why without naming it.
         """
 
@@ -61,7 +61,7 @@ class Source(Protocol):
         """Hex sha256 of the file's bytes in bounded memory; raises as `read` does."""
 
 
-class Reading(ABC):
+class BlockReader(ABC):
     """`read` and `digest` over one stream of blocks, which ends only when the bytes are those of the stamp."""
 
     @abstractmethod

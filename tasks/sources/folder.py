@@ -10,13 +10,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from infra.errors import CorpusError
-from tasks.sources.archives import content, find_archives, merged, one_archive
-from tasks.sources.base import BLOCK, FILES, LARGEST, ChangedError, Lister, too_large, unreadable
-from tasks.sources.blob import OPENED, Blob, beside
-from tasks.sources.packed import Listed, Packed
+from tasks.sources.archive_file import OPEN_ARCHIVES, Blob, beside
+from tasks.sources.archives import Listing, SourceWithArchives, content, find_archives, merged, one_archive
+from tasks.sources.base import BLOCK, FILES, LARGEST, Lister, SourceFileChangedError, too_large, unreadable
 
 
-class FolderSource(Packed):
+class FolderSource(SourceWithArchives):
     """A local folder, and the archives in it.
 
     Args:
@@ -26,7 +25,7 @@ class FolderSource(Packed):
     def __init__(self, url: str) -> None:
         self.url = os.path.abspath(url)
 
-    def look(self) -> Listed:
+    def list_files(self) -> Listing:
         own = _walk(self.url)
         contents = {a.path: content(a, self.blob(a.path)) for a in find_archives(own, self._show)}
         return merged(own, contents, self._show)
@@ -38,10 +37,10 @@ class FolderSource(Packed):
         return _file_blocks(f"{self.url}/{path}", stamp)
 
     def blob(self, archive: str, version: str = "") -> Blob:
-        return OPENED.get(f"{self.url}/{archive}")
+        return OPEN_ARCHIVES.get(f"{self.url}/{archive}")
 
 
-class ArchiveSource(Packed):
+class ArchiveSource(SourceWithArchives):
     """A local zip, zip in parts (given by its first part) or tar, as if extracted into a folder of its own.
 
     Args:
@@ -52,7 +51,7 @@ class ArchiveSource(Packed):
         self.url = os.path.abspath(url)
         self._folder, self._name = os.path.split(self.url)
 
-    def look(self) -> Listed:
+    def list_files(self) -> Listing:
         lister = Lister()
         for name in beside(self.url):
             lister.add(name, os.stat(f"{self._folder}/{name}").st_size, "")
@@ -66,7 +65,7 @@ class ArchiveSource(Packed):
         raise unreadable(path, f"x:its stamp {stamp!r} is of another source")
 
     def blob(self, archive: str, version: str = "") -> Blob:
-        return OPENED.get(f"{self._folder}/{archive}")
+        return OPEN_ARCHIVES.get(f"{self._folder}/{archive}")
 
 
 def _walk(root: str) -> pa.Table:
@@ -114,11 +113,11 @@ def _file_blocks(path: str, stamp: str) -> Iterator[bytes]:
         after = os.fstat(file)
         _same(path, stamp, after)
         if left or after.st_size != before.st_size:
-            raise ChangedError(f"{path}: its length changed while it was read; let the copying end first")
+            raise SourceFileChangedError(f"{path}: its length changed while it was read; let the copying end first")
     finally:
         os.close(file)
 
 
 def _same(path: str, stamp: str, found: os.stat_result) -> None:
     if stamp != f"f:{found.st_mtime_ns}":
-        raise ChangedError(f"{path}: it changed after the corpus was listed; run again to list it anew")
+        raise SourceFileChangedError(f"{path}: it changed after the corpus was listed; run again to list it anew")

@@ -16,18 +16,27 @@ import pyarrow as pa
 from infra.errors import CorpusError, CorruptError
 from infra.storage.s3_address import Address
 from infra.storage.s3_client import Bucket
-from infra.storage.s3_retry import ChangedError as EtagError
+from infra.storage.s3_retry import ObjectChangedError
 from infra.storage.store import MissingObjectError
-from tasks.sources.archives import Archive, content, find_archives, is_archive, is_packed_tar, merged, one_archive
-from tasks.sources.base import FILES, LARGEST, ChangedError, Lister, by_path, too_large, unreadable
-from tasks.sources.blob import Blob
-from tasks.sources.packed import Listed, Packed
+from tasks.sources.archive_file import Blob
+from tasks.sources.archives import (
+    Archive,
+    Listing,
+    SourceWithArchives,
+    content,
+    find_archives,
+    is_archive,
+    is_packed_tar,
+    merged,
+    one_archive,
+)
+from tasks.sources.base import FILES, LARGEST, Lister, SourceFileChangedError, by_path, too_large, unreadable
 
 _T = TypeVar("_T")
 Part = tuple[str, int, str]  # key, size, ETag
 
 
-class S3Source(Packed):
+class S3Source(SourceWithArchives):
     """What lies below an S3 prefix, or one archive in a bucket where the prefix is named like one.
 
     Args:
@@ -45,7 +54,7 @@ class S3Source(Packed):
         folder = prefix.rpartition("/")[0] if self._alone else prefix
         self._prefix = f"{folder}/" if folder else ""
 
-    def look(self) -> Listed:
+    def list_files(self) -> Listing:
         own, parts = self._list()
         if self._alone:
             if self._alone not in own["path"].to_pylist():
@@ -59,13 +68,13 @@ class S3Source(Packed):
 
     def read(self, path: str, stamp: str) -> bytes:
         if not stamp.startswith("s:"):
-            return self._twice(lambda: Packed.read(self, path, stamp))
+            return self._twice(lambda: SourceWithArchives.read(self, path, stamp))
         with _named(path):
             return self._bucket.get(self._prefix + path, etag=_etag(path, stamp))
 
     def digest(self, path: str, stamp: str) -> str:
         if not stamp.startswith("s:"):
-            return self._twice(lambda: Packed.digest(self, path, stamp))
+            return self._twice(lambda: SourceWithArchives.digest(self, path, stamp))
         with _named(path):
             return self._bucket.sha256(self._prefix + path, etag=_etag(path, stamp))
 
@@ -80,10 +89,10 @@ class S3Source(Packed):
         return _opened(self._bucket.address, self._prefix + archive, version)
 
     def _twice(self, call: Callable[[], _T]) -> _T:
-        """No answer says what the bytes of a range should be, the archive does: ask again before it is blamed."""
+        """Call again after an error: a range has no checksum, so damage on the way looks like a damaged archive."""
         try:
             return call()
-        except (OSError, ChangedError):
+        except (OSError, SourceFileChangedError):
             return call()
 
     def _list(self) -> tuple[pa.Table, dict[str, Part]]:
@@ -118,7 +127,7 @@ class S3Source(Packed):
 
 
 class S3Blob:
-    """An object, or the parts of one that was cut, read by ranges; every answer must have the ETag of the listing."""
+    """An object, or the parts of one that was cut, read by ranges; every response must have the ETag of the listing."""
 
     def __init__(self, bucket: Bucket, parts: list[Part]) -> None:
         self._bucket, self._parts = bucket, parts
@@ -147,7 +156,7 @@ class S3Blob:
 
 @lru_cache(maxsize=256)
 def _opened(address: Address, key: str, version: str) -> S3Blob:
-    """An archive as a worker sees it: its size (and parts) are asked for once, then each member is one range."""
+    """An archive as a worker sees it: one request for its size (and parts), then one range for each member."""
     bucket = Bucket(address)
     base, _, number = key.rpartition(".")
     if number.isdigit():
@@ -155,11 +164,13 @@ def _opened(address: Address, key: str, version: str) -> S3Blob:
         ordered = sorted(found.values(), key=lambda e: int(e.key.rpartition(".")[2]))
         parts = [(e.key, e.size, e.etag) for e in ordered]
     else:
-        told = bucket.head(key)
-        parts = [(key, told.size, told.etag)]
+        head = bucket.head(key)
+        parts = [(key, head.size, head.etag)]
     blob = S3Blob(bucket, parts) if parts else None
     if blob is None or blob.version != version:
-        raise ChangedError(f"{bucket.where(key)}: it changed after the corpus was listed; run again to list it anew")
+        raise SourceFileChangedError(
+            f"{bucket.where(key)}: it changed after the corpus was listed; run again to list it anew"
+        )
     return blob
 
 
@@ -168,8 +179,8 @@ def _named(path: str) -> Iterator[None]:
     """Errors as a source raises them."""
     try:
         yield
-    except EtagError as error:
-        raise ChangedError(f"{error}; run again to list it anew") from None
+    except ObjectChangedError as error:
+        raise SourceFileChangedError(f"{error}; run again to list it anew") from None
     except MissingObjectError:
         raise FileNotFoundError(errno.ENOENT, "no such object", path) from None
     except CorruptError as error:

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from infra.errors import CorpusError
-from tasks.sources.base import BLOCK, LARGEST, ChangedError, too_large
-from tasks.sources.blob import Blob
-from tasks.sources.entry_names import entry_path, refuse
+from tasks.sources.archive_file import Blob, entry_path, refuse
+from tasks.sources.base import BLOCK, LARGEST, SourceFileChangedError, too_large
 from tasks.sources.tree import IMAGE_SUFFIXES
 
 UNIT = 512
@@ -24,7 +23,7 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "z
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
-class Entry(NamedTuple):
+class TarEntry(NamedTuple):
     """A file in a tar."""
 
     path: str
@@ -32,18 +31,18 @@ class Entry(NamedTuple):
     size: int
 
 
-def tar_stamp(archive: str, entry: Entry, version: str) -> str:
+def tar_stamp(archive: str, entry: TarEntry, version: str) -> str:
     """The stamp of an entry."""
     return f"t:{archive}:{entry.offset}:{entry.size}:{version}"
 
 
-def parse_tar_stamp(stamp: str, path: str) -> tuple[str, Entry, str]:
+def parse_tar_stamp(stamp: str, path: str) -> tuple[str, TarEntry, str]:
     """(archive, entry, version)."""
     archive, offset, size, version = stamp[2:].rsplit(":", 3)
-    return archive, Entry(path, int(offset), int(size)), version
+    return archive, TarEntry(path, int(offset), int(size)), version
 
 
-def tar_entries(blob: Blob) -> Iterator[Entry]:
+def tar_entries(blob: Blob) -> Iterator[TarEntry]:
     """Every file of a tar, in its order.
 
     Raises:
@@ -53,7 +52,7 @@ def tar_entries(blob: Blob) -> Iterator[Entry]:
     if packed:
         raise CorpusError(f"{blob.name}: packed with {packed}; unpack it once ({packed} -d), to a plain .tar")
     window = _Window(blob)
-    said: dict[str, str] = {}  # what extended headers say of the next entry
+    extended: dict[str, str] = {}  # fields of the next entry from extended headers
     at = 0
     while True:
         if at == blob.size:
@@ -68,26 +67,26 @@ def tar_entries(blob: Blob) -> Iterator[Entry]:
         if info.type in _EXTENDED:
             if info.size > LONGEST:
                 raise _broken(blob, f"the extended header at {at} is too long")
-            said.update(_extended(blob, info.type, window.at(at + UNIT, info.size)))
+            extended.update(_extended(blob, info.type, window.at(at + UNIT, info.size)))
             at += UNIT + _padded(info.size)
             continue
-        size = int(said.get("size", info.size))
-        name = said.get("path", info.name)
-        entry = _entry(blob, info, name, said, Entry(name, at + UNIT, size))
+        size = int(extended.get("size", info.size))
+        name = extended.get("path", info.name)
+        entry = _entry(blob, info, name, extended, TarEntry(name, at + UNIT, size))
         holds = info.type in _PLAIN or info.type not in tarfile.SUPPORTED_TYPES
         at += UNIT + (_padded(size) if holds else 0)
-        said = {}
+        extended = {}
         if at > blob.size:
             raise _broken(blob, f"its entry {name!r} is cut")
         if entry is not None:
             yield entry
 
 
-def tar_blocks(blob: Blob, entry: Entry, version: str) -> Iterator[bytes]:
+def tar_blocks(blob: Blob, entry: TarEntry, version: str) -> Iterator[bytes]:
     """The entry's bytes, from an archive that stayed the same while they were read.
 
     Raises:
-        ChangedError: the archive changed.
+        SourceFileChangedError: the archive changed.
         OSError: it cannot be read.
     """
     if entry.size > LARGEST:
@@ -100,7 +99,7 @@ def tar_blocks(blob: Blob, entry: Entry, version: str) -> Iterator[bytes]:
 
 def _same(blob: Blob, version: str) -> None:
     if blob.version != version:
-        raise ChangedError(f"{blob.name}: it changed after the corpus was listed; run again to list it anew")
+        raise SourceFileChangedError(f"{blob.name}: it changed after the corpus was listed; run again to list it anew")
 
 
 _EXTENDED = (
@@ -129,30 +128,30 @@ def _extended(blob: Blob, kind: bytes, body: bytes) -> dict[str, str]:
     if kind in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
         text = body.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         return {"path" if kind == tarfile.GNUTYPE_LONGNAME else "linkpath": text}
-    said = {}
+    fields = {}
     while body.strip(b"\0"):
         length, _, _ = body.partition(b" ")
         if not length.isdigit() or not len(length) < int(length) <= len(body):
             raise _broken(blob, "an extended header is damaged")
         record, body = body[len(length) + 1 : int(length)], body[int(length) :]
         name, _, value = record.rstrip(b"\n").partition(b"=")
-        said[name.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-    sizes = said.get("size", "0")
-    if any(name.startswith("GNU.sparse") for name in said):
-        raise _broken(blob, f"its entry {said.get('GNU.sparse.name', '')!r} is a sparse file")
+        fields[name.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+    sizes = fields.get("size", "0")
+    if any(name.startswith("GNU.sparse") for name in fields):
+        raise _broken(blob, f"its entry {fields.get('GNU.sparse.name', '')!r} is a sparse file")
     if not (sizes.isascii() and sizes.isdigit()):
         raise _broken(blob, f"an extended header gives the size {sizes!r}")
-    return said if kind != tarfile.XGLTYPE else {}
+    return fields if kind != tarfile.XGLTYPE else {}
 
 
-def _entry(blob: Blob, info: tarfile.TarInfo, name: str, said: dict[str, str], found: Entry) -> Entry | None:
+def _entry(blob: Blob, info: tarfile.TarInfo, name: str, extended: dict[str, str], found: TarEntry) -> TarEntry | None:
     path = entry_path(blob.name, name) if name.strip("./") else ""
     if info.type in _PLAIN and not name.endswith("/"):
         return found._replace(path=path)
     if info.isdir() or info.type in _PLAIN:
         return None
     if info.issym() or info.islnk():
-        target = said.get("linkpath", info.linkname)
+        target = extended.get("linkpath", info.linkname)
         base = path.rpartition("/")[0] if info.issym() else ""
         if _leaves(base, target):
             raise refuse(blob.name, name, f"is a link that leads out of the archive ({target!r})")

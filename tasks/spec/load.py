@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from infra.compute.preset import explain
+from infra.compute.preset import describe_error
 from infra.errors import SpecError
 from tasks.spec.spec import Spec
 from tasks.spec.teacher import TeacherSection
@@ -51,7 +51,7 @@ def parse_spec(text: str, *, where: str = "spec", overrides: Sequence[str] = (),
     try:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(f"{where}: " + "; ".join(explain(Spec, item) for item in error.errors())) from None
+        raise SpecError(f"{where}: " + "; ".join(describe_error(Spec, item) for item in error.errors())) from None
     return _anchor(spec, base) if base else spec
 
 

@@ -1,4 +1,4 @@
-"""The worker's side of a teacher: from its file or entry point to a network that an engine can run."""
+"""From a teacher's file or entry point to a network that an engine can run, on a worker."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import torch
 
 from infra.errors import UsageError
 from infra.storage.store import Store
-from models.engines.network import Network
+from models.engines.engine import Network
 from models.networks.build import build
 from tasks.data.weights import PYPI, WeightsRef, weights_file
-from tasks.teachers.model import TeacherModel
 from tasks.teachers.onnx_file import check_onnx, onnx_facts
+from tasks.teachers.teacher import TeacherModel
 
 
-def load_network(teacher: TeacherModel, weights: WeightsRef, store: Store) -> Network:
+def load_teacher(teacher: TeacherModel, weights: WeightsRef, store: Store) -> Network:
     """Load a teacher.
 
     Args:
         weights: the teacher's own or those of one of its folds.
 
     Raises:
-        UsageError: it cannot be loaded, or answers other classes than the corpus's; the teacher is named.
+        UsageError: it cannot be loaded, or predicts other classes than the corpus's; the teacher is named.
         CorruptError: a file is not the one that the run began with.
     """
     path = weights_file(weights, teacher.model or teacher.name, store)
@@ -98,7 +98,7 @@ def _python(teacher: TeacherModel, path: Path | None, _: bool) -> Network:
         ) from error
     if not callable(call):
         raise UsageError(f"the entry point {teacher.model} returned {type(call).__name__}, not a function of images")
-    # It gets pixels as they are: what it makes of them is its own.
+    # It gets raw pixels; their normalisation is its own.
     return Network(
         size=teacher.size,
         mean=(0.0, 0.0, 0.0),
@@ -109,14 +109,14 @@ def _python(teacher: TeacherModel, path: Path | None, _: bool) -> Network:
 
 
 def _checked(call: Callable[[np.ndarray], Any], teacher: TeacherModel) -> Callable[[np.ndarray], np.ndarray]:
-    def asked(images: np.ndarray) -> np.ndarray:
+    def checked(images: np.ndarray) -> np.ndarray:
         logits = np.asarray(call(images), dtype=np.float32)
         expected = (len(images), teacher.num_classes)
         if logits.shape != expected:
             raise UsageError(
-                f"teacher {teacher.name}: {teacher.model} answered {list(logits.shape)} to {len(images)} images of a "
+                f"teacher {teacher.name}: {teacher.model} returned {list(logits.shape)} for {len(images)} images of a "
                 f"corpus with {teacher.num_classes} classes; it has to be {list(expected)}"
             )
         return logits
 
-    return asked
+    return checked

@@ -1,4 +1,4 @@
-"""What an ONNX file takes and answers, read without running it."""
+"""Inputs and outputs of an ONNX file, read without running it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def onnx_facts(path: Path) -> OnnxFacts | None:
     """Read a file; None where neither `onnx` nor `onnxruntime` is installed.
 
     Raises:
-        UsageError: it is no ONNX network that takes float32 [B, 3, S, S] and answers [B, C], with B left open and
+        UsageError: it is no ONNX network that takes float32 [B, 3, S, S] and returns [B, C], with B left open and
             all weights inside; the text does not name the file.
     """
     read = _by_onnx if find_spec("onnx") else _by_onnxruntime if find_spec("onnxruntime") else None
@@ -42,18 +42,18 @@ def onnx_facts(path: Path) -> OnnxFacts | None:
         raise UsageError(f"its input is {_shown(shape)}; a teacher takes RGB images [B, 3, S, S]")
     if kind != _FLOAT32:
         raise UsageError(f"its input is {kind}; a teacher takes float32")
-    answer = outputs[0][2]
-    if len(answer) != 2:
-        raise UsageError(f"its first output is {_shown(answer)}; a teacher answers logits [B, C]")
+    logits = outputs[0][2]
+    if len(logits) != 2:
+        raise UsageError(f"its first output is {_shown(logits)}; a teacher returns logits [B, C]")
     if shape[0] is not None:
         raise UsageError(f"it takes batches of {shape[0]} alone; export it with a free batch axis")
-    return OnnxFacts(height or width, answer[1], tuple(name for name, _, _ in outputs))
+    return OnnxFacts(height or width, logits[1], tuple(name for name, _, _ in outputs))
 
 
 def check_onnx(facts: OnnxFacts, *, size: int, classes: int, features: str | None) -> None:
     """Whether a network fits; UsageError says what does not, without the file's name."""
     if facts.classes not in (None, classes):
-        raise UsageError(f"it answers {facts.classes} classes, the corpus has {classes}")
+        raise UsageError(f"it has {facts.classes} classes, the corpus has {classes}")
     if facts.side not in (None, size):
         raise UsageError(f"it takes images of {facts.side} px, not of {size}; set size to {facts.side}")
     if features is not None and features not in facts.outputs:

@@ -1,4 +1,4 @@
-"""A teacher that is a table: Parquet with the logits of images by key, whoever computed them and wherever."""
+"""A teacher that is a table: Parquet with logits of images by key, computed elsewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 
 from infra.errors import UsageError
 from infra.storage.store import Store
-from tasks.data.weights import weights_file
-from tasks.teachers.model import TeacherModel
+from tasks.data.weights import WeightsRef, weights_file
 
 KEY, LOGITS = "key", "logits"
 
-_LOADED: dict[str, TableTeacher] = {}
+_LOADED: dict[tuple[str, tuple[str, ...]], TableTeacher] = {}
 _LOADING = threading.Lock()
 
 
@@ -58,13 +57,13 @@ class TableTeacher:
             raise self._error(name, row, f"{self._logits[row, column]} is no finite number")
 
     def rows(self, keys: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits float32 [N, C] and whether the table speaks of the image, bool [N]; zeros where it does not."""
+        """Logits float32 [N, C] and whether the table has the image, bool [N]; zeros where it has not."""
         logits = np.zeros((len(keys), self._logits.shape[1]), dtype=np.float32)
-        asked = np.array([str(key).encode() for key in keys], dtype=bytes)
+        wanted = np.array([str(key).encode() for key in keys], dtype=bytes)
         if not len(self._keys) or not len(keys):
             return logits, np.zeros(len(keys), dtype=bool)
-        place = np.minimum(np.searchsorted(self._keys, asked), len(self._keys) - 1)
-        known = (self._keys[place] == asked) & self._known[place]
+        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        known = (self._keys[place] == wanted) & self._known[place]
         logits[known] = self._logits[place[known]]
         return logits, known
 
@@ -138,23 +137,27 @@ def check_table(path: Path, classes: Sequence[str]) -> list[str]:
     return columns
 
 
-def table_teacher(teacher: TeacherModel, store: Store) -> TableTeacher:
-    """The table of a teacher, loaded once in the life of this process.
+def load_table(weights: WeightsRef, classes: Sequence[str], name: str, store: Store) -> TableTeacher:
+    """A stored table, loaded once in the life of this process.
+
+    Args:
+        name: of the teacher, for messages.
 
     Raises:
         UsageError: see `TableTeacher`.
         CorruptError: the file is not the one that the run began with.
     """
+    place = (weights.sha256, tuple(classes))
     with _LOADING:
-        known = _LOADED.get(teacher.id)
-        if known is None:
-            path = weights_file(teacher.weights, teacher.name, store)
+        table = _LOADED.get(place)
+        if table is None:
+            path = weights_file(weights, name, store)
             assert path is not None
             try:
-                known = _LOADED[teacher.id] = TableTeacher(path, teacher.options["classes"])
+                table = _LOADED[place] = TableTeacher(path, classes)
             except UsageError as error:
-                raise UsageError(f"teacher {teacher.name}: {error}") from error
-        return known
+                raise UsageError(f"teacher {name}: {error}") from error
+        return table
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Teachers that are ready to be asked: what speaks, with which weights, and whether it fits the corpus.
+"""Teachers of a spec: network, weights and input of each, and whether it fits the corpus.
 
-All of it is found out on the driver, before a worker starts: aliases become versions, files become digests.
+All of it is resolved on the driver, before a worker starts: aliases become versions, files become digests.
 """
 
 from __future__ import annotations
@@ -17,36 +17,88 @@ from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from tasks.data.corpus import Corpus
-from tasks.data.weights import IN_STORE, PYPI, PYPI_CLASSES, WeightsRef, deposit, deposited
+from tasks.data.weights import IN_STORE, PYPI, PYPI_CLASSES, WeightsRef, copy_to_store, stored_ref
 from tasks.spec import Spec, TeacherSection
-from tasks.teachers.model import TeacherModel
+from tasks.spec.teacher import Kind
 from tasks.teachers.onnx_file import check_onnx, onnx_facts
-from tasks.teachers.registry import Registered, registered
 from tasks.teachers.table import check_table
-from tasks.teachers.weights import find_weights
+from tasks.teachers.weights_lookup import RegisteredStudent, find_registered, find_weights, registered_weights
 
 _MULTILABEL = "multilabel"
 
 
 @dataclass(frozen=True)
-class TeacherHandle:
-    """A teacher that is ready to be asked.
+class TeacherModel:
+    """Network, weights and input of a teacher: all that its logits depend on beside the images; small and picklable.
 
     Attributes:
-        weights: the file that speaks, or that a Python function is given; no file where it needs none.
-        folds: of its fold teachers.
-        origin: the file or registered version that `bring` copies into the store; None where nothing is to be copied.
+        name: for people; no part of the identity.
+        kind: network (a timm name or one of ours), graph (a torch.export archive), onnx, python (an entry point
+            `package.module:function`) or table (a Parquet table of logits by key).
+        model: the network's name or the entry point; "" where the file holds it.
+        size: side of its input in pixels; 0 for a table.
+        mean, std: of its input; None: the network's own.
+        features: "pooled", a module's path, or None.
+        weights: the file, or no file for a Python entry point that needs none.
+        folds: weights of the k fold teachers, none of which saw the labelled images of its own fold.
+    """
+
+    name: str
+    kind: Kind
+    model: str
+    options: dict[str, Any]
+    size: int
+    num_classes: int
+    weights: WeightsRef
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    features: str | None = None
+    folds: tuple[WeightsRef, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """What enters keys, beside the ids of its weights."""
+        return {
+            "kind": self.kind,
+            "model": self.model,
+            "options": self.options,
+            "size": self.size,
+            "classes": self.num_classes,
+            "input": [self.mean, self.std],
+            # Keys of features by path from before they had a common layout were without the suffix.
+            "features": f"{self.features} as a map" if self.features not in (None, "pooled") else self.features,
+        }
+
+    @property
+    def weight_ids(self) -> list[str]:
+        """Ids of the whole teacher's weights and of the fold teachers'."""
+        return [self.weights.id, *(ref.id for ref in self.folds)]
+
+    @property
+    def id(self) -> str:
+        """Digest of network and weights."""
+        return digest_of([self.identity(), *self.weight_ids])
+
+
+@dataclass(frozen=True)
+class TeacherHandle:
+    """A teacher of a spec with its weights resolved.
+
+    Attributes:
+        weights: the file of the network, or that a Python function is given; no file where it needs none.
+        folds: weights of its fold teachers.
+        origin: the file or registered version that `upload_weights` copies into the store; None where nothing is to be
+            copied.
     """
 
     name: str
     section: TeacherSection
     weights: WeightsRef
     folds: tuple[WeightsRef, ...] = ()
-    origin: Path | Registered | None = None
+    origin: Path | RegisteredStudent | None = None
 
 
 def teacher_handle(section: TeacherSection, trained: Sequence[Manifest], corpus: Corpus, store: Store) -> TeacherHandle:
-    """The handle of a teacher of the spec; writes nothing.
+    """Resolve a teacher of the spec; writes nothing.
 
     Args:
         trained: manifests of its fine-tuning, the whole teacher's first, then one a fold; none where the section
@@ -60,17 +112,17 @@ def teacher_handle(section: TeacherSection, trained: Sequence[Manifest], corpus:
         return _fine_tuned(section, trained)
     try:
         if section.kind == "graph":
-            found = registered(section.target)
+            found = find_registered(section.target)
             _same_classes(found, corpus)
             return TeacherHandle(section.name, section, found.weights, origin=found)
         if section.kind in ("onnx", "table"):
             path = Path(section.target)
             suffix = ".parquet" if section.kind == "table" else ".onnx"
-            return TeacherHandle(section.name, section, deposited(path, suffix), origin=path)
+            return TeacherHandle(section.name, section, stored_ref(path, suffix), origin=path)
     except UsageError as error:
         raise UsageError(f"teacher {section.name}: {error}") from error
     if section.kind == "python":
-        return TeacherHandle(section.name, section, _versioned(section, store))
+        return _python(section, store)
     classes = len(corpus.classes)
     if section.weights is None:
         raise UsageError(f"teacher {section.name} has neither weights nor `train:`; give one of them")
@@ -79,30 +131,31 @@ def teacher_handle(section: TeacherSection, trained: Sequence[Manifest], corpus:
             f"teacher {section.name}: its weights know {PYPI_CLASSES} ImageNet classes, the corpus has {classes}; "
             "add `train:` to fine-tune it"
         )
-    return TeacherHandle(section.name, section, find_weights(section.weights, section.model, store))
+    weights, origin = _weights(section, section.model, store)
+    return TeacherHandle(section.name, section, weights, origin=origin)
 
 
 def teacher_model(teacher: TeacherHandle, corpus: Corpus, spec: Spec, store: Store) -> TeacherModel:
-    """What travels to the workers; writes nothing.
+    """The teacher as it travels to the workers; writes nothing.
 
     Raises:
-        UsageError: the teacher answers other classes than the corpus's, as far as that can be known without asking
-            it; its file is no teacher; or it cannot speak of the spec's views.
+        UsageError: the teacher predicts other classes than the corpus's, as far as that is known without running it;
+            its file is no teacher; or it has no predictions of the spec's views.
     """
     section = teacher.section
     classes = corpus.classes
     model, options, size = section.model, dict(section.options), section.size or spec.views.size
     mean, std = section.mean, section.std
     try:
-        if section.kind == "graph" and isinstance(teacher.origin, Registered):
-            about = teacher.origin.about
+        if section.kind == "graph" and isinstance(teacher.origin, RegisteredStudent):
+            about = teacher.origin.metadata
             model, size = "", int(about["input_size"])
             mean, std = mean or tuple(about["mean"]), std or tuple(about["std"])
         elif section.kind == "table":
             if spec.views.mix != "none" and spec.views.count > 0:
-                raise UsageError("a table speaks of images, it has no answer to mixed views; set views.mix to none")
+                raise UsageError("a table has logits of images, none of mixed views; set views.mix to none")
             check_table(Path(section.target), classes)
-            # Columns are found by the names of the classes, so the names are part of what it says.
+            # Columns are found by the names of the classes, so the names are part of its identity.
             model, size, options = "", 0, {"classes": classes}
         elif section.kind == "onnx":
             model = ""
@@ -129,17 +182,16 @@ def teacher_model(teacher: TeacherHandle, corpus: Corpus, spec: Spec, store: Sto
     )
 
 
-def bring(teacher: TeacherHandle, store: Store) -> None:
-    """Copy the teacher's file into the store, once, so that every worker finds it; call it before any is asked.
+def upload_weights(teacher: TeacherHandle, store: Store) -> None:
+    """Copy the teacher's file into the store, once, so that every worker finds it; call it before a job needs it.
 
     Raises:
-        CorruptError: the file is another one than when the handle was made.
+        CorruptError: the file changed since the handle was made.
     """
     if isinstance(teacher.origin, Path):
-        deposit(teacher.weights, teacher.origin, store)
+        copy_to_store(teacher.weights, teacher.origin, store)
     elif teacher.origin is not None:
-        with teacher.origin.fetched() as path:
-            deposit(teacher.weights, path, store)
+        teacher.origin.upload(store)
 
 
 def _fine_tuned(section: TeacherSection, trained: Sequence[Manifest]) -> TeacherHandle:
@@ -159,32 +211,40 @@ def _fine_tuned(section: TeacherSection, trained: Sequence[Manifest]) -> Teacher
     return TeacherHandle(section.name, section, refs[0], tuple(refs[1:]))
 
 
-def _same_classes(found: Registered, corpus: Corpus) -> None:
-    theirs, ours = list(found.about["classes"]), corpus.classes
+def _same_classes(found: RegisteredStudent, corpus: Corpus) -> None:
+    theirs, ours = list(found.metadata["classes"]), corpus.classes
     if theirs != ours:
         raise UsageError(
-            f"{found.version} answers {len(theirs)} classes ({_some(theirs)}), the corpus has {len(ours)} "
+            f"{found.version} has {len(theirs)} classes ({_some(theirs)}), the corpus has {len(ours)} "
             f"({_some(ours)}); a registered student teaches the classes that it learned, in their order"
         )
-    if (found.about["task"] == _MULTILABEL) != (corpus.task == _MULTILABEL):
-        raise UsageError(f"{found.version} was made for a {found.about['task']} corpus, this one is {corpus.task}")
+    if (found.metadata["task"] == _MULTILABEL) != (corpus.task == _MULTILABEL):
+        raise UsageError(f"{found.version} was made for a {found.metadata['task']} corpus, this one is {corpus.task}")
 
 
 def _some(classes: list[str]) -> str:
     return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
 
 
-def _versioned(section: TeacherSection, store: Store) -> WeightsRef:
-    """A Python function's identity: version and weights, because code has no digest that means the same anywhere."""
+def _weights(section: TeacherSection, model: str, store: Store) -> tuple[WeightsRef, RegisteredStudent | None]:
+    """Weights that a section names, and the registered student whose file is to be copied into the store."""
+    student = registered_weights(section.weights, model)
+    if student is not None:
+        return student.weights, student
+    return find_weights(section.weights, model, store), None
+
+
+def _python(section: TeacherSection, store: Store) -> TeacherHandle:
+    """Identity of a Python function: version and weights, because the digest of code differs between machines."""
     version = section.version or _installed(section.target)
     if version is None:
         raise UsageError(
             f"teacher {section.name}: {section.target} belongs to no installed release, so nothing says when its code "
             "changes; give it a version, and another one with every change"
         )
-    ref = find_weights(section.weights, section.target, store)
+    ref, origin = _weights(section, section.target, store)
     identity: list[Any] = ["python", section.target, version, ref.id]
-    return WeightsRef(ref.where, digest_of(identity), ref.sha256)
+    return TeacherHandle(section.name, section, WeightsRef(ref.where, digest_of(identity), ref.sha256), origin=origin)
 
 
 def _installed(entry: str) -> str | None:

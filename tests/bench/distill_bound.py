@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from infra.compute.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.cluster_spec import WORKER_ENVIRONMENT
 from models.augmentation.draws import draw
 from models.augmentation.rendering import decode, render, to_input
 from tests.bench.apart import Apart

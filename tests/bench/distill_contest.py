@@ -10,7 +10,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-from infra.compute.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.cluster_spec import WORKER_ENVIRONMENT
 from tests.bench.apart import Apart
 from tests.bench.distill_bound import Bound, least
 from tests.bench.distill_ours import KINDS, Mode, Stillroom

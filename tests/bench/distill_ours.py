@@ -13,15 +13,16 @@ from infra.compute.cluster import Cluster, cores
 from infra.compute.cluster_spec import ClusterSection
 from infra.storage.store import LocalStore
 from models.losses.terms import Term
-from models.training import Batch, TrainConfig, Trainer
+from models.training.config import Batch, TrainConfig
 from models.training.objective import Objective, Setting
-from models.training.online_teachers import Member, Teachers
+from models.training.online_teachers import OnlineTeacher, OnlineTeachers
+from models.training.trainer import Trainer
 from tasks.data.corpus import Corpus
-from tasks.data.soft_label_reader import Teaching
-from tasks.distill.data import Input, TrainData
-from tasks.distill.images import IMAGES
+from tasks.data.soft_labels import SoftLabelReader
+from tasks.distill.batches import IMAGES, Input, TrainData
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
+from tasks.pipeline.context import Context
 from tasks.spec import Spec
 from tests.bench import table_corpus
 from tests.bench.distill_task import BATCH, CLASSES, RATE, RECIPE, SIDE, STUDENT, Pace, Stretch, Task, class_of
@@ -75,12 +76,12 @@ class Stillroom:
         spec = _spec(place / "corpus", place / "store", task)
         store = LocalStore(place / "store")
         with Cluster(ClusterSection(workers=None if task.device == "cuda" else cores())) as cluster:
-            self.corpus = Corpus(store, ingest(spec, store, cluster).manifest)
+            self.corpus = Corpus(store, ingest(Context(store, cluster, spec.run), spec).manifest)
             handle = teacher_handle(spec.teachers[0], [], self.corpus, store)
             start = time.perf_counter()
-            (labelled,) = label(self.corpus, [handle], spec, store, cluster)
+            labelled = label(Context(store, cluster, spec.run), self.corpus, handle, spec)
         self.labelling = time.perf_counter() - start
-        self.teaching = Teaching(self.corpus, [labelled.manifest])
+        self.teaching = SoftLabelReader(self.corpus, [labelled.manifest])
         self.teacher = task.teacher_built()
         task.settle()
         IMAGES.limit = 0
@@ -133,7 +134,7 @@ class Stillroom:
             Objective(terms, Setting(classes=CLASSES)),
             TrainConfig(steps=steps, lr=RATE, precision=mode.precision, log_every=max(1, steps // 2)),
             self.task.device,
-            teachers=Teachers([Member(self.teacher.module)]) if kind == "online" else None,
+            teachers=OnlineTeachers([OnlineTeacher(self.teacher.module)]) if kind == "online" else None,
             compile=mode.compile,
         )
 

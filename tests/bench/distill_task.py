@@ -18,13 +18,13 @@ import psutil
 import torch
 from safetensors.torch import save_file
 
-from models.augmentation.draws import Recipe, draw
+from models.augmentation.draws import ViewRecipe, draw
 from models.augmentation.rendering import decode, render
 from models.networks.build import Built, build
 
 STUDENT, TEACHER, LARGE_TEACHER = "micro", "tf_efficientnet_lite0", "resnet152"
 CLASSES, SIDE, BATCH = 8, 224, 32
-RECIPE = Recipe(SIDE)
+RECIPE = ViewRecipe(SIDE)
 RATE, DECAY = 1e-3, 0.02  # of AdamW
 WARM, TAIL = 2, 4
 """Steps before and after those that are timed: as many as any contender loads ahead."""

@@ -21,6 +21,7 @@ from infra.compute.cluster import Cluster, cores
 from infra.compute.cluster_spec import ClusterSection
 from infra.storage.store import open_store
 from tasks.ingest.stage import ingest
+from tasks.pipeline.context import Context
 from tasks.spec import Spec
 from tests.bench import noop_cost
 from tests.bench.noop_cost import peak_mb
@@ -68,7 +69,7 @@ def stillroom(root: Path, store: str, processes: int) -> tuple[float, float]:
     with Cluster(ClusterSection(workers=processes)) as cluster:
         cluster.client.run(_fresh_peak)
         start = time.perf_counter()
-        result = ingest(spec, open_store(store), cluster)
+        result = ingest(Context(open_store(store), cluster, spec.run), spec)
         seconds = time.perf_counter() - start
         peaks = cluster.client.run(peak_mb)
     return sum(result.manifest.facts["images"].values()) / seconds, max(peaks.values())

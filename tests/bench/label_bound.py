@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from infra.compute.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.cluster_spec import WORKER_ENVIRONMENT
 from models.augmentation.rendering import decode
-from models.engines import Runner, open_engine
+from models.engines.opening import open_engine
+from models.engines.runner import Runner
 from tests.bench.apart import Apart
 from tests.bench.label_engines import network_of
 from tests.bench.label_teacher import MODEL, plain, view_of

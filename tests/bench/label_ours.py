@@ -15,14 +15,15 @@ from infra.compute.cluster import Cluster, cores
 from infra.compute.cluster_spec import ClusterSection
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
-from models.augmentation.draws import Recipe
+from models.augmentation.draws import ViewRecipe
 from tasks.data.corpus import Corpus
-from tasks.data.soft_label_reader import Teaching
+from tasks.data.soft_labels import SoftLabelReader
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
-from tasks.label.job import STAGE, Ask, How, LabelJob
-from tasks.label.speaker import ENGINES
-from tasks.label.work import get_ready
+from tasks.label.job import STAGE, InferenceSettings, LabelJob, TeacherRequest
+from tasks.label.label_shard import load_teachers
+from tasks.label.predictor import ENGINES
+from tasks.pipeline.context import Context
 from tasks.spec import Spec
 from tasks.teachers.teacher import teacher_model
 from tests.bench import table_corpus
@@ -63,7 +64,8 @@ class Stillroom:
         self.spec, self.device = spec_of(root, store, device, per_shard), device
         self.store = LocalStore(store)
         self.cluster = self._started()
-        self.corpus = Corpus(self.store, ingest(self.spec, self.store, self.cluster).manifest)
+        context = Context(self.store, self.cluster, self.spec.run)
+        self.corpus = Corpus(self.store, ingest(context, self.spec).manifest)
         self.handle = teacher_handle(self.spec.teachers[0], [], self.corpus, self.store)
 
     def _started(self) -> Cluster:
@@ -88,11 +90,13 @@ class Stillroom:
             `seconds` of choosing, and `tried`: a row an engine.
         """
         model = teacher_model(self.handle, self.corpus, self.spec, self.store)
-        recipe = Recipe.from_values(self.spec.views.resolved(self.corpus.modality).model_dump())
-        how = How(device=self.device, share=self.cluster.slots, passes=passes)
-        job = LabelJob(self.store.url, self.corpus.title, self.corpus.shards[0], recipe, (Ask(model, ((0, ""),)),), how)
+        recipe = ViewRecipe.from_values(self.spec.views.resolved(self.corpus.modality).model_dump())
+        how = InferenceSettings(device=self.device, share=self.cluster.slots, passes=passes)
+        job = LabelJob(
+            self.store.url, self.corpus.title, self.corpus.shards[0], recipe, (TeacherRequest(model, ((0, ""),)),), how
+        )
         start = time.perf_counter()
-        self.cluster.client.submit(get_ready, job).result()
+        self.cluster.client.submit(load_teachers, job).result()
         seconds = time.perf_counter() - start
         self.label()
         (name,) = self.store.sizes(ENGINES)
@@ -105,7 +109,7 @@ class Stillroom:
                 self.store.delete(name)
         with _watched(self.device) as busy:
             start = time.perf_counter()
-            (result,) = label(self.corpus, [self.handle], self.spec, self.store, self.cluster)
+            result = label(Context(self.store, self.cluster, self.spec.run), self.corpus, self.handle, self.spec)
             seconds = time.perf_counter() - start
         assert result.made == result.total, f"{result.message}: something was found, nothing should have been"
         self.manifest: Manifest = result.manifest
@@ -115,7 +119,7 @@ class Stillroom:
 
     def found(self) -> dict[str, int]:
         """The class of the last labelling, by key."""
-        teaching = Teaching(self.corpus, [self.manifest])
+        teaching = SoftLabelReader(self.corpus, [self.manifest])
         classes: dict[str, int] = {}
         for number, shard in enumerate(self.corpus.shards):
             top = teaching.logits(number, 0)[0].argmax(axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.augmentation.draws import Draw, Recipe
+from models.augmentation.draws import Draw, ViewRecipe
 from models.augmentation.rendering import decode, render, to_input
 from models.networks.build import build
 from models.networks.lite import LITE_MEAN, LITE_STD
@@ -14,7 +14,7 @@ from models.networks.lite import LITE_MEAN, LITE_STD
 MODEL, CLASSES, SIDE = "tf_efficientnet_lite0", 1000, 224
 BATCH = 32  # of the rivals
 
-_RECIPE = Recipe(SIDE)
+_RECIPE = ViewRecipe(SIDE)
 
 
 def load(device: str) -> nn.Module:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.losses import Targets
+from models.losses.targets import Targets
 from models.losses.terms import LOSSES, Term, full_options
 from models.networks.build import build
 from models.networks.graft import adopt

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from infra.errors import PermanentError, UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import open_store
 from tasks.data.corpus import Corpus
-from tasks.distill.stage import distill, teach
+from tasks.distill.stage import StudentTraining, teach
 from tasks.evaluate.stage import evaluate
 from tasks.ingest.stage import ingest
-from tasks.label import TeacherHandle, label, teacher_handle
-from tasks.pipeline.result import StageResult
+from tasks.label.stage import LabelWork, TeacherHandle, label_together, teacher_handle
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import StageResult, run_stage
 from tasks.select import select
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
@@ -65,10 +66,13 @@ class Line:
         self.spec = Spec.model_validate(self.raw)
         Path(self.spec.store).mkdir(parents=True, exist_ok=True)
         self.store = open_store(self.spec.store)
-        self.corpus = Corpus(self.store, ingest(self.spec, self.store, cluster).manifest)
+        self.corpus = Corpus(self.store, ingest(Context(self.store, cluster, self.spec.run), self.spec).manifest)
         self._side_by_side = side_by_side or cluster.slots
         self._teachers: dict[str, Manifest] = {}
         self._asked_to_stop = threading.Event()
+
+    def _context(self) -> Context:
+        return Context(self.store, self.cluster, self.spec.run)
 
     def spec_of(self, arm: Arm) -> Spec:
         """The corpus's spec with what the arm changes and with its teachers alone."""
@@ -82,7 +86,7 @@ class Line:
         if name not in self._teachers:
             section = next(t for t in self.spec.teachers if t.name == name)
             say(f"teacher {name}")
-            made = teach(self.corpus, section, self.spec, self.store, self.cluster)
+            made = teach(self._context(), self.corpus, section, self.spec)
             self._teachers[name] = made.manifest
         return self._teachers[name]
 
@@ -96,7 +100,10 @@ class Line:
     def label(self, arm: Arm) -> list[StageResult]:
         """Soft labels of the arm's teachers."""
         say(f"labels for {arm.name}")
-        return label(self.corpus, self.handles(arm), self.spec_of(arm), self.store, self.cluster)
+        spec, context = self.spec_of(arm), self._context()
+        works = [LabelWork(context, self.corpus, handle, spec) for handle in self.handles(arm)]
+        label_together(works)
+        return [run_stage(work) for work in works]
 
     def train(
         self,
@@ -142,7 +149,7 @@ class Line:
         labels = [result.manifest for result in self.label(arm)]
         return {
             "labels": labels,
-            "select": select(self.corpus, labels, self.spec_of(arm).select, self.store).manifest,
+            "select": select(Context(self.store), self.corpus, labels, self.spec_of(arm).select).manifest,
         }
 
     def _student(
@@ -153,17 +160,11 @@ class Line:
         done: Done | None,
     ) -> Manifest:
         start = time.perf_counter()
-        result = distill(
-            self.corpus,
-            spec=self.spec_of(arm),
-            store=self.store,
-            cluster=self.cluster,
-            arm=TAUGHT if arm.teachers else LABELS_ONLY,
-            seed=seed,
-            side_by_side=self._side_by_side,
-            stop=self._asked_to_stop.is_set,
-            **given,
-        )
+        context = replace(self._context(), stop=self._asked_to_stop.is_set)
+        name = TAUGHT if arm.teachers else LABELS_ONLY
+        count, spec = self._side_by_side, self.spec_of(arm)
+        work = StudentTraining(context, self.corpus, spec=spec, arm=name, seed=seed, side_by_side=count, **given)
+        result = run_stage(work)
         say(f"{arm.name} seed {seed}: {result.message}")
         if done is not None:
             done(arm, seed, result.manifest, None if result.cached else time.perf_counter() - start)
@@ -179,7 +180,7 @@ class Line:
             for name, models in trained.items()
         }
         every = [model for models in renamed.values() for model in models]
-        rows = evaluate(self.corpus, every, spec, self.store, self.cluster).manifest.facts["arms"]
+        rows = evaluate(self._context(), self.corpus, every, spec).manifest.facts["arms"]
         others = {name: row["per_seed"] for name, row in rows.items() if name not in renamed}
         return {**{name: rows[title]["per_seed"] for name, title in titles.items()}, **others}
 

@@ -22,10 +22,11 @@ from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
 from tasks.data.catalog import CATALOG, INDEX, to_parquet
-from tasks.ingest.glance import Glance, files_of, request_of
+from tasks.ingest.corpus_listing import open_corpus, scan_corpus
 from tasks.ingest.parent import write_head
+from tasks.ingest.source_fingerprint import SourceFingerprint, digest_of_files, digest_of_request
 from tasks.ingest.stage import STAGE, VERSION, ingest
-from tasks.ingest.survey import scan_corpus, source_of
+from tasks.pipeline.context import Context
 from tasks.spec import Spec
 
 FOLDER = 1000  # files a folder
@@ -62,7 +63,7 @@ def make(place: Path, images: int, shards: int) -> None:
 def _store(spec: Spec, keys: list[str], shards: int) -> None:
     store = LocalStore(Path(spec.store))
     cache, size = StageCache(store), len(keys)
-    found = scan_corpus(spec.corpus, spec.ingest, source_of(spec.corpus))
+    found = scan_corpus(spec.corpus, spec.ingest, open_corpus(spec.corpus))
     per = -(-size // shards)
     outputs = []
     for n in range(shards):
@@ -90,8 +91,10 @@ def _store(spec: Spec, keys: list[str], shards: int) -> None:
         facts={"task": "single"},
     )
     write_head(store, "many", cache.commit(manifest))
-    request = request_of(spec.corpus, spec.ingest)
-    Glance(found.source.url, request, files_of(found.source.files()), manifest.digest).save(store, "many")
+    request = digest_of_request(spec.corpus, spec.ingest)
+    SourceFingerprint(found.source.url, request, digest_of_files(found.source.files()), manifest.digest).save(
+        store, "many"
+    )
 
 
 def peak_mb() -> float:
@@ -106,7 +109,7 @@ def _noop(place: Path, answer: Any) -> None:
     # A child begins with its parent's peak; 5 resets it (proc(5), clear_refs).
     Path("/proc/self/clear_refs").write_text("5")
     start = time.perf_counter()
-    result = ingest(spec, LocalStore(Path(spec.store)), nobody)
+    result = ingest(Context(LocalStore(Path(spec.store)), nobody, spec.run), spec)
     seconds = time.perf_counter() - start
     assert result.cached
     answer.put({"seconds": seconds, "peak_mb": peak_mb()})

@@ -25,6 +25,7 @@ from tasks.ingest.reader import as_webdataset
 from tasks.ingest.stage import ingest
 from tasks.maintenance.repair import repair
 from tasks.maintenance.verify import verify
+from tasks.pipeline.context import Context
 from tasks.spec import Spec
 from tests.tasks.corpora.layouts import eyepacs, many_patients
 from tests.tasks.ingest.specs import spec
@@ -61,7 +62,7 @@ class Truth:
     @classmethod
     def of(cls, given: Spec, cluster: Cluster) -> Truth:
         store = LocalStore(Path(given.store))
-        corpus = Corpus(store, ingest(given, store, cluster).manifest)
+        corpus = Corpus(store, ingest(Context(store, cluster, given.run), given).manifest)
         return cls(corpus, given, {split: list(singly(corpus, split)) for split in ("train", "val", "test")})
 
     @property

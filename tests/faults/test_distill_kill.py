@@ -27,9 +27,10 @@ from infra.compute.cluster_spec import ClusterSection
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.distill.stage import distill, student_request
+from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
 from tasks.spec.arms import LABELS_ONLY
-from tasks.teachers.weights import find_weights
+from tasks.teachers.weights_lookup import find_weights
 from tests.tiny import tiny_corpus
 
 KILLS = int(os.environ.get("STILLROOM_KILLS", "5"))
@@ -55,18 +56,11 @@ run: {{device: cpu, train: {{devices: {ranks}, threads: {ranks}}}}}
 def student(
     folder: Path, cluster: Cluster, ranks: int = 1, *overrides: str, begun: list[int] | None = None
 ) -> Manifest:
-    """A student on labels alone; `begun` gets the steps that are told of."""
-    store, told = LocalStore(folder), [] if begun is None else begun
-    return distill(
-        tiny_corpus(store),
-        [],
-        None,
-        spec_of(store, ranks, *overrides),
-        store,
-        cluster,
-        arm=LABELS_ONLY,
-        progress=lambda step, steps: told.append(step),
-    ).manifest
+    """A student on labels alone; `begun` gets the steps of its progress."""
+    store, steps = LocalStore(folder), [] if begun is None else begun
+    spec = spec_of(store, ranks, *overrides)
+    context = Context(store, cluster, spec.run, progress=lambda step, total: steps.append(step))
+    return distill(context, tiny_corpus(store), [], None, spec, arm=LABELS_ONLY).manifest
 
 
 def weights(folder: Path, manifest: Manifest) -> dict[str, torch.Tensor]:
@@ -108,13 +102,14 @@ def marked(mark: str) -> list[psutil.Process]:
 
 def job_of(manifest: Manifest, folder: Path, cluster: Cluster) -> Any:
     """The job that made a student, for another store."""
-    from tasks.distill.order import order
+    from tasks.distill.training_job import build_job
 
     store = LocalStore(folder)
     corpus, spec = tiny_corpus(store), spec_of(store, 1)
     request = student_request(corpus, [], None, spec, store, arm=LABELS_ONLY, seed=0)
     none = find_weights(None, spec.student.model, store)
-    job = order(request, manifest.key, none, corpus, spec, store, cluster, device="cpu", side_by_side=1)
+    context = Context(store, cluster, spec.run)
+    job = build_job(request, manifest.key, none, corpus, spec, context, device="cpu", side_by_side=1)
     assert request.key(corpus, job.views, none.id) == manifest.key
     return job
 

@@ -20,10 +20,8 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.data.soft_labels import read_soft_labels
-from tasks.label import label
-from tasks.pipeline.result import StageResult
 from tasks.spec import Spec
-from tests.tasks.label.teachers import handle_of, spec_of
+from tests.tasks.label.teachers import label_one, spec_of
 from tests.tiny import tiny_corpus
 
 KILLS = int(os.environ.get("STILLROOM_KILLS", "3"))
@@ -34,7 +32,7 @@ def deadly_spec(store: LocalStore, *, deadly: bool = False) -> Spec:
     """A teacher that is a function of ours: slow enough to be killed at work, and deadly on one picture."""
     teacher = {
         "name": "small",
-        "model": "python:tests.tasks.label.deadly:teacher",
+        "model": "python:tests.tasks.label.functions:teacher",
         "version": "1",
         "options": {"deadly": deadly},
     }
@@ -48,7 +46,8 @@ def kills(cluster: Cluster, count: int) -> Iterator[list[int]]:
 
     def work() -> None:
         while len(killed) < count and not over.wait(chance.uniform(0.5, 2.0)):
-            pids = list(cluster.client.run(os.getpid).values())
+            # A worker that died a moment ago answers no more.
+            pids = list(cluster.client.run(os.getpid, on_error="ignore").values())
             if pids:
                 victim = chance.choice(pids)
                 psutil.Process(victim).kill()
@@ -61,11 +60,6 @@ def kills(cluster: Cluster, count: int) -> Iterator[list[int]]:
     finally:
         over.set()
         thread.join()
-
-
-def run(corpus: Corpus, spec: Spec, cluster: Cluster) -> StageResult:
-    (result,) = label(corpus, [handle_of(spec, corpus)], spec, corpus.store, cluster)
-    return result
 
 
 def logits(store: LocalStore, manifest: Manifest) -> dict[str, np.ndarray]:
@@ -84,10 +78,10 @@ def corpus_in(folder: Path, **rest: Any) -> Corpus:
 
 def test_killed_workers_change_neither_keys_nor_logits(tmp_path: Path, workers: Cluster) -> None:
     calm = corpus_in(tmp_path / "calm")
-    truth = run(calm, deadly_spec(calm.store), workers)
+    truth = label_one(calm, deadly_spec(calm.store), workers)
     stormy = corpus_in(tmp_path / "stormy")
     with kills(workers, KILLS) as killed:
-        found = run(stormy, deadly_spec(stormy.store), workers)
+        found = label_one(stormy, deadly_spec(stormy.store), workers)
     assert killed
     expected, got = logits(calm.store, truth.manifest), logits(stormy.store, found.manifest)
     assert got.keys() == expected.keys()
@@ -97,7 +91,7 @@ def test_killed_workers_change_neither_keys_nor_logits(tmp_path: Path, workers: 
 
 def test_a_poison_image_is_named_and_all_others_are_labelled(tmp_path: Path, workers: Cluster) -> None:
     corpus = tiny_corpus(LocalStore(tmp_path), shard_size=4, black=["train-0013"])
-    found = run(corpus, deadly_spec(corpus.store, deadly=True), workers)
+    found = label_one(corpus, deadly_spec(corpus.store, deadly=True), workers)
     (kept_out,) = found.manifest.quarantine
     assert kept_out.source == "train-0013"
     assert "killed by signal 9" in kept_out.reason

@@ -15,7 +15,8 @@ from infra.settings import reload_settings
 from infra.storage.store import LocalStore, open_store
 from tasks.ingest.stage import ingest
 from tasks.maintenance.verify import verify
-from tasks.pipeline.result import StageResult
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import StageResult
 from tasks.spec import Spec
 from tests.faultproxy import FaultProxy
 from tests.s3server import S3Server
@@ -57,7 +58,7 @@ def run(root: Path | str, store: str, cluster: Cluster) -> StageResult:
             "student": {"model": "micro"},
         }
     )
-    return ingest(spec, open_store(store), cluster)
+    return ingest(Context(open_store(store), cluster, spec.run), spec)
 
 
 def wrong_objects(folder: Path) -> list[str]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from infra.storage.store import open_store
 from tasks.distill.checkpoints import Checkpoints
-from tasks.distill.job import TrainJob
-from tasks.distill.running import Link, run_training
+from tasks.distill.training_job import TrainJob
+from tasks.distill.training_run import TrainingCallbacks, run_training
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     for step in [*map(int, sys.argv[2:]), None]:
         child = os.fork()
         if child == 0:
-            run_training(job, Link(stop=_killer(job, step)))
+            run_training(job, TrainingCallbacks(stop=_killer(job, step)))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status != (0 if step is None else signal.SIGKILL):

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from infra.servers.prefect_api import free_port
+from infra.servers.prefect_api import free_port, start_api
+from infra.servers.server_process import wait_for
+from infra.settings import reload_settings
 from tests.line import Place
 
 
@@ -19,9 +21,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="package")
-def first(place: Place) -> dict[str, Any]:
-    """The first run of the whole line."""
-    return place.json("retrain", str(place.spec))
+def first(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The first run of the whole line, on an API of its own; those after it share one."""
+    result = place.json("retrain", str(place.spec))
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("api")
+        patch.setenv("STILLROOM_HOME", str(home))
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
+        reload_settings()
+        port = free_port()
+        server = start_api(port)
+        wait_for(f"http://127.0.0.1:{port}/api/health", server)
+    reload_settings()
+    place.api = f"http://127.0.0.1:{port}/api"
+    yield result
+    server.stop()
 
 
 class Served:
@@ -46,9 +60,11 @@ class Served:
 @pytest.fixture
 def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
     """`stillroom up` over the line's home, for one test."""
+    shared, place.api = place.api, None
     ports = [free_port(), free_port()]
     process = place.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
     place.wait_until(process, lambda p: (p.root / "home" / "services.json").exists())
     yield Served(*(f"http://127.0.0.1:{port}" for port in ports))
     assert "asked process" in place.run("down").stdout
     assert process.wait(60) == 0
+    place.api = shared

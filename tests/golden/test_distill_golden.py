@@ -6,15 +6,16 @@ import numpy as np
 import torch
 
 from infra.storage.store import LocalStore
-from models.augmentation.draws import Recipe
+from models.augmentation.draws import ViewRecipe
 from models.losses.terms import default_terms
 from models.networks.build import build
-from models.training import TrainConfig, Trainer
+from models.training.config import TrainConfig
 from models.training.objective import Objective
+from models.training.trainer import Trainer
 from tasks.data.corpus import Shard
-from tasks.data.soft_label_reader import Teaching
-from tasks.distill.data import TrainData
-from tasks.distill.request import DISTILL, VERSION
+from tasks.data.soft_labels import SoftLabelReader
+from tasks.distill.batches import TrainData
+from tasks.distill.request import DISTILL_NAME, VERSION
 from tests.golden.guard import check
 from tests.tiny import tiny_corpus, tiny_labels
 
@@ -28,12 +29,12 @@ def opinions(shard: Shard, view: int) -> np.ndarray:
 def test_losses_of_three_steps(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
     built = build("micro_xs", num_classes=3, seed=0)
-    teaching = Teaching(corpus, [tiny_labels(corpus, "t", opinions, views=2)])
-    data = TrainData(corpus, Recipe(48), 2, teaching, {}, seed=0, batch=8, size=48, mean=built.mean, std=built.std)
+    teaching = SoftLabelReader(corpus, [tiny_labels(corpus, "t", opinions, views=2)])
+    data = TrainData(corpus, ViewRecipe(48), 2, teaching, {}, seed=0, batch=8, size=48, mean=built.mean, std=built.std)
     config = TrainConfig(steps=3, lr=0.01, log_every=1)
     torch.manual_seed(0)
     trainer = Trainer(built.module, Objective(default_terms("single", taught=True)), config)
     seen: list[dict[str, float]] = []
     trainer.fit(data.batches(0, 3), on_log=lambda step, means, pace: seen.append(means))
     # Two decimals: kernels of other machines differ in the last bits, a change of the method in the first.
-    check(DISTILL, VERSION, [{name: round(value, 2) for name, value in row.items()} for row in seen])
+    check(DISTILL_NAME, VERSION, [{name: round(value, 2) for name, value in row.items()} for row in seen])

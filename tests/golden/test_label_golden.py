@@ -10,17 +10,17 @@ from safetensors.torch import save_file
 
 from infra.digest import sha256_file
 from infra.storage.store import LocalStore
-from models.augmentation.rendering import Recipe
+from models.augmentation.draws import ViewRecipe
 from models.networks.build import build
 from tasks.data.soft_labels import read_soft_labels
 from tasks.data.weights import WeightsRef
-from tasks.label.job import STAGE, VERSION, Ask, How, LabelJob, label_key
-from tasks.label.work import label_shard
-from tasks.teachers.model import TeacherModel
+from tasks.label.job import STAGE, VERSION, InferenceSettings, LabelJob, TeacherRequest, label_key
+from tasks.label.label_shard import label_shard
+from tasks.teachers.teacher import TeacherModel
 from tests.golden.guard import check
 from tests.tiny import tiny_corpus
 
-RECIPE = Recipe(64)
+RECIPE = ViewRecipe(64)
 
 
 def formula_weights(path: Path) -> None:
@@ -43,16 +43,16 @@ def test_logits_and_keys_are_those_of_this_version(store: LocalStore, tmp_path: 
     sha = sha256_file(path)
     teacher = TeacherModel("small", "network", "test_resnet", {}, 64, 3, WeightsRef(str(path), sha, sha))
     shard = tiny_corpus(store, size=80).shards[0]
-    ask = Ask(teacher, ((0, "0" * 64), (2, "2" * 64)))
-    how = How("cpu", 1, engine="eager", precision="float32", batch=8)
-    job = LabelJob(store.url, "tiny", shard, RECIPE, (ask,), how)
+    request = TeacherRequest(teacher, ((0, "0" * 64), (2, "2" * 64)))
+    inference = InferenceSettings("cpu", 1, engine="eager", precision="float32", batch=8)
+    job = LabelJob(store.url, "tiny", shard, RECIPE, (request,), inference)
     soft = [read_soft_labels(store.get(record.outputs[0].name)) for record in label_shard(job)]
     check(
         STAGE,
         VERSION,
         {
             "key": label_key("a" * 64, teacher, RECIPE, 2),
-            "name": ask.object_name("tiny", RECIPE, 2, "2" * 64),
+            "name": request.object_name("tiny", RECIPE, 2, "2" * 64),
             # One decimal of logits of some units: other engines differ far below, another picture far above.
             "logits": [[[round(float(v), 1) for v in row] for row in view.logits[:6]] for view in soft],
         },

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from infra.digest import sha256_bytes
-from models.augmentation.draws import VERSION, Recipe, draw, mixture, partners
+from models.augmentation.draws import VERSION, ViewRecipe, draw, mixture, partners
 from models.augmentation.rendering import mix, render
 from tests.golden.guard import check
 
-RECIPES = {"default": Recipe(48), "everything": Recipe(48, vflip=True, rotate=180.0, hue=0.5)}
-MIXING = {"mixup": Recipe(48, mix="mixup", mix_alpha=0.4), "cutmix": Recipe(48, mix="cutmix", mix_share=0.7)}
+RECIPES = {"default": ViewRecipe(48), "everything": ViewRecipe(48, vflip=True, rotate=180.0, hue=0.5)}
+MIXING = {"mixup": ViewRecipe(48, mix="mixup", mix_alpha=0.4), "cutmix": ViewRecipe(48, mix="cutmix", mix_share=0.7)}
 KEYS = ("a", "patient-17_left", "0f3b")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+from s3transfer import upload as transfer
 
 from infra.settings import reload_settings
 from infra.storage.store import Store, open_store
@@ -15,9 +17,10 @@ PART = 1 << 16
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Half a second of silence is a fault, and a part has 64 KiB."""
+    """Half a second of silence is a fault, and a part has 64 KiB, which is less than S3 itself takes."""
     monkeypatch.setenv("STILLROOM_S3_TIMEOUT", "0.5")
     monkeypatch.setenv("STILLROOM_S3_PART", str(PART))
+    monkeypatch.setattr(transfer, "ChunksizeAdjuster", partial(transfer.ChunksizeAdjuster, min_size=1))
     reload_settings()
     yield
     monkeypatch.undo()

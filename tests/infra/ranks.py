@@ -8,35 +8,35 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from infra.compute.torchrun import Seat
+from infra.compute.torchrun import RankProcess
 from infra.errors import UsageError
 
 
-def work(seat: Seat) -> Any:
+def work(rank: RankProcess) -> Any:
     """As the task says: the last rank dies in its first life (once, group) or raises (usage, bug); or all wait."""
-    task, last, life = seat.task, seat.rank == seat.ranks - 1, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    seat.say({"rank": seat.rank, "life": life})
+    task, last, life = rank.task, rank.rank == rank.ranks - 1, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    rank.say({"rank": rank.rank, "life": life})
     if task == "group":
-        return add(seat, dies=last and life == 0)
+        return add(rank, dies=last and life == 0)
     if task == "once" and last and life == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     while task == "wait" or (not last and task in ("usage", "bug")):
-        if seat.leave():
+        if rank.leave():
             return "left"
         time.sleep(0.01)
     if task == "usage":
         raise UsageError("the spec is wrong")
     if task == "bug":
         raise RuntimeError("out of memory")
-    return f"{task} by {seat.rank} of {seat.ranks}"
+    return f"{task} by {rank.rank} of {rank.ranks}"
 
 
-def add(seat: Seat, *, dies: bool) -> float:
+def add(rank: RankProcess, *, dies: bool) -> float:
     """The sum of ones over the ranks, which wait for the one that dies."""
     import torch
     import torch.distributed as dist
 
-    seat.join("gloo", timedelta(minutes=5))
+    rank.join("gloo", timedelta(minutes=5))
     one = torch.ones(1)
     dist.all_reduce(one)
     if dies:
@@ -48,8 +48,8 @@ def add(seat: Seat, *, dies: bool) -> float:
 
 def main() -> None:
     """A rank, as torchrun starts it."""
-    seat = Seat.take()
-    seat.sit(lambda: work(seat))
+    rank = RankProcess.take()
+    rank.sit(lambda: work(rank))
 
 
 if __name__ == "__main__":

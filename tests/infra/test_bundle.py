@@ -1,4 +1,4 @@
-"""Several short calls in one task, each with an end of its own."""
+"""Several short calls in one task, each with a result of its own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from infra.compute.bundle import MOST, SECONDS, Bundle, Ended, Pace, portable
-from infra.errors import PermanentError
+from infra.compute.bundle import MAX_CALLS, SECONDS, Bundle, BundleSize, CallResult
+from infra.errors import PermanentError, picklable
 
 
 class StubbornError(Exception):
@@ -25,7 +25,7 @@ def double(value: int) -> int:
     return 2 * value
 
 
-def test_each_call_of_a_bundle_has_its_own_end() -> None:
+def test_each_call_of_a_bundle_has_its_own_result() -> None:
     ended, _ = Bundle(double, ((1,), (13,), (2,)), 60.0)()
     assert [end.value for end in ended] == [2, None, 4]
     assert isinstance(ended[1].error, PermanentError)
@@ -38,27 +38,27 @@ def test_a_single_call_raises_what_it_raises() -> None:
 
 def test_calls_behind_a_long_one_are_left_out() -> None:
     ended, seconds = Bundle(time.sleep, ((0.05,), (0.0,), (0.0,)), 0.04)()
-    assert ended == [Ended()]
+    assert ended == [CallResult()]
     assert seconds >= 0.05
 
 
 def test_a_bundle_grows_with_short_calls_and_shrinks_at_once_with_a_long_one() -> None:
-    pace = Pace()
-    assert pace.calls(2) == 1
+    size = BundleSize()
+    assert size.calls(2) == 1
     for _ in range(40):
-        pace.took(1e-5)
-    assert pace.calls(2) == MOST
-    pace.took(2 * SECONDS)
-    assert pace.calls(2) == 1
+        size.update(1e-5)
+    assert size.calls(2) == MAX_CALLS
+    size.update(2 * SECONDS)
+    assert size.calls(2) == 1
 
 
 def test_many_slots_get_larger_bundles() -> None:
-    pace = Pace()
+    size = BundleSize()
     for _ in range(40):
-        pace.took(0.02)
-    assert pace.calls(2) < pace.calls(64)
+        size.update(0.02)
+    assert size.calls(2) < size.calls(64)
 
 
-def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
-    told = portable(StubbornError("does not travel"))
-    assert (type(told), str(told)) == (RuntimeError, "StubbornError: does not travel")
+def test_an_exception_that_cannot_be_pickled_is_put_into_words() -> None:
+    found = picklable(StubbornError("does not travel"))
+    assert (type(found), str(found)) == (RuntimeError, "StubbornError: does not travel")

@@ -17,8 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 from infra.compute.cluster import Cluster
-from infra.compute.cluster_spec import ClusterSection
-from infra.compute.dask_settings import WORKER_ENVIRONMENT
+from infra.compute.cluster_spec import WORKER_ENVIRONMENT, ClusterSection
 from infra.compute.fan_out import Job, fan_out
 from infra.errors import TransientError, UsageError
 from infra.servers.prefect_api import free_port
@@ -36,9 +35,9 @@ def test_nothing_starts_before_it_is_needed() -> None:
 
 def test_an_existing_scheduler_is_used_and_left_alone(cluster: Cluster) -> None:
     address = cluster.client.scheduler.address
-    with Cluster(ClusterSection(kind="address", address=address)) as guest:
-        assert guest.slots == cluster.slots
-        assert guest.client.submit(environment, "PATH").result() == os.environ["PATH"]
+    with Cluster(ClusterSection(kind="address", address=address)) as second:
+        assert second.slots == cluster.slots
+        assert second.client.submit(environment, "PATH").result() == os.environ["PATH"]
     assert cluster.client.submit(environment, "PATH").result() == os.environ["PATH"]
 
 

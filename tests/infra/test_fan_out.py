@@ -17,9 +17,9 @@ from distributed import LocalCluster
 
 from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
-from infra.compute.fan_out import Job, fan_out, is_killed
+from infra.compute.fan_out import Job, fan_out
 from infra.compute.stopping import StopFlag
-from infra.errors import CancelledError, PermanentError, TransientError, UsageError
+from infra.errors import CancelledError, PermanentError, TransientError, UsageError, is_killed
 from infra.settings import reload_settings
 
 

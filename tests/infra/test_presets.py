@@ -14,11 +14,9 @@ import yaml
 from pydantic import ValidationError
 
 from infra.compute.cluster import Cluster
-from infra.compute.cluster_spec import ClusterSection
-from infra.compute.dask_settings import WORKER_ENVIRONMENT
-from infra.compute.kubernetes import manifest
+from infra.compute.cluster_spec import WORKER_ENVIRONMENT, ClusterSection
 from infra.compute.preset import names
-from infra.compute.remote import slurm
+from infra.compute.remote import dask_cluster_resource, slurm
 from infra.errors import UsageError
 
 
@@ -189,17 +187,19 @@ def _close(schema: Any) -> None:
 def test_kubernetes_accepts_what_is_made_of_a_preset(name: str) -> None:
     pod = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}
     container = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
-    jsonschema.validate(manifest(section(preset=name, kubernetes={"pod": pod, "container": container})), _crd())
+    jsonschema.validate(
+        dask_cluster_resource(section(preset=name, kubernetes={"pod": pod, "container": container})), _crd()
+    )
 
 
 def test_kubernetes_would_refuse_a_field_that_it_does_not_know() -> None:
-    made = manifest(section(preset="kubernetes", kubernetes={"pod": {"node_selector": {"a": "b"}}}))
+    made = dask_cluster_resource(section(preset="kubernetes", kubernetes={"pod": {"node_selector": {"a": "b"}}}))
     with pytest.raises(jsonschema.ValidationError, match="node_selector"):
         jsonschema.validate(made, _crd())
 
 
 def test_a_gpu_pod_owns_a_gpu_and_the_scheduler_none() -> None:
-    spec = manifest(section(preset="kubernetes-gpu"))["spec"]
+    spec = dask_cluster_resource(section(preset="kubernetes-gpu"))["spec"]
     (worker,), (scheduler,) = (spec[part]["spec"]["containers"] for part in ("worker", "scheduler"))
     assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert worker["args"][-2:] == ["--resources", "GPU=1"]
@@ -207,7 +207,7 @@ def test_a_gpu_pod_owns_a_gpu_and_the_scheduler_none() -> None:
 
 
 def test_pods_are_set_up_like_local_workers() -> None:
-    spec = manifest(section(preset="kubernetes", kubernetes={"env": {"STILLROOM_POLL": "1"}}))["spec"]
+    spec = dask_cluster_resource(section(preset="kubernetes", kubernetes={"env": {"STILLROOM_POLL": "1"}}))["spec"]
     worker = spec["worker"]["spec"]["containers"][0]
     environment = {item["name"]: item["value"] for item in worker["env"]}
     assert environment.items() >= {**WORKER_ENVIRONMENT, "STILLROOM_POLL": "1"}.items()

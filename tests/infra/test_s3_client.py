@@ -13,7 +13,7 @@ import pytest
 from infra.errors import CorruptError, TransientError, UsageError
 from infra.storage.s3_address import Address, parse
 from infra.storage.s3_client import Bucket
-from infra.storage.s3_retry import ChangedError
+from infra.storage.s3_retry import ObjectChangedError
 from infra.storage.store import MissingObjectError
 from tests.s3server import FaultProxy, S3Server
 
@@ -92,7 +92,7 @@ def test_an_object_that_changed_is_noticed_by_its_etag(source: Bucket, s3_server
     etag = next(iter(source.list("a/two"))).etag
     assert source.get("a/two.jpg", size=size, etag=etag) == b"22"[:size]
     s3_server.file(source.name, "a/two.jpg").write_bytes(b"other")
-    with pytest.raises(ChangedError, match=r"a/two\.jpg"):
+    with pytest.raises(ObjectChangedError, match=r"a/two\.jpg"):
         source.get("a/two.jpg", size=size, etag=etag)
 
 

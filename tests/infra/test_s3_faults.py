@@ -11,7 +11,7 @@ import pytest
 
 from infra.errors import CorruptError, TransientError
 from infra.storage.s3_client import Bucket
-from infra.storage.s3_retry import ChangedError
+from infra.storage.s3_retry import ObjectChangedError
 from infra.storage.s3_upload import uploads
 from infra.storage.store import MissingObjectError, Store
 from tests.infra.conftest import PART
@@ -192,7 +192,7 @@ def test_a_stream_does_not_go_on_in_another_object(long_stream: Bucket, s3_serve
     stream = long_stream.stream("long")
     next(stream)
     s3_server.file(bucket, "long").write_bytes(LONG[::-1])
-    with pytest.raises(ChangedError, match=r"s3://bucket-\d+/long: changed"):
+    with pytest.raises(ObjectChangedError, match=r"s3://bucket-\d+/long: changed"):
         list(stream)
 
 
@@ -202,7 +202,7 @@ def test_a_deleted_object_is_missing_and_not_retried(shaky: Store, fault_proxy: 
     assert fault_proxy.count("GET") == 1
 
 
-def test_parts_are_sent_one_by_one(shaky: Store, fault_proxy: FaultProxy, tmp_path: Path) -> None:
+def test_each_part_is_sent_once(shaky: Store, fault_proxy: FaultProxy, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(DATA)
     shaky.put_file("big", tmp_path / "big")
     assert fault_proxy.count("PUT", "p/big") == -(-len(DATA) // PART)

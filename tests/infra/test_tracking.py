@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,13 @@ def test_a_fresh_database_knows_its_experiment_and_no_model(home: Path) -> None:
     assert alias_of(client, "nobody", "champion") is None
     client.create_registered_model("somebody")
     assert alias_of(client, "somebody", "champion") is None
+
+
+def test_our_loggers_are_heard_after_a_database_was_made(home: Path) -> None:
+    logger = logging.getLogger("infra.tests")
+    experiment(connect(), "a line")
+    assert not logger.disabled
+    assert logger.isEnabledFor(logging.WARNING)
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.augmentation.draws import ALONE, Mixture, Recipe, mixture, partners
+from models.augmentation.draws import NO_PARTNER, Mixture, ViewRecipe, mixture, partners
 from models.augmentation.rendering import mix
 
-MIXUP = Recipe(32, mix="mixup")
-CUTMIX = Recipe(32, mix="cutmix")
+MIXUP = ViewRecipe(32, mix="mixup")
+CUTMIX = ViewRecipe(32, mix="cutmix")
 KEYS = [f"key-{number}" for number in range(256)]
 
 key_lists = st.lists(st.text(max_size=6), unique=True, min_size=1, max_size=120)
 
 
-def paired(recipe: Recipe, keys: list[str], view: int = 1) -> set[frozenset[str]]:
+def paired(recipe: ViewRecipe, keys: list[str], view: int = 1) -> set[frozenset[str]]:
     found = partners(recipe, view, keys)
     assert found is not None
-    return {frozenset((keys[i], keys[j])) for i, j in enumerate(found.tolist()) if j != ALONE}
+    return {frozenset((keys[i], keys[j])) for i, j in enumerate(found.tolist()) if j != NO_PARTNER}
 
 
 def noise(seed: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_partners_are_mutual_and_leave_at_most_one_alone(keys: list[str]) -> Non
     found = partners(MIXUP, 1, keys)
     assert found is not None
     assert found.dtype == np.int32
-    coupled = np.flatnonzero(found != ALONE)
+    coupled = np.flatnonzero(found != NO_PARTNER)
     assert (found[found[coupled]] == coupled).all()
     assert (found[coupled] != coupled).all()
     assert len(keys) - len(coupled) == len(keys) % 2
@@ -63,7 +63,7 @@ def test_another_view_has_other_partners() -> None:
 
 def test_the_plain_view_and_an_unmixed_recipe_have_no_partners() -> None:
     assert partners(MIXUP, 0, KEYS) is None
-    assert partners(Recipe(32), 1, KEYS) is None
+    assert partners(ViewRecipe(32), 1, KEYS) is None
 
 
 def test_the_share_decides_how_many_pairs_are_mixed() -> None:
@@ -72,12 +72,12 @@ def test_the_share_decides_how_many_pairs_are_mixed() -> None:
 
 
 def test_what_decides_a_mixture_is_no_part_of_an_unmixed_recipe() -> None:
-    assert Recipe(32, mix_alpha=3.0, mix_share=0.1).recipe_id == Recipe(32).recipe_id
-    assert len({recipe.recipe_id for recipe in (Recipe(32), MIXUP, CUTMIX, replace(MIXUP, mix_alpha=2))}) == 4
+    assert ViewRecipe(32, mix_alpha=3.0, mix_share=0.1).recipe_id == ViewRecipe(32).recipe_id
+    assert len({recipe.recipe_id for recipe in (ViewRecipe(32), MIXUP, CUTMIX, replace(MIXUP, mix_alpha=2))}) == 4
 
 
 @pytest.mark.parametrize("recipe", [MIXUP, CUTMIX])
-def test_partners_share_one_mixture(recipe: Recipe) -> None:
+def test_partners_share_one_mixture(recipe: ViewRecipe) -> None:
     assert mixture(recipe, 1, "a", "b") == mixture(recipe, 1, "b", "a")
     assert mixture(recipe, 1, "a", "b") != mixture(recipe, 2, "a", "b")
 
@@ -133,10 +133,10 @@ def test_a_box_of_the_partner_is_pasted_into_a_copy() -> None:
 
 def test_a_recipe_that_mixes_none_has_no_mixture() -> None:
     with pytest.raises(ValueError, match="view 1 of a has a partner, b"):
-        mixture(Recipe(32), 1, "a", "b")
+        mixture(ViewRecipe(32), 1, "a", "b")
 
 
 @pytest.mark.parametrize("change", [{"mix": "blend"}, {"mix_alpha": 0}, {"mix_share": 1.5}])
 def test_a_mix_outside_its_range_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"views\.mix"):
-        Recipe(32, **change)  # type: ignore[arg-type]
+        ViewRecipe(32, **change)  # type: ignore[arg-type]

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.augmentation.rendering import Draw, Recipe, decode, draw, epoch_view, render, to_input
+from models.augmentation.draws import Draw, ViewRecipe, draw, epoch_view
+from models.augmentation.rendering import decode, render, to_input
 
 PLAIN_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
-STILL = Recipe(32, (1.0, 1.0), (1.0, 1.0), hflip=False, rotate=0.0, **PLAIN_COLOUR)
+STILL = ViewRecipe(32, (1.0, 1.0), (1.0, 1.0), hflip=False, rotate=0.0, **PLAIN_COLOUR)
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -24,7 +25,7 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @given(st.text(max_size=20), st.integers(1, 50))
 def test_draw_stays_within_the_recipe(key: str, view: int) -> None:
-    recipe = Recipe(96, vflip=False, hue=0.05)
+    recipe = ViewRecipe(96, vflip=False, hue=0.05)
     drawn = draw(recipe, view, key)
     assert 0.6 <= drawn.area <= 1.0
     assert 0.8 <= drawn.ratio <= 1.25
@@ -35,45 +36,45 @@ def test_draw_stays_within_the_recipe(key: str, view: int) -> None:
 
 
 def test_draw_depends_on_recipe_view_and_key_alone() -> None:
-    recipe = Recipe(96)
+    recipe = ViewRecipe(96)
     first = draw(recipe, 1, "a")
     others = [draw(recipe, 2, "a"), draw(recipe, 1, "b"), draw(replace(recipe, rotate=16.0), 1, "a")]
     assert first not in others
-    assert draw(Recipe(96), 1, "a") == first
+    assert draw(ViewRecipe(96), 1, "a") == first
 
 
 def test_draws_spread_over_their_range() -> None:
-    angles = [draw(Recipe(96), 1, str(key)).angle for key in range(2000)]
+    angles = [draw(ViewRecipe(96), 1, str(key)).angle for key in range(2000)]
     assert abs(np.mean(angles)) < 1.0
     assert abs(np.std(angles) - 30 / np.sqrt(12)) < 0.5
 
 
 def test_flips_happen_for_half_of_the_keys_when_allowed() -> None:
-    flips = [draw(Recipe(96), 1, str(key)).flip_x for key in range(1000)]
+    flips = [draw(ViewRecipe(96), 1, str(key)).flip_x for key in range(1000)]
     assert 430 < sum(flips) < 570
-    assert not any(draw(Recipe(96, hflip=False), 1, str(key)).flip_x for key in range(1000))
+    assert not any(draw(ViewRecipe(96, hflip=False), 1, str(key)).flip_x for key in range(1000))
 
 
 def test_recipe_id_ignores_the_number_of_views_and_number_types() -> None:
     values = {"size": 96, "rotate": 15, "crop_scale": [0.6, 1]}
-    assert Recipe.from_values({**values, "count": 4}).recipe_id == Recipe(96).recipe_id
-    assert Recipe(96).recipe_id != Recipe(97).recipe_id
+    assert ViewRecipe.from_values({**values, "count": 4}).recipe_id == ViewRecipe(96).recipe_id
+    assert ViewRecipe(96).recipe_id != ViewRecipe(97).recipe_id
 
 
 def test_plain_view_is_identified_by_its_size_alone() -> None:
-    turned = Recipe(96, rotate=90.0)
-    assert turned.view_id(0) == Recipe(96).view_id(0) != Recipe(64).view_id(0)
-    assert turned.view_id(1) != Recipe(96).view_id(1)
+    turned = ViewRecipe(96, rotate=90.0)
+    assert turned.view_id(0) == ViewRecipe(96).view_id(0) != ViewRecipe(64).view_id(0)
+    assert turned.view_id(1) != ViewRecipe(96).view_id(1)
 
 
 def test_crop_scale_beyond_the_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"crop_scale ends at 1\.5"):
-        Recipe(96, crop_scale=(0.5, 1.5))
+        ViewRecipe(96, crop_scale=(0.5, 1.5))
 
 
 def test_negative_view_is_refused() -> None:
     with pytest.raises(ValueError, match="view -1 of k"):
-        draw(Recipe(96), -1, "k")
+        draw(ViewRecipe(96), -1, "k")
 
 
 def test_epochs_cycle_through_stored_views() -> None:
@@ -83,13 +84,13 @@ def test_epochs_cycle_through_stored_views() -> None:
 
 def test_view_zero_is_the_area_averaged_centre_square() -> None:
     image = photograph(60, 100)
-    view = render(image, Recipe(20), draw(Recipe(20), 0, "k"))
+    view = render(image, ViewRecipe(20), draw(ViewRecipe(20), 0, "k"))
     blocks = image[:, 20:80].reshape(20, 3, 20, 3, 3).mean(axis=(1, 3))
     assert np.abs(view - blocks).max() <= 0.51
 
 
 def test_pixels_do_not_depend_on_order_or_thread() -> None:
-    recipe = Recipe(48, hue=0.1)
+    recipe = ViewRecipe(48, hue=0.1)
     images = {f"k{n}": photograph(80, 120, n) for n in range(12)}
 
     def one(key: str) -> np.ndarray:
@@ -134,7 +135,7 @@ def test_crop_that_does_not_fit_keeps_its_ratio() -> None:
 def test_strong_shrinking_does_not_alias() -> None:
     pixels = np.indices((640, 640)).sum(axis=0) % 2 * 255
     image = np.repeat(pixels[..., None], 3, axis=2).astype(np.uint8)
-    still = Recipe(32, rotate=15.0, **PLAIN_COLOUR)
+    still = ViewRecipe(32, rotate=15.0, **PLAIN_COLOUR)
     for key in range(10):
         view = render(image, still, draw(still, 1, str(key)))
         # One-pixel checks have no detail at this scale: what is not even grey was made by sampling.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from models.engines import Engine, open_engine
+from models.engines.engine import Engine
+from models.engines.opening import open_engine
 from tests.models.engines.nets import micro_network
 
 

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models.augmentation.rendering import to_input
-from models.engines.network import Network
+from models.engines.engine import Network
 from models.networks.build import build
 
 SIZE = 48

@@ -1,4 +1,4 @@
-"""Networks that are no torch modules: ONNX files and functions."""
+"""Networks that are not torch modules: ONNX files and functions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from models.engines import EngineError, names, open_engine
-from models.engines.network import Network
+from models.engines.engine import EngineError, Network
+from models.engines.opening import names, open_engine
 from tests.models.engines.nets import CLASSES, MEAN, SIZE, STD, floats, images, linear_onnx
 
 BOTH = ["onnxruntime-float32", "openvino-float32"]
@@ -18,7 +18,7 @@ BOTH = ["onnxruntime-float32", "openvino-float32"]
 
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("batch", ["n", 1, 4])
-def test_a_file_answers_for_any_number_of_images(tmp_path: Path, name: str, batch: int | str) -> None:
+def test_a_file_predicts_any_number_of_images(tmp_path: Path, name: str, batch: int | str) -> None:
     network, weight = linear_onnx(tmp_path / "net.onnx", batch=batch)
     pixels = images(6)
     answer = open_engine(network, name, device="cpu", threads=1)(pixels)
@@ -76,11 +76,11 @@ def test_a_function_is_asked_as_it_is() -> None:
     answer = open_engine(network, "call-float32", device="cpu", threads=1)(images(4))
     assert answer.logits_BC.dtype == np.float32
     np.testing.assert_allclose(answer.logits_BC, means(images(4)), rtol=1e-6)
-    with pytest.raises(EngineError, match="a function is its own engine"):
+    with pytest.raises(EngineError, match="a function runs as call-float32 only"):
         open_engine(network, "openvino-float32", device="cpu", threads=1)
 
 
-def test_a_function_that_answers_in_another_shape_is_an_error() -> None:
+def test_a_function_that_returns_another_shape_is_an_error() -> None:
     network = Network(SIZE, MEAN, STD, CLASSES, call=lambda pixels: np.zeros((1, CLASSES)))
-    with pytest.raises(EngineError, match=r"answers \[1, 5\] where \[4, 5\]"):
+    with pytest.raises(EngineError, match=r"returned \[1, 5\], expected \[4, 5\]"):
         open_engine(network, "call-float32", device="cpu", threads=1)(images(4))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.engines import Engine, Runner, open_engine
-from models.engines.network import Network
+from models.engines.engine import Engine, Network
+from models.engines.opening import open_engine
+from models.engines.runner import Runner
 from tests.models.engines.nets import CLASSES, MEAN, SIZE, STD, expected, images, micro_network
 
 

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from models.feature_losses import feature_loss
 from models.feature_losses.contrast import Contrastive
+from models.feature_losses.registry import feature_loss
 from tests.models.feature_losses.given import features, targets, without_gradient
 
 SAMPLES, WIDTH, TAU, MOMENTUM = 6, 4, 0.2, 0.5

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.feature_losses import feature_loss
 from models.feature_losses.fusion import Fusion
+from models.feature_losses.registry import feature_loss
 from models.losses.targets import Targets
 from tests.models.feature_losses.given import features, targets, without_gradient
 
@@ -55,10 +55,10 @@ def by_the_formula(loss: Fusion, query: str, feed_forward: bool, distance: str, 
     state = {name: one.numpy() for name, one in loss.state_dict().items()}
     student = linear(vector(OWN), state, "project")
     tokens = normed(np.stack([linear(vector(x), state, f"tokens.{k}") for k, x in enumerate(THEIRS)], axis=1))
-    asked = tokens if query == "teachers" else student[:, None]
+    queries = tokens if query == "teachers" else student[:, None]
     weights = np.split(state["attention.in_proj_weight"], 3)
     biases = np.split(state["attention.in_proj_bias"], 3)
-    q, k, v = (x @ w.T + b for x, w, b in zip((asked, tokens, tokens), weights, biases, strict=True))
+    q, k, v = (x @ w.T + b for x, w, b in zip((queries, tokens, tokens), weights, biases, strict=True))
     heads = []
     for head in np.split(np.arange(WIDTH), HEADS):
         share = softmax(q[..., head] @ k[..., head].transpose(0, 2, 1) / np.sqrt(len(head)))
@@ -121,7 +121,7 @@ def test_labels_reach_the_fusion_and_never_the_student(query: str) -> None:
 
 
 def of_three_kinds() -> tuple[torch.Tensor, list[torch.Tensor], Targets]:
-    """Images of three classes; each teacher tells one class from the others, and the student's features mix both."""
+    """Three classes; each teacher separates one class from the others, and the student's features mix both."""
     label = torch.arange(48) % 3
     noise = features(48, 6, seed=8)
     one, other = noise[:, :3] * 0.3, noise[:, 3:] * 0.3

@@ -1,4 +1,4 @@
-"""Hints and variational distillation against their formulas, and for features of any size."""
+"""FitNets, variational distillation and SimKD against their formulas, for features of any size."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.feature_losses import feature_loss
 from models.feature_losses.base import FeatureLoss, Shape
+from models.feature_losses.registry import feature_loss
 from tests.models.feature_losses.given import features, targets, without_gradient
 
 PAIRS: list[tuple[Shape, Shape]] = [
@@ -47,7 +47,7 @@ def test_a_hint_is_the_mean_squared_error_of_regressed_features() -> None:
     np.testing.assert_allclose(one([own], [theirs], targets(2)).detach(), want, rtol=1e-12)
 
 
-def test_a_hint_that_says_the_teachers_features_costs_nothing() -> None:
+def test_a_hint_equal_to_the_teachers_features_has_no_loss() -> None:
     one = loss("fitnets", [(3, 4, 4)], [(3, 4, 4)])
     nn.init.dirac_(one.regressors[0].weight)
     nn.init.zeros_(one.regressors[0].bias)
@@ -103,7 +103,7 @@ def test_a_larger_map_is_averaged_to_the_teachers_size() -> None:
 
 
 @pytest.mark.parametrize("name", ["fitnets", "vid"])
-def test_what_a_sample_costs_hangs_on_that_sample_alone(name: str) -> None:
+def test_the_loss_of_a_sample_depends_on_that_sample_only(name: str) -> None:
     one = loss(name, [(3, 4, 4)], [(5, 2, 2)])
     own, theirs = features(3, 3, 4, 4), features(3, 5, 2, 2, seed=1)
     whole = one([own], [theirs], targets(3))
@@ -128,3 +128,49 @@ def test_gradients_are_those_of_the_formula(name: str) -> None:
     one = loss(name, [(2, 3, 3)], [(3, 2, 2)])
     own, theirs = features(2, 2, 3, 3).requires_grad_(), features(2, 3, 2, 2, seed=1)
     assert torch.autograd.gradcheck(lambda x: one([x], [theirs], targets(2)), (own,))
+
+
+def reuse(own: tuple[int, ...], theirs: tuple[int, ...]) -> FeatureLoss:
+    return feature_loss("simkd", [own], [theirs], classes=3, samples=0, temperature=1.0, factor=2)
+
+
+def test_reuse_value_is_the_mean_squared_error_of_each_sample() -> None:
+    own, theirs = features(3, 4, 2, 2), features(3, 4, 2, 2, seed=1)
+    value = reuse((4, 2, 2), (4, 2, 2))([own], [theirs], targets(3))
+    np.testing.assert_allclose(value.numpy(), ((own - theirs).numpy() ** 2).reshape(3, -1).mean(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("student_is_larger", [True, False])
+def test_reuse_maps_are_compared_at_the_smaller_size(student_is_larger: bool) -> None:
+    large, small = features(2, 4, 4, 4), features(2, 4, 2, 2, seed=1)
+    pair = (large, small) if student_is_larger else (small, large)
+    value = reuse(tuple(pair[0].shape[1:]), tuple(pair[1].shape[1:]))([pair[0]], [pair[1]], targets(2))
+    averaged = large.numpy().reshape(2, 4, 2, 2, 2, 2).mean(axis=(3, 5))
+    np.testing.assert_allclose(value.numpy(), ((averaged - small.numpy()) ** 2).mean(axis=(1, 2, 3)), rtol=1e-12)
+
+
+def test_reuse_a_vector_meets_a_map_at_its_mean() -> None:
+    own, theirs = features(1, 4, 3, 3), features(1, 4, seed=1)
+    value = reuse((4, 3, 3), (4,))([own], [theirs], targets(1))
+    expected = ((own.numpy().mean(axis=(2, 3)) - theirs.numpy()) ** 2).mean(1)
+    np.testing.assert_allclose(value.numpy(), expected, rtol=1e-12)
+
+
+def test_reuse_equal_features_cost_nothing() -> None:
+    own = features(2, 4, 2, 2).requires_grad_()
+    value = reuse((4, 2, 2), (4, 2, 2))([own], [own.detach()], targets(2))
+    value.sum().backward()
+    assert value.tolist() == [0, 0]
+    assert own.grad is not None
+    assert not bool(own.grad.any())
+
+
+def test_reuse_gradients_are_those_of_the_value() -> None:
+    loss = reuse((4, 4, 4), (4, 2, 2))
+    own, theirs = features(2, 4, 4, 4).requires_grad_(), features(2, 4, 2, 2, seed=1)
+    assert torch.autograd.gradcheck(lambda x: loss([x], [theirs], targets(2)), (own,))
+
+
+def test_reuse_of_other_channels_needs_a_graft() -> None:
+    with pytest.raises(ValueError, match=r"120 channels of the student with 1280 of the teacher.*graft of width 1280"):
+        reuse((120, 7, 7), (1280, 7, 7))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.feature_losses import feature_loss
-from models.feature_losses.review import Review, context_loss
+from models.feature_losses.registry import feature_loss
+from models.feature_losses.stages import Review, context_loss
 from tests.models.feature_losses.given import features, targets, without_gradient
 
 WIDTH = 4

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.feature_losses import feature_loss
+from models.feature_losses.registry import feature_loss
 from models.networks.build import build
-from models.networks.export import export_pt2, load_pt2
 from models.networks.graft import Grafted, adopt
 from models.networks.micro import Micro, micro_xs
 from models.networks.taps import Taps, resolve, shapes
+from models.networks.weight_files import export_pt2, load_pt2
 from tests.models.feature_losses.given import targets
 
 WIDTH, SIDE = 24, 64

@@ -1,4 +1,4 @@
-"""Stages are found in networks of every kind, with the shapes that their features are said to have."""
+"""Stages are found in networks of every kind, and their features have the reported shapes."""
 
 from __future__ import annotations
 

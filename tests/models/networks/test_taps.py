@@ -181,7 +181,7 @@ class Odd(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair, self.rows, self.idle = nn.LSTM(3, 2, batch_first=True), nn.Identity(), nn.Identity()
+        self.pair, self.rows, self.unused = nn.LSTM(3, 2, batch_first=True), nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         answer, _ = self.pair(x.flatten(2).transpose(1, 2))
@@ -192,9 +192,9 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("pair", "pair: the module answers a tuple, not one tensor"),
+        ("pair", "pair: the module returns a tuple, not one tensor"),
         ("rows", r"rows: \[32, 2\] of two images is not a row an image"),
-        ("idle", "idle: this part of the network did not run"),
+        ("unused", "unused: this part of the network did not run"),
     ],
 )
 def test_what_is_no_feature_of_an_image_is_refused(name: str, text: str) -> None:

@@ -14,8 +14,8 @@ def in_a_fresh_interpreter(code: str) -> str:
 
 def test_timm_imports_after_the_guard_in_a_fresh_interpreter() -> None:
     code = "import models.networks.torchvision_guard, timm; print(timm.is_model('tf_efficientnet_lite0'))"
-    said = in_a_fresh_interpreter(code)
-    assert said == "True"
+    output = in_a_fresh_interpreter(code)
+    assert output == "True"
 
 
 def test_every_operator_is_declared_once_the_guard_is_imported() -> None:

@@ -27,15 +27,15 @@ def _many(n: int = 150, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
 
 def test_single_metrics_equal_scikit_learn() -> None:
     prob, label = _problem()
-    said = prob.argmax(axis=1)
+    predicted = prob.argmax(axis=1)
     ours = metrics("ordinal", prob, label)
     theirs = {
-        "accuracy": sk.accuracy_score(label, said),
-        "balanced_accuracy": sk.balanced_accuracy_score(label, said),
-        "macro_f1": sk.f1_score(label, said, average="macro"),
-        "micro_f1": sk.f1_score(label, said, average="micro"),
-        "mcc": sk.matthews_corrcoef(label, said),
-        "qwk": sk.cohen_kappa_score(label, said, weights="quadratic"),
+        "accuracy": sk.accuracy_score(label, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(label, predicted),
+        "macro_f1": sk.f1_score(label, predicted, average="macro"),
+        "micro_f1": sk.f1_score(label, predicted, average="micro"),
+        "mcc": sk.matthews_corrcoef(label, predicted),
+        "qwk": sk.cohen_kappa_score(label, predicted, weights="quadratic"),
         "auc": sk.roc_auc_score(label, prob, multi_class="ovr", average="macro"),
         "nll": sk.log_loss(label, prob, labels=range(5)),
     }
@@ -110,7 +110,7 @@ def test_qwk_punishes_far_mistakes_more() -> None:
     near, far = np.array([0, 1, 2, 3, 3]), np.array([0, 1, 2, 3, 0])
     one = np.ones((5, 1))
     truth = np.array([0, 1, 2, 3, 2])
-    kappa = [quadratic_kappa(confusion(truth, said, 4, one))[0] for said in (near, far)]
+    kappa = [quadratic_kappa(confusion(truth, predicted, 4, one))[0] for predicted in (near, far)]
     assert kappa[0] > kappa[1]
 
 
@@ -157,7 +157,7 @@ def test_reliability_counts_every_image_once() -> None:
     ("task", "prob", "label", "text"),
     [
         ("grades", np.ones((1, 2)), np.zeros(1, int), "one of single, ordinal, multilabel"),
-        ("single", np.array([[0.5, np.nan]]), np.zeros(1, int), "row 0 holds no number"),
+        ("single", np.array([[0.5, np.nan]]), np.zeros(1, int), "row 0 is not finite"),
         ("single", np.ones((2, 2)), np.array([-1, -1]), "no row has a known label"),
         ("single", np.ones((1, 2)), np.array([2]), "does not fit"),
         ("multilabel", np.ones((1, 2)), np.array([-1]), "must be like prob"),

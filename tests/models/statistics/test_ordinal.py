@@ -15,8 +15,8 @@ from models.statistics.ordinal import grade_of_logits as grade_of
 PROB = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
 
 
-def kappa(said: np.ndarray, label: np.ndarray, classes: int) -> float:
-    return float(quadratic_kappa(confusion(label, said, classes, np.ones((len(label), 1))))[0])
+def kappa(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
+    return float(quadratic_kappa(confusion(label, predicted, classes, np.ones((len(label), 1))))[0])
 
 
 def graded(n: int, classes: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

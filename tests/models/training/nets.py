@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from models.losses import Targets
+from models.losses.targets import Targets
 from models.losses.terms import Term
-from models.training import Batch, TrainConfig, Trainer
+from models.training.config import Batch, TrainConfig
 from models.training.objective import Objective
+from models.training.trainer import Trainer
 
 STEPS = 20
 ON_LABELS = Term("cross_entropy")

@@ -1,4 +1,4 @@
-"""What each of two processes that train as one does; it leaves what it saw in a file."""
+"""The work of each of two processes that train as one; results are written to a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from models.losses.terms import Term
-from models.training import Batch, DivergedError, LeavingError, TrainConfig
+from models.training.config import Batch, DivergedError, LeavingError, TrainConfig
 from tests.models.training.nets import ON_LABELS, batch, network, spoilt, trainer
 
 STEPS = 8

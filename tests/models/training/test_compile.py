@@ -9,8 +9,9 @@ import torch
 
 from models.losses.terms import Term
 from models.networks.taps import Taps
-from models.training import TrainConfig, Trainer
+from models.training.config import TrainConfig
 from models.training.objective import Objective, Setting
+from models.training.trainer import Trainer
 from tests.models.training.nets import ON_LABELS, batches, network
 
 TERMS = [
@@ -27,10 +28,10 @@ def losses(compile: bool) -> list[float]:
     made = Trainer(
         student, objective, TrainConfig(steps=20, lr=1e-3), taps=Taps(student, {"flat": "3"}), compile=compile
     )
-    told: list[float] = []
-    made.fit(batches(), on_step=lambda step, values: told.append(values["loss"]))
+    logged: list[float] = []
+    made.fit(batches(), on_step=lambda step, values: logged.append(values["loss"]))
     assert list(made.weights()) == list(network().state_dict())
-    return told
+    return logged
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler about its own parts

@@ -1,4 +1,4 @@
-"""The order of samples is a function of seed and position, and loses nobody."""
+"""The order of samples is a function of seed and position, and contains every sample."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_no_sample_is_an_error() -> None:
         EpochPlan([np.array([], dtype=int)], seed=0)
 
 
-def test_partners_follow_one_another_and_nobody_is_lost() -> None:
+def test_partners_follow_one_another_and_no_sample_is_lost() -> None:
     def partner(epoch: int, shard: int) -> np.ndarray:
         rows = np.arange(12)
-        # The last has nobody; row 2 of the third shard is mixed with one that takes no part.
+        # The last has no partner; row 2 of the third shard is mixed with a row that is not used.
         return np.where(rows < 11, rows ^ 1, -1) if epoch == 0 else np.full(12, -1)
 
     plan = EpochPlan(ROWS, seed=3, partner=partner)

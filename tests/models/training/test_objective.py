@@ -1,4 +1,4 @@
-"""What the objective does with its terms: who sees which rows, what weighs how much, and when."""
+"""The terms of an objective: their rows, weights and schedules."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.losses import Targets
 from models.losses.labels import label_loss
 from models.losses.logits import logit_loss, standardised
 from models.losses.sharing import shares
+from models.losses.targets import Targets
 from models.losses.terms import Term, default_terms
 from models.training.objective import Objective, Setting
 from models.training.rescale import STEPS
@@ -184,7 +184,7 @@ def test_a_term_begins_ramps_up_and_ends(done: float, share: float) -> None:
     assert total([term], targets(), done=done) == pytest.approx(2 * share * total([Term("kl")], targets()))
 
 
-def test_a_term_that_sleeps_is_still_reported() -> None:
+def test_an_inactive_term_is_still_reported() -> None:
     _, parts = Objective([Term("kl", start=0.5)])(Z, targets(), done=0.0)
     assert parts["kl"].item() == pytest.approx(total([Term("kl")], targets()))
 

@@ -1,4 +1,4 @@
-"""Teachers that see each batch: what they say, and that they stay as they are."""
+"""Teachers that run on each batch: their outputs, and that they are not changed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.losses import Targets
+from models.losses.targets import Targets
 from models.losses.terms import Term
 from models.networks.micro import micro_xs
 from models.networks.taps import Taps
-from models.training import Batch, TrainConfig, Trainer
+from models.training.config import Batch, TrainConfig
 from models.training.objective import Objective, Setting
-from models.training.online_teachers import Member, Teachers
+from models.training.online_teachers import OnlineTeacher, OnlineTeachers
+from models.training.trainer import Trainer
 
 
 def targets(size: int = 4) -> Targets:
-    nobody = torch.zeros(size, dtype=torch.bool)
-    return Targets(torch.zeros(size, dtype=torch.int64), None, None, nobody, torch.ones(size))
+    no_teacher = torch.zeros(size, dtype=torch.bool)
+    return Targets(torch.zeros(size, dtype=torch.int64), None, None, no_teacher, torch.ones(size))
 
 
 def teacher(seed: int = 0) -> nn.Module:
@@ -25,50 +26,56 @@ def teacher(seed: int = 0) -> nn.Module:
     return micro_xs(3)
 
 
-def test_every_teacher_answers_at_its_own_size() -> None:
+def test_every_teacher_runs_at_its_own_size() -> None:
     first, second = teacher(0), teacher(1)
     x = (torch.randn(4, 3, 32, 32), torch.randn(4, 3, 48, 48))
-    taught = Teachers([Member(first), Member(second)]).teach(x, targets())
-    assert taught.teacher_KBC is not None
-    torch.testing.assert_close(taught.teacher_KBC[0], first(x[0]))
-    torch.testing.assert_close(taught.teacher_KBC[1], second(x[1]))
-    assert taught.valid_B.all()
-    assert taught.maps == ({}, {})
+    outputs = OnlineTeachers([OnlineTeacher(first), OnlineTeacher(second)]).with_outputs(x, targets())
+    assert outputs.teacher_KBC is not None
+    torch.testing.assert_close(outputs.teacher_KBC[0], first(x[0]))
+    torch.testing.assert_close(outputs.teacher_KBC[1], second(x[1]))
+    assert outputs.valid_B.all()
+    assert outputs.maps == ({}, {})
 
 
 def test_tapped_features_come_along() -> None:
     network = teacher()
     x = torch.randn(4, 3, 32, 32)
-    taught = Teachers([Member(network, {"pooled": "pooled", "last": "blocks"})]).teach((x,), targets())
-    assert set(taught.maps[0]) == {"pooled", "last"}
+    outputs = OnlineTeachers([OnlineTeacher(network, {"pooled": "pooled", "last": "blocks"})]).with_outputs(
+        (x,), targets()
+    )
+    assert set(outputs.maps[0]) == {"pooled", "last"}
     expected: Tensor = network.blocks(network.stem(x))
-    torch.testing.assert_close(taught.maps[0]["last"], expected)
-    torch.testing.assert_close(taught.maps[0]["pooled"], expected.mean((2, 3)))
+    torch.testing.assert_close(outputs.maps[0]["last"], expected)
+    torch.testing.assert_close(outputs.maps[0]["pooled"], expected.mean((2, 3)))
 
 
-def test_teachers_neither_learn_nor_move() -> None:
+def test_teachers_are_not_trained() -> None:
     network = teacher().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    taught = Teachers([Member(network)]).teach((torch.randn(4, 3, 32, 32),), targets())
-    assert taught.teacher_KBC is not None
-    assert not taught.teacher_KBC.requires_grad
+    outputs = OnlineTeachers([OnlineTeacher(network)]).with_outputs((torch.randn(4, 3, 32, 32),), targets())
+    assert outputs.teacher_KBC is not None
+    assert not outputs.teacher_KBC.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_a_row_without_a_finite_answer_teaches_nothing() -> None:
+def test_a_row_without_finite_outputs_is_not_valid() -> None:
     x = torch.randn(4, 3, 32, 32)
     x[2, 0, 5, 5] = float("nan")
-    taught = Teachers([Member(teacher(0)), Member(teacher(1))]).teach((torch.randn(4, 3, 32, 32), x), targets())
-    assert taught.valid_B.tolist() == [True, True, False, True]
+    outputs = OnlineTeachers([OnlineTeacher(teacher(0)), OnlineTeacher(teacher(1))]).with_outputs(
+        (torch.randn(4, 3, 32, 32), x), targets()
+    )
+    assert outputs.valid_B.tolist() == [True, True, False, True]
 
 
 def test_an_input_that_is_missing_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 teachers need as many inputs, got 1"):
-        Teachers([Member(teacher(0)), Member(teacher(1))]).teach((torch.randn(4, 3, 32, 32),), targets())
+        OnlineTeachers([OnlineTeacher(teacher(0)), OnlineTeacher(teacher(1))]).with_outputs(
+            (torch.randn(4, 3, 32, 32),), targets()
+        )
 
 
-def test_a_student_learns_from_features_of_a_teacher_at_hand() -> None:
+def test_a_student_learns_from_features_of_an_online_teacher() -> None:
     torch.manual_seed(2)
     student = micro_xs(3)
     x = torch.randn(8, 3, 32, 32)
@@ -79,7 +86,7 @@ def test_a_student_learns_from_features_of_a_teacher_at_hand() -> None:
         Objective([term], setting),
         TrainConfig(steps=20, lr=0.01, accumulate=2),
         taps=Taps(student, {"features": "features"}),
-        teachers=Teachers([Member(teacher(), {"features": "features"})]),
+        teachers=OnlineTeachers([OnlineTeacher(teacher(), {"features": "features"})]),
     )
     losses: list[float] = []
     batch = Batch(x, targets(8), [str(i) for i in range(8)], (x,))

@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint ends with the same bits as one that was left alone."""
+"""A run that resumes from a checkpoint ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 
 from models.losses.terms import Term
 from models.networks.taps import Taps
-from models.training import Batch, TrainConfig, Trainer
+from models.training.config import Batch, TrainConfig
 from models.training.objective import Objective, Setting
+from models.training.trainer import Trainer
 from tests.models.training.nets import ON_LABELS, STEPS, batch, batches, network, same, trainer
 
 
@@ -75,16 +76,16 @@ def wavering() -> Callable[[dict[str, torch.Tensor]], dict[str, float]]:
 
 
 def run(made: Trainer, data: Iterator[Batch], saved: dict[int, bytes] | None = None) -> list[object]:
-    """Train to the end; everything that the training told."""
-    told: list[object] = []
+    """Train to the end; everything that the training logged."""
+    logged: list[object] = []
     made.fit(
         data,
-        on_log=lambda step, means, pace: told.append((step, means)),
+        on_log=lambda step, means, throughput: logged.append((step, means)),
         on_checkpoint=None if saved is None else saved.__setitem__,
         validate=wavering(),
         metric="kappa",
     )
-    return told
+    return logged
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])

@@ -1,4 +1,4 @@
-"""The trainer: it learns, it splits its batches, it says what it did, it stops when it must."""
+"""The trainer: training, accumulation, logs, divergence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from models.losses.terms import Term
-from models.training import DivergedError, LeavingError, TrainConfig
+from models.training.config import DivergedError, LeavingError, TrainConfig
 from tests.models.training.nets import ON_LABELS, STEPS, batch, batches, network, same, spoilt, trainer
 
 
@@ -60,7 +60,7 @@ def test_a_prefix_to_freeze_that_is_not_there_names_the_parts() -> None:
 
 
 def test_a_network_that_is_all_frozen_is_an_error() -> None:
-    with pytest.raises(ValueError, match="leaves nothing that learns"):
+    with pytest.raises(ValueError, match="leaves no parameter to train"):
         trainer(config(freeze=("0", "1", "5")))
 
 
@@ -100,8 +100,8 @@ def test_weights_are_a_copy() -> None:
 def test_low_precision_ends_near_full_precision(precision: str) -> None:
     full, low = trainer(config(ema=None)), trainer(config(ema=None, precision=precision))
     losses: dict[str, float] = {}
-    full.fit(batches(), on_log=lambda step, means, pace: losses.update(full=means["loss"]))
-    low.fit(batches(), on_log=lambda step, means, pace: losses.update(low=means["loss"]))
+    full.fit(batches(), on_log=lambda step, means, throughput: losses.update(full=means["loss"]))
+    low.fit(batches(), on_log=lambda step, means, throughput: losses.update(low=means["loss"]))
     assert losses["low"] == pytest.approx(losses["full"], rel=0.1)
     assert low.weights()["0.weight"].dtype == torch.float32
 
@@ -121,40 +121,40 @@ def test_the_mean_of_a_log_is_that_of_its_steps() -> None:
     made.fit(
         batches(),
         on_step=lambda step, values: steps.append(values["cross_entropy"]),
-        on_log=lambda step, means, pace: logs.update({step: means["cross_entropy"]}),
+        on_log=lambda step, means, throughput: logs.update({step: means["cross_entropy"]}),
     )
     assert logs == pytest.approx({8: sum(steps[:8]) / 8, 16: sum(steps[8:16]) / 8, 20: sum(steps[16:]) / 4})
 
 
 def test_numbers_that_are_read_late_are_the_same() -> None:
     """As on an accelerator, where each of them would be waited for."""
-    told: list[list[object]] = []
+    logged: list[list[object]] = []
     for late in (1, 16):
         made, rows = trainer(config(log_every=6)), []
-        made._late = late
+        made._read_back_steps = late
         made.fit(
             batches(),
             on_step=lambda step, values, rows=rows: rows.append((step, values)),  # type: ignore[misc]
-            on_log=lambda step, means, pace, rows=rows: rows.append((step, means)),  # type: ignore[misc]
+            on_log=lambda step, means, throughput, rows=rows: rows.append((step, means)),  # type: ignore[misc]
         )
-        told.append(rows)
-    assert told[0] == told[1]
-    assert len(told[0]) == STEPS + 4
+        logged.append(rows)
+    assert logged[0] == logged[1]
+    assert len(logged[0]) == STEPS + 4
 
 
 def test_a_divergence_that_is_read_late_names_its_own_batch() -> None:
     made = trainer(config())
-    made._late = 16
+    made._read_back_steps = 16
     with pytest.raises(DivergedError, match="in step 6; the batch holds key5-0"):
         made.fit(spoilt(5, float("nan")))
     assert made.step == 16
 
 
-def test_a_log_tells_the_pace() -> None:
-    paces: list[dict[str, float]] = []
-    trainer(config()).fit(batches(), on_log=lambda step, means, pace: paces.append(pace))
-    assert paces[0]["images_per_second"] > 0
-    assert 0 < paces[0]["waiting"] < 1
+def test_a_log_has_the_throughput() -> None:
+    rates: list[dict[str, float]] = []
+    trainer(config()).fit(batches(), on_log=lambda step, means, throughput: rates.append(throughput))
+    assert rates[0]["images_per_second"] > 0
+    assert 0 < rates[0]["waiting"] < 1
 
 
 def test_no_checkpoint_is_left_for_the_last_step() -> None:

@@ -1,4 +1,4 @@
-"""What validations decide: falls of the rate, the end, the weights that are kept."""
+"""Decisions by validation: reductions of the learning rate, early stopping, the resulting weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from models.training import TrainConfig
+from models.training.config import TrainConfig
 from tests.models.training.nets import batches, trainer
 
 
@@ -21,7 +21,9 @@ def test_metrics_stand_in_the_log_of_their_step() -> None:
     logs: dict[int, dict[str, float]] = {}
     made = trainer(TrainConfig(steps=20, lr=0.05, validations=3, log_every=10))
     made.fit(
-        batches(), validate=answers([0.1, 0.2, 0.3]), on_log=lambda step, means, pace: logs.update({step: dict(means)})
+        batches(),
+        validate=answers([0.1, 0.2, 0.3]),
+        on_log=lambda step, means, throughput: logs.update({step: dict(means)}),
     )
     assert {step: means.get("kappa") for step, means in logs.items()} == {7: 0.1, 10: None, 13: 0.2, 20: 0.3}
 
@@ -88,10 +90,10 @@ def test_without_validation_images_the_last_weights_are_kept() -> None:
 
 def test_a_metric_that_no_validation_tells_of_is_an_error() -> None:
     made = trainer(TrainConfig(steps=20, lr=0.05, keep="best"))
-    with pytest.raises(ValueError, match="tells nothing of 'auc'; it tells of kappa"):
+    with pytest.raises(ValueError, match="does not return 'auc'; it returns kappa"):
         made.fit(batches(), validate=answers([0.5]), metric="auc")
 
 
 def test_best_weights_without_a_metric_are_an_error() -> None:
-    with pytest.raises(ValueError, match="go by a metric of the validation; give both"):
+    with pytest.raises(ValueError, match="need a validation and a metric of it; give both"):
         trainer(TrainConfig(steps=20, lr=0.05, keep="best")).fit(batches())

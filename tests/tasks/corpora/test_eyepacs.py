@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Row, Scan
+from tasks.corpora.scan import Row, Scan
 from tasks.spec import CorpusSection
 from tests.tasks.corpora.layouts import csv, eyepacs, image, solution
 from tests.tasks.corpora.scans import scan_of
@@ -128,19 +128,19 @@ def test_class_names_may_be_given(tmp_path: Path) -> None:
     assert (found.classes, by_name(found)["1_left"].label) == (tuple(names), 4)
 
 
-def test_a_folder_that_is_something_else_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_something_else_is_reported(tmp_path: Path) -> None:
     image(tmp_path / "labeled-images/a.jpg")
     with pytest.raises(CorpusError, match="looks for train, but the folder holds labeled-images"):
         scan(tmp_path)
 
 
-def test_archives_that_cannot_be_read_in_place_are_told(tmp_path: Path) -> None:
+def test_archives_that_cannot_be_read_in_place_are_reported(tmp_path: Path) -> None:
     (tmp_path / "train.7z").touch()
     with pytest.raises(CorpusError, match=r"7z x train\.7z"):
         scan(tmp_path)
 
 
-def test_archives_within_an_archive_are_told(tmp_path: Path) -> None:
+def test_archives_within_an_archive_are_reported(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "diabetic-retinopathy-detection.zip", "w") as archive:
         archive.writestr("train.zip.001", "PK")
         archive.writestr("trainLabels.csv.zip", "PK")
@@ -148,19 +148,19 @@ def test_archives_within_an_archive_are_told(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
-def test_no_such_folder_is_told(tmp_path: Path) -> None:
+def test_no_such_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no such folder"):
         scan(tmp_path / "nowhere")
 
 
-def test_a_csv_without_the_column_is_told(tmp_path: Path) -> None:
+def test_a_csv_without_the_column_is_reported(tmp_path: Path) -> None:
     eyepacs(tmp_path, {"1_left": 0})
     csv(tmp_path / "trainLabels.csv", "image,grade", ["1_left,0"])
     with pytest.raises(CorpusError, match="no column 'level'; it has image, grade"):
         scan(tmp_path)
 
 
-def test_a_train_folder_without_images_is_told(tmp_path: Path) -> None:
+def test_a_train_folder_without_images_is_reported(tmp_path: Path) -> None:
     eyepacs(tmp_path, {"1_left": 0})
     shutil.rmtree(tmp_path / "train")
     csv(tmp_path / "train/readme.txt", "nothing here", [])

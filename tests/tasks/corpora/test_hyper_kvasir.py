@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Row, Scan
+from tasks.corpora.scan import Row, Scan
 from tasks.spec import CorpusSection, SplitSection
 from tests.tasks.corpora.layouts import csv, folds, hyper_kvasir
 from tests.tasks.corpora.scans import scan_of
@@ -58,20 +58,20 @@ def test_a_labelled_image_in_no_fold_is_quarantined(tmp_path: Path) -> None:
     assert (rows["d"].status, rows["u"].status) == ("quarantined", "ok")
 
 
-def test_an_absent_official_file_is_told(tmp_path: Path) -> None:
+def test_an_absent_official_file_is_reported(tmp_path: Path) -> None:
     root = hyper_kvasir(tmp_path, FINDINGS)
     with pytest.raises(CorpusError, match=r"neither .*/2_fold_split\.csv nor .*official_splits/2_fold_split\.csv"):
         scan(root, split=OFFICIAL)
 
 
-def test_an_absent_fold_is_told(tmp_path: Path) -> None:
+def test_an_absent_fold_is_reported(tmp_path: Path) -> None:
     root = hyper_kvasir(tmp_path, FINDINGS)
     folds(root, {"a": 0, "b": 1})
     with pytest.raises(CorpusError, match=r"no fold 4 \(corpus\.split\.test_fold\); it has \[0, 1\]"):
         scan(root, split=SplitSection(official="2_fold_split.csv", test_fold=4))
 
 
-def test_a_fold_that_is_no_number_is_told(tmp_path: Path) -> None:
+def test_a_fold_that_is_no_number_is_reported(tmp_path: Path) -> None:
     root = hyper_kvasir(tmp_path, FINDINGS)
     csv(root / "2_fold_split.csv", "file-name;class-name;split-index", ["a.jpg;x;first"])
     with pytest.raises(CorpusError, match=r"2_fold_split\.csv line 2: split-index is 'first'"):
@@ -83,7 +83,7 @@ def test_a_finding_outside_the_classes_is_quarantined(tmp_path: Path) -> None:
     assert by_name(found)["b"].reason.endswith("line 3: label 'cecum' is outside the classes (polyps)")
 
 
-def test_a_folder_without_the_table_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_the_table_is_reported(tmp_path: Path) -> None:
     csv(tmp_path / "labeled-images/readme.txt", "nothing here", [])
     with pytest.raises(CorpusError, match=r"looks for labeled-images/image-labels\.csv"):
         scan(tmp_path)

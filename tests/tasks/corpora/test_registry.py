@@ -28,7 +28,7 @@ def test_every_adapter_describes_itself() -> None:
     assert all(adapter.name == name and adapter.describe() for name, adapter in ADAPTERS.items())
 
 
-def test_layouts_are_told_apart(tmp_path: Path) -> None:
+def test_layouts_are_distinguished(tmp_path: Path) -> None:
     eyepacs(tmp_path / "e", {"1_left": 0})
     hyper_kvasir(tmp_path / "h", {"a": "polyps"})
     image(csv(tmp_path / "t/labels.csv", "name,label", []).with_name("a.png"))
@@ -37,7 +37,7 @@ def test_layouts_are_told_apart(tmp_path: Path) -> None:
     assert [f and f[0] for f in found] == ["eyepacs", "hyper-kvasir", "table", None]
 
 
-def test_layouts_are_told_apart_when_packed(tmp_path: Path) -> None:
+def test_layouts_are_distinguished_when_packed(tmp_path: Path) -> None:
     zip_of(eyepacs(tmp_path / "e", {"1_left": 0}), tmp_path / "e.zip")
     zip_of(hyper_kvasir(tmp_path / "h", {"a": "polyps"}), tmp_path / "h.zip", within="hyper-kvasir/")
     assert [(guess(tree(tmp_path / name)) or [""])[0] for name in ("e.zip", "h.zip")] == ["eyepacs", "hyper-kvasir"]
@@ -64,7 +64,7 @@ def test_a_phantom_is_drawn_once(tmp_path: Path) -> None:
     assert guess(tree(root)) == ("phantom-fundus", "phantom.json")
 
 
-def test_another_phantom_in_the_folder_is_told(tmp_path: Path) -> None:
+def test_another_phantom_in_the_folder_is_reported(tmp_path: Path) -> None:
     scan_of(phantom(tmp_path / "drawn"))
     with pytest.raises(CorpusError, match="already holds the phantom corpus"):
         scan_of(phantom(tmp_path / "drawn", seed=9))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora.base import Row, Scan
+from tasks.corpora.scan import Row, Scan
 from tasks.spec import CorpusSection, TableSection
 from tests.tasks.corpora.layouts import csv, image
 from tests.tasks.corpora.scans import scan_of
@@ -56,7 +56,7 @@ def test_the_patient_comes_from_a_column_or_from_the_name(tmp_path: Path) -> Non
     assert by_path(pattern)["12_a.png"].patient == "12"
 
 
-def test_images_without_a_patient_are_told(tmp_path: Path) -> None:
+def test_images_without_a_patient_are_reported(tmp_path: Path) -> None:
     found = scan(tmp_path, ["1_a,x", "b,x"], ["1_a.png", "b.png"], patient_pattern=r"(\d+)_")
     assert found.notes == ["1 images have no patient; each counts as a patient of its own"]
 
@@ -65,7 +65,7 @@ def test_images_without_a_patient_are_told(tmp_path: Path) -> None:
     ("pattern", "message"),
     [(r"(\d+)-", "matches no image's name"), (r"\d+", "needs a group"), ("(", "patient_pattern")],
 )
-def test_a_pattern_that_cannot_be_right_is_told(tmp_path: Path, pattern: str, message: str) -> None:
+def test_a_pattern_that_cannot_be_right_is_reported(tmp_path: Path, pattern: str, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         scan(tmp_path, ["1_a,x"], ["1_a.png"], patient_pattern=pattern)
 
@@ -77,7 +77,7 @@ def test_the_split_comes_from_a_column(tmp_path: Path) -> None:
     assert found.official == {"train", "val", "test"}
 
 
-def test_an_unknown_split_is_told(tmp_path: Path) -> None:
+def test_an_unknown_split_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"labels\.csv line 2: split is 'fold1'"):
         scan(tmp_path, ["a,x,fold1"], ["a.png"], header="name,label,part", split="part")
 
@@ -117,17 +117,17 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     assert [(r.label, r.labels) for r in found.rows] == [(-1, (1, 1)), (-1, (0, 0)), (-1, (-1, -1)), (-1, (1, 0))]
 
 
-def test_an_absent_column_is_told(tmp_path: Path) -> None:
+def test_an_absent_column_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no column 'grade'; it has name, label"):
         scan(tmp_path, ["a,x"], ["a.png"], label="grade")
 
 
-def test_a_blank_name_is_told(tmp_path: Path) -> None:
+def test_a_blank_name_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"labels\.csv line 3: column 'name' is blank"):
         scan(tmp_path, ["a,x", ",y"], ["a.png"])
 
 
-def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no image in it"):
         scan(tmp_path, ["a,x"], [])
 

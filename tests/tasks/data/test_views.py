@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -17,15 +18,14 @@ from infra.digest import sha256_bytes
 from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, manifest_name
 from infra.storage.store import LocalStore, open_store
-from models.augmentation.draws import ALONE, Recipe
+from models.augmentation.draws import NO_PARTNER, ViewRecipe
 from models.augmentation.rendering import resize
-from tasks.data.corpus import Corpus, Shard
-from tasks.data.images import load_image
+from tasks.data.corpus import Corpus, Shard, load_image
 from tasks.data.views import AHEAD, Images, Load, rendered, stored_partners, view_of
 from tests.tiny import tiny_corpus
 
-MIXUP = Recipe(32, mix="mixup", mix_share=0.8)
-CUTMIX = Recipe(32, mix="cutmix", mix_share=0.8)
+MIXUP = ViewRecipe(32, mix="mixup", mix_share=0.8)
+CUTMIX = ViewRecipe(32, mix="cutmix", mix_share=0.8)
 VIEWS = (0, 1, 2, 3, 4)
 
 
@@ -35,7 +35,7 @@ def corpus(store: LocalStore) -> Corpus:
     return tiny_corpus(store, train=200, val=1, test=1, unlabelled=0, shard_size=200)
 
 
-def partners_of(recipe: Recipe, shard: Shard, skip: tuple[int, ...] = ()) -> dict[int, np.ndarray | None]:
+def partners_of(recipe: ViewRecipe, shard: Shard, skip: tuple[int, ...] = ()) -> dict[int, np.ndarray | None]:
     return {view: stored_partners(recipe, view, shard, skip) for view in VIEWS}
 
 
@@ -79,8 +79,11 @@ def test_a_thousand_views_have_the_same_pixels_on_any_schedule_and_in_a_fresh_pr
     place = (corpus.store.url, corpus.manifest.key, mix)
     here = {digest_of_pixels(*place, *how) for how in ((1, 7, False), (2, 32, True), (4, 1000, False))}
     call = f"from tests.tasks.data.test_views import *; print(digest_of_pixels(*{place!r}, 3, 50, True))"
-    root = Path(__file__).parents[2]
-    there = subprocess.run([sys.executable, "-c", call], cwd=root, capture_output=True, text=True, check=True)
+    root = Path(__file__).parents[3]
+    # Dask leaves its workers' environment, with a safe path, in the process that starts them.
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", call]
+    there = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
     assert here == {there.stdout.strip()}
 
 
@@ -93,14 +96,14 @@ def test_the_stream_has_the_pixels_of_single_views(corpus: Corpus) -> None:
     shares = set()
     for row, view in found[32]:
         other = partner[view]
-        picture, share = view_of(load, shard, MIXUP, view, row, ALONE if other is None else int(other[row]))
+        picture, share = view_of(load, shard, MIXUP, view, row, NO_PARTNER if other is None else int(other[row]))
         shares.add(share)
         assert all(np.array_equal(found[side][row, view], resize(picture, side)) for side in found)
     assert len(shares) > 100
 
 
 def test_an_unmixed_view_is_that_of_the_row_alone(corpus: Corpus) -> None:
-    shard, load, recipe = corpus.shards[0], loader(corpus, corpus.shards[0]), Recipe(32)
+    shard, load, recipe = corpus.shards[0], loader(corpus, corpus.shards[0]), ViewRecipe(32)
     blocks = list(rendered(load, shard, recipe, {2: {32}}, {2: None}, [5, 3, 9], threads=2, block=2))
     assert [rows.tolist() for rows, _ in blocks] == [[5, 3], [9]]
     found = pixels(blocks)
@@ -157,7 +160,7 @@ def test_loading_runs_a_few_blocks_ahead_and_no_further(corpus: Corpus, views: t
 
 @pytest.mark.parametrize("views", [(1,), (1, 2)])
 def test_rendered_views_are_let_go_when_their_rows_are_done(corpus: Corpus, views: tuple[int, ...]) -> None:
-    shard, recipe, side = corpus.shards[0], Recipe(96, mix="mixup"), 96
+    shard, recipe, side = corpus.shards[0], ViewRecipe(96, mix="mixup"), 96
     sizes, partner = {view: {side} for view in views}, partners_of(recipe, shard)
     tracemalloc.start()
     try:
@@ -204,8 +207,8 @@ def test_a_skipped_row_is_never_loaded_and_leaves_its_partner_alone(corpus: Corp
         before, after = whole[view], less[view]
         assert before is not None
         assert after is not None
-        lost = {7, 50, *before[[7, 50]].tolist()} - {ALONE}
-        assert (after[list(lost)] == ALONE).all()
+        lost = {7, 50, *before[[7, 50]].tolist()} - {NO_PARTNER}
+        assert (after[list(lost)] == NO_PARTNER).all()
         kept = [row for row in range(200) if row not in lost]
         assert np.array_equal(after[kept], before[kept])
     rows, sizes = [row for row in range(200) if row not in (7, 50)], {view: {32} for view in VIEWS}
@@ -218,7 +221,7 @@ def test_a_partner_outside_the_rows_is_loaded_and_not_yielded(corpus: Corpus) ->
     shard, loaded = corpus.shards[0], Counter[int]()
     partner = stored_partners(MIXUP, 1, shard)
     assert partner is not None
-    row = int(np.flatnonzero(partner != ALONE)[0])
+    row = int(np.flatnonzero(partner != NO_PARTNER)[0])
     blocks = list(
         rendered(loader(corpus, shard, loaded), shard, MIXUP, {1: {32}}, {1: partner}, [row], threads=1, block=8)
     )

@@ -14,9 +14,9 @@ from infra.servers.tracking import connect, quiet
 from infra.settings import reload_settings
 from infra.storage.store import LocalStore
 from models.networks.build import build
-from models.networks.export import export_pt2
+from models.networks.weight_files import export_pt2
 from tasks.data.weights import weights_file
-from tasks.teachers.weights import find_weights
+from tasks.teachers.weights_lookup import find_weights
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from models.networks.build import build
 from tasks.data.corpus import Corpus
 from tasks.distill.stage import distill, teach
 from tasks.label.stage import label
+from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
 from tasks.teachers.teacher import TeacherHandle, teacher_handle
 from tests.tiny import tiny_corpus
@@ -49,15 +50,17 @@ run: {{device: cpu, train: {{threads: 1}}}}
 
 def taught(corpus: Corpus, spec: Spec, store: LocalStore, cluster: Cluster) -> list[TeacherHandle]:
     return [
-        teacher_handle(section, [teach(corpus, section, spec, store, cluster).manifest], corpus, store)
+        teacher_handle(
+            section, [teach(Context(store, cluster, spec.run), corpus, section, spec).manifest], corpus, store
+        )
         for section in spec.teachers
     ]
 
 
 def student(corpus: Corpus, spec: Spec, store: LocalStore, cluster: Cluster) -> Manifest:
     teachers = taught(corpus, spec, store, cluster)
-    labels = [result.manifest for result in label(corpus, teachers, spec.for_labels, store, cluster)]
-    return distill(corpus, labels, None, spec, store, cluster, teachers=teachers).manifest
+    labels = [label(Context(store, cluster, spec.run), corpus, each, spec.for_labels).manifest for each in teachers]
+    return distill(Context(store, cluster, spec.run), corpus, labels, None, spec, teachers=teachers).manifest
 
 
 def parts(store: LocalStore, made: Manifest) -> dict[str, float]:

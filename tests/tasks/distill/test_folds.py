@@ -12,12 +12,12 @@ from infra.compute.cluster import Cluster
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
-from models.augmentation.draws import Recipe
+from models.augmentation.draws import ViewRecipe
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold, fold_of
-from tasks.distill.data import TrainData
-from tasks.distill.images import DecodedImages
+from tasks.distill.batches import DecodedImages, TrainData
 from tasks.distill.stage import teach
+from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
 from tasks.teachers.teacher import teacher_handle, teacher_model
 from tests.tiny import tiny_corpus
@@ -42,7 +42,9 @@ run: {{device: cpu, train: {{threads: 1}}}}
 
 def taught(store: LocalStore, cluster: Cluster, fold: tuple[int, int] | None, corpus: Corpus | None = None) -> Manifest:
     spec = spec_of(store)
-    return teach(corpus or tiny_corpus(store), spec.teachers[0], spec, store, cluster, fold=fold).manifest
+    return teach(
+        Context(store, cluster, spec.run), corpus or tiny_corpus(store), spec.teachers[0], spec, fold=fold
+    ).manifest
 
 
 class Watched(LocalStore):
@@ -60,7 +62,7 @@ class Watched(LocalStore):
 def images_seen(corpus: Corpus, store: Watched, mix: str) -> set[str]:
     """Keys of the images that two epochs of a training on labels alone read."""
     kind: Any = {"seed": 0, "batch": 8, "size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    data = TrainData(corpus, Recipe(32, mix=mix), 2, None, {}, **kind)
+    data = TrainData(corpus, ViewRecipe(32, mix=mix), 2, None, {}, **kind)
     rows = sum(int(shard.labelled.sum()) for shard in corpus.of_split("train"))
     store.reads.clear()
     for _ in data.batches(0, -(-2 * rows // 8)):
@@ -80,7 +82,7 @@ def test_no_labelled_image_was_in_the_training_of_the_teacher_that_labels_it(
     store = Watched(tmp_path / "store")
     corpus = tiny_corpus(store)
     # Each training reads for itself what it sees.
-    monkeypatch.setattr("tasks.distill.data.IMAGES", DecodedImages(limit=0))
+    monkeypatch.setattr("tasks.distill.batches.IMAGES", DecodedImages(limit=0))
     folds = fold_of(corpus, FOLDS)
     everybody = images_seen(corpus, store, mix)
     assert len(everybody) == 24
@@ -109,14 +111,14 @@ def test_fold_teachers_are_trained_once_and_say_which_they_are(store: LocalStore
     assert [manifest.facts.get("fold") for manifest in trained] == [None, [0, FOLDS], [1, FOLDS], [2, FOLDS]]
     assert sum(manifest.facts["held_out"] for manifest in trained[1:]) == 24
     assert all(manifest.facts["steps"] < trained[0].facts["steps"] for manifest in trained[1:])
-    assert teach(corpus, spec.teachers[0], spec, store, cluster, fold=(1, FOLDS)).cached
+    assert teach(Context(store, cluster, spec.run), corpus, spec.teachers[0], spec, fold=(1, FOLDS)).cached
     model = teacher_model(teacher_handle(spec.teachers[0], trained, corpus, store), corpus, spec, store)
     assert model.weight_ids == [manifest.output(kind="model").id for manifest in trained]
 
 
 def test_folds_do_not_change_the_whole_teacher(store: LocalStore, cluster: Cluster) -> None:
     corpus, plain = tiny_corpus(store), spec_of(store, folds="null")
-    alone = teach(corpus, plain.teachers[0], plain, store, cluster).manifest
+    alone = teach(Context(store, cluster, plain.run), corpus, plain.teachers[0], plain).manifest
     assert taught(store, cluster, None) == alone
 
 
@@ -127,5 +129,5 @@ def test_folds_of_too_few_patients_are_refused(store: LocalStore, cluster: Clust
 
 def test_mean_and_std_of_the_spec_are_those_of_the_training(store: LocalStore, cluster: Cluster) -> None:
     spec = spec_of(store, mean="[0.1, 0.2, 0.3]", std="[0.4, 0.5, 0.6]")
-    facts = teach(tiny_corpus(store), spec.teachers[0], spec, store, cluster).manifest.facts
+    facts = teach(Context(store, cluster, spec.run), tiny_corpus(store), spec.teachers[0], spec).manifest.facts
     assert (facts["mean"], facts["std"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])

@@ -12,7 +12,7 @@ from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
-from tasks.distill.request import DISTILL, STORED, Request, on_stored, terms_of
+from tasks.distill.request import DISTILL_NAME, STORED, Request, on_stored, terms_of
 from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection
 from tasks.spec.losses import terms_of_section
 from tests.tiny import tiny_corpus, tiny_labels
@@ -82,7 +82,7 @@ def test_features_that_nobody_stored_are_missed(features: str | None) -> None:
 
 def request(train: TrainSection, *, steps: int = 4, labels: Sequence[Manifest] = (), pool: str = "all") -> Request:
     return Request(
-        stage=DISTILL,
+        stage=DISTILL_NAME,
         arm="taught",
         seed=0,
         model=ModelSection(model="micro_xs"),

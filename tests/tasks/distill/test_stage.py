@@ -9,15 +9,17 @@ import pytest
 from safetensors.torch import load
 
 from infra.compute.cluster import Cluster
-from infra.compute.fan_out import Job, Outcome, PoisonError
-from infra.errors import PermanentError, UsageError
+from infra.compute.fan_out import Job, Outcome
+from infra.errors import PermanentError, PoisonError, UsageError
+from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.distill.checkpoints import Checkpoints
-from tasks.distill.sending import as_long_as_it_moves_on
 from tasks.distill.stage import distill, teach
+from tasks.distill.training_work import retry_while_advancing
 from tasks.label.stage import label, teacher_handle
-from tasks.pipeline.placement import place
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import StageResult
 from tasks.spec import Spec, parse_spec
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tests.tiny import tiny_corpus
@@ -38,6 +40,16 @@ run: {{device: cpu, train: {{threads: 1}}}}
     )
 
 
+def teacher(corpus: Corpus, spec: Spec, cluster: Cluster) -> StageResult:
+    return teach(Context(corpus.store, cluster, spec.run), corpus, spec.teachers[0], spec)
+
+
+def student(
+    corpus: Corpus, labels: list[Manifest], spec: Spec, cluster: Cluster, *, arm: str, seed: int = 0
+) -> StageResult:
+    return distill(Context(corpus.store, cluster, spec.run), corpus, labels, None, spec, arm=arm, seed=seed)
+
+
 @pytest.fixture
 def corpus(store: LocalStore) -> Corpus:
     return tiny_corpus(store)
@@ -45,15 +57,15 @@ def corpus(store: LocalStore) -> Corpus:
 
 def test_a_teacher_is_trained_once(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     spec = spec_of(store)
-    first = teach(corpus, spec.teachers[0], spec, store, cluster)
-    again = teach(corpus, spec.teachers[0], spec, store, cluster)
+    first = teacher(corpus, spec, cluster)
+    again = teacher(corpus, spec, cluster)
     assert (first.cached, again.cached) == (False, True)
     assert first.manifest.digest == again.manifest.digest
 
 
 def test_a_model_says_what_it_is(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     spec = spec_of(store)
-    manifest = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
+    manifest = teacher(corpus, spec, cluster).manifest
     state = load(store.get(manifest.output(kind="model").name))
     assert manifest.facts["arm"] == "teacher:t"
     assert manifest.facts["parameters"] <= sum(v.numel() for v in state.values())
@@ -63,68 +75,59 @@ def test_a_model_says_what_it_is(corpus: Corpus, store: LocalStore, cluster: Clu
 
 def test_a_student_learns_from_stored_labels(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     spec = spec_of(store)
-    taught = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
+    taught = teacher(corpus, spec, cluster).manifest
     handle = teacher_handle(spec.teachers[0], [taught], corpus, store)
-    labels = label(corpus, [handle], spec, store, cluster)[0].manifest
-    student = distill(corpus, [labels], None, spec, store, cluster, arm=TAUGHT, seed=0).manifest
-    alone = distill(corpus, [labels], None, spec, store, cluster, arm=LABELS_ONLY, seed=0).manifest
-    assert "kl" in student.facts["best"]
+    labels = label(Context(store, cluster, spec.run), corpus, handle, spec).manifest
+    found = student(corpus, [labels], spec, cluster, arm=TAUGHT, seed=0).manifest
+    alone = student(corpus, [labels], spec, cluster, arm=LABELS_ONLY, seed=0).manifest
+    assert "kl" in found.facts["best"]
     assert "kl" not in alone.facts["best"]
-    assert student.facts["steps"] == alone.facts["steps"]
+    assert found.facts["steps"] == alone.facts["steps"]
 
 
 def test_checkpoints_are_gone_when_a_training_is_done(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
-    distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY)
+    student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY)
     assert store.sizes("checkpoints/") == {}
 
 
 def test_seeds_and_steps_make_other_students(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     keys = {
-        distill(corpus, [], None, spec_of(store, **change), store, cluster, arm=LABELS_ONLY, seed=seed).manifest.key
+        student(corpus, [], spec_of(store, **change), cluster, arm=LABELS_ONLY, seed=seed).manifest.key
         for seed, change in ((0, {}), (1, {}), (0, {"train.steps": 13}))
     }
     assert len(keys) == 3
 
 
 def test_how_often_checkpoints_are_written_changes_no_key(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
-    one = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY)
-    two = distill(corpus, [], None, spec_of(store, **{"train.checkpoint_every": 3}), store, cluster, arm=LABELS_ONLY)
+    one = student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY)
+    two = student(corpus, [], spec_of(store, **{"train.checkpoint_every": 3}), cluster, arm=LABELS_ONLY)
     assert two.cached
     assert one.manifest.key == two.manifest.key
 
 
 def test_a_lost_model_is_trained_again_under_the_same_key(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
-    first = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest
+    first = student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY).manifest
     store.delete(first.output(kind="model").name)
-    second = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY)
+    second = student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY)
     assert not second.cached
     assert second.manifest.output(kind="model").sha256 == first.output(kind="model").sha256
 
 
 def test_an_unknown_model_name_names_its_neighbours(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     with pytest.raises(UsageError, match="did you mean resnet18"):
-        distill(corpus, [], None, spec_of(store, model="resnet_18"), store, cluster, arm=LABELS_ONLY)
+        student(corpus, [], spec_of(store, model="resnet_18"), cluster, arm=LABELS_ONLY)
 
 
 def test_a_loss_of_another_task_is_refused(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     with pytest.raises(UsageError, match="for multilabel"):
-        distill(corpus, [], None, spec_of(store, loss="[{loss: binary}]"), store, cluster, arm=LABELS_ONLY)
+        student(corpus, [], spec_of(store, loss="[{loss: binary}]"), cluster, arm=LABELS_ONLY)
 
 
 def test_a_multilabel_student_has_a_binary_loss(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, task="multilabel", title="many")
-    manifest = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest
+    manifest = student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY).manifest
     assert "binary" in manifest.facts["best"]
     assert "val_auc" in manifest.facts["best"]
-
-
-def test_a_gpu_that_nobody_offers_is_missed(store: LocalStore, cluster: Cluster) -> None:
-    spec = spec_of(store)
-    wants = spec.model_copy(update={"run": spec.run.model_copy(update={"device": "cuda"})})
-    if cluster.offers("GPU"):
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(UsageError, match="--resources GPU=1"):
-        place(wants, cluster)
 
 
 def test_a_training_that_diverges_names_the_images_of_the_batch(
@@ -132,13 +135,13 @@ def test_a_training_that_diverges_names_the_images_of_the_batch(
 ) -> None:
     wild = spec_of(store, **{"train.lr": "1e6", "train.steps": 60, "train.clip": "null", "train.optimizer": "sgd"})
     with pytest.raises(PermanentError, match=r"labels_only seed 0: .* the batch holds .*train-00"):
-        distill(corpus, [], None, wild, store, cluster, arm=LABELS_ONLY)
+        student(corpus, [], wild, cluster, arm=LABELS_ONLY)
 
 
 def test_early_stop_ends_a_training_and_says_so(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     still = {"train.lr": "1e-12", "train.steps": 40, "train.validations": 8, "train.early_stop": 2}
     spec = spec_of(store, **still, **{"train.ema": "null", "train.metric": "macro_f1"})
-    manifest = distill(corpus, [], None, spec, store, cluster, arm=LABELS_ONLY).manifest
+    manifest = student(corpus, [], spec, cluster, arm=LABELS_ONLY).manifest
     facts = manifest.facts
     history = json.loads(store.get(manifest.output(kind="history").name))
     judged = [row for row in history if "val_macro_f1" in row]
@@ -147,25 +150,25 @@ def test_early_stop_ends_a_training_and_says_so(corpus: Corpus, store: LocalStor
 
 
 def test_a_whole_training_was_not_stopped(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
-    facts = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest.facts
+    facts = student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY).manifest.facts
     assert (facts["steps"], facts["stopped"]) == (12, None)
 
 
 def test_early_stop_without_labels_to_go_by_is_refused(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, val=0)
     with pytest.raises(UsageError, match="no image of split val"):
-        distill(corpus, [], None, spec_of(store, **{"train.early_stop": 2}), store, cluster, arm=LABELS_ONLY)
+        student(corpus, [], spec_of(store, **{"train.early_stop": 2}), cluster, arm=LABELS_ONLY)
 
 
 def test_an_unknown_metric_names_those_of_the_task(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     with pytest.raises(UsageError, match=r"qwk is not measured on single corpora; accuracy, .*macro_f1"):
-        distill(corpus, [], None, spec_of(store, **{"train.metric": "qwk"}), store, cluster, arm=LABELS_ONLY)
+        student(corpus, [], spec_of(store, **{"train.metric": "qwk"}), cluster, arm=LABELS_ONLY)
 
 
 def test_a_history_repeats(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
-    first = distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest
+    first = student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY).manifest
     store.delete(first.output(kind="history").name)
-    assert distill(corpus, [], None, spec_of(store), store, cluster, arm=LABELS_ONLY).manifest == first
+    assert student(corpus, [], spec_of(store), cluster, arm=LABELS_ONLY).manifest == first
 
 
 def test_a_training_goes_on_as_long_as_its_checkpoint_does(store: LocalStore) -> None:
@@ -177,7 +180,7 @@ def test_a_training_goes_on_as_long_as_its_checkpoint_does(store: LocalStore) ->
         checkpoints.save(min(len(tries), 7), b"", [])
         return Outcome(Job("key", ()), error=PoisonError("workers died of it"))
 
-    outcome = as_long_as_it_moves_on(dies, checkpoints)
+    outcome = retry_while_advancing(dies, checkpoints)
     assert isinstance(outcome.error, PoisonError)
     assert len(tries) == 8
 
@@ -191,5 +194,5 @@ def test_an_error_that_is_no_death_is_not_tried_again(store: LocalStore) -> None
         checkpoints.save(len(tries), b"", [])
         return Outcome(Job("key", ()), error=PermanentError("diverged"))
 
-    as_long_as_it_moves_on(fails, checkpoints)
+    retry_while_advancing(fails, checkpoints)
     assert len(tries) == 1

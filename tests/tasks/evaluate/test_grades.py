@@ -11,8 +11,9 @@ from sklearn import metrics as sk
 
 from infra.digest import canonical_json
 from models.statistics.ordinal import CutPoints
-from tasks.evaluate.grades import Reading, add_grades, reading_of
-from tasks.evaluate.grades_text import grades_text
+from tasks.data.grade_decision import GradeDecision, decision_of
+from tasks.evaluate.grades import add_grades
+from tasks.evaluate.report import grades_text
 from tasks.evaluate.results import Arm, Truth, summarise
 from tests.tasks.evaluate.truths import truth_of
 
@@ -107,7 +108,7 @@ def test_without_validation_images_nothing_is_fitted_and_that_is_said() -> None:
     row = found["arms"]["taught"]
     assert row["values"]["qwk_cut_points"] is None
     assert row["undefined"]["qwk_cut_points"] == "no validation image is labelled"
-    assert reading_of(found, "taught", 2) == {"cut_points": None, "temperature": 1.0, "referable": 2}
+    assert decision_of(found, "taught", 2) == {"cut_points": None, "temperature": 1.0, "referable": 2}
     text = grades_text(found)
     assert "There are no cut points" in text
     assert "its probability is not calibrated" in text
@@ -155,8 +156,8 @@ def test_the_report_names_cut_points_temperature_and_the_referable_grade() -> No
 def test_a_model_s_reading_is_that_of_its_seed() -> None:
     arms, val, test = problem()
     found = graded(arms, val, test)
-    assert reading_of(found, "taught", 2)["cut_points"] == found["grades"]["readings"]["taught"][1]["cut_points"]
-    assert reading_of({"arms": {}}, "taught", 2) == {}
+    assert decision_of(found, "taught", 2)["cut_points"] == found["grades"]["readings"]["taught"][1]["cut_points"]
+    assert decision_of({"arms": {}}, "taught", 2) == {}
 
 
 def test_a_reading_calibrates_an_overconfident_model() -> None:
@@ -164,13 +165,13 @@ def test_a_reading_calibrates_an_overconfident_model() -> None:
     true = rng.dirichlet(np.ones(4), 4000)
     label = (rng.random((4000, 1)) > true.cumsum(axis=1)).sum(axis=1).clip(max=3)
     bold = true**3 / (true**3).sum(axis=1, keepdims=True)
-    reading = Reading.fit(bold, label)
+    reading = GradeDecision.fit(bold, label)
     assert reading.temperature == pytest.approx(3, rel=0.05)
     assert np.abs(reading.calibrated(bold) - true).max() < 0.05
 
 
 def test_a_probability_of_zero_can_be_read() -> None:
     prob = np.eye(4)[[0, 1, 2, 3, 0]]
-    reading = Reading.fit(prob, np.array([0, 1, 2, 3, 1]))
+    reading = GradeDecision.fit(prob, np.array([0, 1, 2, 3, 1]))
     assert isinstance(reading.cuts, CutPoints)
     assert np.isfinite(reading.calibrated(prob)).all()

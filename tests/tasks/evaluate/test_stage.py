@@ -16,7 +16,12 @@ from infra.errors import CorpusError, SpecError, UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
-from tasks.evaluate.stage import evaluate, first_referred, stage_key
+from tasks.evaluate.scope import first_referred
+from tasks.evaluate.stage import Evaluation, evaluate
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import StageResult
+from tasks.spec import Spec
+from tests.tasks.evaluate import deadly
 from tests.tasks.trained import tiny_spec, trained
 from tests.tiny import tiny_corpus
 
@@ -27,6 +32,14 @@ def _models(corpus: Corpus) -> list[Manifest]:
     return [trained(corpus, arm, seed) for arm, seed in ARMS]
 
 
+def run(corpus: Corpus, models: list[Manifest], spec: Spec, cluster: Cluster) -> StageResult:
+    return evaluate(Context(corpus.store, cluster, spec.run), corpus, models, spec)
+
+
+def key(corpus: Corpus, models: list[Manifest], spec: Spec) -> str:
+    return Evaluation(Context(corpus.store), corpus, models, spec).key
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster):  # type: ignore[no-untyped-def]
     """One evaluation that the tests below look at: corpus, models, spec and result."""
@@ -35,7 +48,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster):  # type: i
     models = _models(corpus)
     spec = tiny_spec(store)
     steps: list[tuple[int, int]] = []
-    result = evaluate(corpus, models, spec, store, cluster, progress=lambda n, of: steps.append((n, of)))
+    context = Context(store, cluster, spec.run, progress=lambda n, of: steps.append((n, of)))
+    result = evaluate(context, corpus, models, spec)
     return corpus, models, spec, result, steps
 
 
@@ -123,7 +137,7 @@ def test_progress_ends_whole(done) -> None:  # type: ignore[no-untyped-def]
 
 def test_second_call_is_cached_whatever_the_order_of_models(done, cluster: Cluster) -> None:  # type: ignore[no-untyped-def]
     corpus, models, spec, result, _ = done
-    again = evaluate(corpus, models[::-1], spec, corpus.store, cluster)
+    again = evaluate(Context(corpus.store, cluster, spec.run), corpus, models[::-1], spec)
     assert again.cached
     assert again.manifest.digest == result.manifest.digest
 
@@ -138,13 +152,14 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import open_store
 from tasks.data.corpus import Corpus
 from tasks.evaluate.stage import evaluate
+from tasks.pipeline.context import Context
 from tasks.spec import load_spec
 store = open_store({corpus.store.url!r})
 read = lambda name: Manifest.from_bytes(store.get(name))
 corpus = Corpus(store, read({corpus.manifest.name!r}))
 spec = load_spec({str(tmp_path / "spec.json")!r})
 handle = Cluster(spec.run.cluster)
-result = evaluate(corpus, [read(n) for n in {[m.name for m in models]!r}], spec, store, handle)
+result = evaluate(Context(store, handle, spec.run), corpus, [read(n) for n in {[m.name for m in models]!r}], spec)
 assert result.cached
 assert handle._client is None
 assert "torch" not in sys.modules and "distributed" not in sys.modules
@@ -161,22 +176,22 @@ def test_a_lost_report_is_made_again_from_stored_predictions(done) -> None:  # t
     before = {o.name: o.sha256 for o in result.manifest.outputs}
     corpus.store.delete(page.name)
     # No cluster: every prediction is found, so none is asked for.
-    again = evaluate(corpus, models, spec, corpus.store, None)  # type: ignore[arg-type]
+    again = evaluate(Context(corpus.store, None), corpus, models, spec)  # type: ignore[arg-type]
     assert not again.cached
     assert {o.name: o.sha256 for o in again.manifest.outputs} == before
 
 
 def test_the_key_follows_models_and_section_and_nothing_under_run(done) -> None:  # type: ignore[no-untyped-def]
     corpus, models, spec, result, _ = done
-    assert stage_key(corpus, models[1:], spec) != result.manifest.key
-    assert stage_key(corpus, models, tiny_spec(corpus.store, "evaluate.bins=5")) != result.manifest.key
-    assert stage_key(corpus, models, tiny_spec(corpus.store, "run.predict_batch=3")) == result.manifest.key
+    assert key(corpus, models[1:], spec) != result.manifest.key
+    assert key(corpus, models, tiny_spec(corpus.store, "evaluate.bins=5")) != result.manifest.key
+    assert key(corpus, models, tiny_spec(corpus.store, "run.predict_batch=3")) == result.manifest.key
 
 
 def test_batch_size_changes_no_prediction_beyond_rounding(store: LocalStore, cluster: Cluster, done) -> None:  # type: ignore[no-untyped-def]
     corpus = tiny_corpus(store, train=30, val=12, test=24, task="ordinal")
     models = _models(corpus)
-    again = evaluate(corpus, models, tiny_spec(store, "run.predict_batch=5"), store, cluster)
+    again = run(corpus, models, tiny_spec(store, "run.predict_batch=5"), cluster)
     first = _table(done[3].manifest, done[0].store)
     second = _table(again.manifest, store)
     assert np.stack(second["prob"].tolist()) == pytest.approx(np.stack(first["prob"].tolist()), abs=1e-5)
@@ -185,7 +200,7 @@ def test_batch_size_changes_no_prediction_beyond_rounding(store: LocalStore, clu
 def test_multilabel_with_unknown_labels(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, task="multilabel", test=20, val=10)
     models = [trained(corpus, "taught"), trained(corpus, "labels_only")]
-    facts = evaluate(corpus, models, tiny_spec(store), store, cluster).manifest.facts
+    facts = run(corpus, models, tiny_spec(store), cluster).manifest.facts
     assert facts["metric"] == "auc"
     assert 0 <= facts["arms"]["thumbnails"]["values"]["auc"] <= 1
     assert facts["arms"]["majority"]["values"]["auc"] == 0.5
@@ -194,13 +209,13 @@ def test_multilabel_with_unknown_labels(store: LocalStore, cluster: Cluster) -> 
 def test_a_test_split_without_labels_says_so(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, test=0)
     with pytest.raises(CorpusError, match="no test image is labelled"):
-        evaluate(corpus, [trained(corpus, "taught")], tiny_spec(store), store, cluster)
+        run(corpus, [trained(corpus, "taught")], tiny_spec(store), cluster)
 
 
 def test_no_validation_images_leave_the_first_seed(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, val=0)
     models = [trained(corpus, "taught", seed) for seed in (2, 1)]
-    result = evaluate(corpus, models, tiny_spec(store, "evaluate.bootstrap=0"), store, cluster)
+    result = run(corpus, models, tiny_spec(store, "evaluate.bootstrap=0"), cluster)
     assert result.manifest.facts["best"]["seed"] == 1
     assert "no intervals were asked for" in store.get(result.manifest.output(kind="report").name).decode()
 
@@ -208,7 +223,7 @@ def test_no_validation_images_leave_the_first_seed(store: LocalStore, cluster: C
 def test_a_metric_of_another_task_names_the_nearest(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, task="single")
     with pytest.raises(SpecError, match=r"evaluate\.metric: 'macro-f1' .* did you mean macro_f1\?"):
-        evaluate(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.metric=macro-f1"), store, cluster)
+        run(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.metric=macro-f1"), cluster)
 
 
 def test_five_grades_of_fundus_images_are_referred_from_the_second(store: LocalStore) -> None:
@@ -229,14 +244,11 @@ def test_five_grades_of_fundus_images_are_referred_from_the_second(store: LocalS
 def test_the_referable_grade_is_judged(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, task="ordinal")
     spec = tiny_spec(store, "evaluate.referable=1", "evaluate.baselines=false")
-    result = evaluate(corpus, [trained(corpus, "taught")], spec, store, cluster)
+    result = run(corpus, [trained(corpus, "taught")], spec, cluster)
     row = result.manifest.facts["arms"]["taught"]
     assert 0 <= row["values"]["referable_auc"] <= 1
     assert "Referable is grade 1 (class-1) or worse" in store.get(result.manifest.output(kind="report").name).decode()
-    assert (
-        stage_key(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.baselines=false"))
-        != result.manifest.key
-    )
+    assert key(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.baselines=false")) != result.manifest.key
 
 
 @pytest.mark.parametrize(
@@ -247,10 +259,38 @@ def test_a_referable_grade_that_is_none_is_refused(
 ) -> None:
     corpus = tiny_corpus(store, task=task)
     with pytest.raises(SpecError, match=text):
-        evaluate(corpus, [trained(corpus, "taught")], tiny_spec(store, f"evaluate.referable={grade}"), store, cluster)
+        run(corpus, [trained(corpus, "taught")], tiny_spec(store, f"evaluate.referable={grade}"), cluster)
 
 
 def test_a_model_of_other_classes_is_refused(store: LocalStore, cluster: Cluster) -> None:
     corpus, other = tiny_corpus(store), tiny_corpus(store, classes=4, title="four")
     with pytest.raises(UsageError, match="taught seed 0 knows the classes"):
-        evaluate(corpus, [trained(other, "taught")], tiny_spec(store), store, cluster)
+        run(corpus, [trained(other, "taught")], tiny_spec(store), cluster)
+
+
+def test_a_gpu_that_nobody_offers_is_missed(store: LocalStore, cluster: Cluster) -> None:
+    if cluster.offers("GPU"):
+        pytest.skip("this machine has a GPU")
+    corpus = tiny_corpus(store)
+    with pytest.raises(UsageError, match="--resources GPU=1"):
+        run(corpus, [trained(corpus, "taught")], tiny_spec(store, "run.device=cuda"), cluster)
+
+
+def test_an_image_that_kills_its_process_is_left_out_of_every_figure(
+    store: LocalStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.evaluate.predict.predict_shard", deadly.predict_shard)
+    monkeypatch.setattr("tasks.evaluate.predict.probe_predictions", deadly.probe_predictions)
+    corpus = tiny_corpus(store, train=12, val=6, test=12)
+    models = [trained(corpus, "taught"), trained(corpus, "labels_only")]
+    manifest = run(corpus, models, tiny_spec(store), cluster).manifest
+    (out,) = manifest.quarantine
+    assert (out.source, out.reason, out.stage) == (deadly.KEY, "killed by signal 9", "predict")
+    assert (manifest.facts["images"]["test"], manifest.facts["unpredicted"]) == (11, 1)
+    table = _table(manifest, store)
+    assert deadly.KEY not in table["key"]
+    assert len(table["key"]) == 5 * (6 + 11)
+    assert np.isfinite(np.stack(table["prob"].tolist())).all()
+    assert "kill the process" in store.get(manifest.output(kind="report").name).decode()
+    again = evaluate(Context(store, None), corpus, models, tiny_spec(store))  # type: ignore[arg-type]
+    assert again.cached

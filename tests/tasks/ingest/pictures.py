@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tasks.ingest.pixels import Recipe
+from tasks.ingest.pixels import ImageRecipe
 
-PLAIN = Recipe(size=512, encode="png", quality=92, crop="none", max_pixels=10_000_000)
-KEEP = Recipe(size=None, encode="keep", quality=92, crop="none", max_pixels=10_000_000)
+PLAIN = ImageRecipe(size=512, encode="png", quality=92, crop="none", max_pixels=10_000_000)
+KEEP = ImageRecipe(size=None, encode="keep", quality=92, crop="none", max_pixels=10_000_000)
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Any
 from infra.compute.cluster import Cluster
 from infra.storage.store import LocalStore
 from tasks.ingest.stage import ingest
-from tasks.pipeline.result import StageResult
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import StageResult
 from tasks.spec import Spec
 
 
@@ -29,4 +30,4 @@ def spec(root: Path, store: LocalStore, corpus: dict[str, Any] | None = None, **
 
 def run(given: Spec, cluster: Cluster) -> StageResult:
     """Ingest into the store that the spec names."""
-    return ingest(given, LocalStore(Path(given.store)), cluster)
+    return ingest(Context(LocalStore(Path(given.store)), cluster, given.run), given)

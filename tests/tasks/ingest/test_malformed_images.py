@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ingest.pixels import Recipe, UnreadableError, encode_image
+from tasks.ingest.pixels import ImageRecipe, UnreadableError, encode_image
 from tests.tasks.ingest.pictures import KEEP, PLAIN, chunk, noisy, packed, png, saved, segment, unpacked
 
 PIXELS = noisy(90, 120)
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("recipe", [PLAIN, KEEP, replace(PLAIN, size=24, crop="fundus")], ids=["png", "keep", "crop"])
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_malformed_file_is_refused_in_words(case: str, recipe: Recipe) -> None:
+def test_a_malformed_file_is_refused_in_words(case: str, recipe: ImageRecipe) -> None:
     data, says = REFUSED[case]
     with pytest.raises(UnreadableError, match=re.escape(says)) as caught:
         encode_image(data, recipe)
@@ -158,7 +158,7 @@ FINE: dict[str, tuple[bytes, bytes]] = {
 
 @pytest.mark.parametrize("recipe", [PLAIN, KEEP], ids=["png", "keep"])
 @pytest.mark.parametrize("case", FINE)
-def test_a_fault_beside_the_pixels_does_no_harm(case: str, recipe: Recipe) -> None:
+def test_a_fault_beside_the_pixels_does_no_harm(case: str, recipe: ImageRecipe) -> None:
     odd, plain = FINE[case]
     assert np.array_equal(unpacked(encode_image(odd, recipe).data), unpacked(plain))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tasks.ingest.crop import Box
-from tasks.ingest.pixels import Recipe, encode_image
+from tasks.ingest.pixels import ImageRecipe, encode_image
 from tests.tasks.corpora.layouts import image
 from tests.tasks.ingest.pictures import PLAIN, packed, saved, smooth, tagged, unpacked
 
@@ -59,7 +59,7 @@ def test_reduced_decoding_never_costs_size(size: int) -> None:
 
 
 @pytest.mark.parametrize(("encode", "ext"), [("jpeg", "jpg"), ("png", "png")])
-def test_the_source_size_and_the_extension_are_told(encode: Literal["jpeg", "png"], ext: str) -> None:
+def test_the_source_size_and_the_extension_are_reported(encode: Literal["jpeg", "png"], ext: str) -> None:
     out = encode_image(packed(smooth(400, 600), ".jpg"), replace(PLAIN, size=50, encode=encode))
     assert (out.width, out.height, out.ext, out.cropped) == (600, 400, ext, False)
 
@@ -72,12 +72,12 @@ def test_a_better_quality_takes_more_bytes() -> None:
 
 def test_a_recipe_travels_as_a_plain_dict_and_as_a_pickle() -> None:
     plain = {"size": 64, "encode": "jpeg", "quality": 90, "crop": "fundus", "max_pixels": 1000}
-    recipe = Recipe(**plain)  # type: ignore[arg-type]
+    recipe = ImageRecipe(**plain)  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_source_size_is_told_as_it_is_looked_at(orientation: int) -> None:
+def test_the_source_size_is_reported_as_it_is_looked_at(orientation: int) -> None:
     data = saved(Image.fromarray(smooth(1004, 1008)), "JPEG", exif=tagged(orientation))
     out = encode_image(data, replace(PLAIN, size=64))
     assert (out.width, out.height) == ((1008, 1004) if orientation < 5 else (1004, 1008))

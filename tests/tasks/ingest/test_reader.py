@@ -66,7 +66,7 @@ def cut_at_a_member(data: bytes, members: int) -> bytes:
 
 
 @pytest.mark.parametrize("members", [0, 2, 3, 6])
-def test_a_shard_cut_between_members_is_told(store: LocalStore, manifest: Manifest, members: int) -> None:
+def test_a_shard_cut_between_members_is_reported(store: LocalStore, manifest: Manifest, members: int) -> None:
     shard = first_shard(manifest)
     store.put(shard.name, cut_at_a_member(store.get(shard.name), members))
     with pytest.raises(CorruptError, match=shard.name):
@@ -89,7 +89,7 @@ def test_the_json_of_a_sample_is_the_one_in_the_shard(store: LocalStore, manifes
     assert [(s["__key__"], s["json"]) for s in as_webdataset(store, manifest, "train")] == theirs
 
 
-def test_a_damaged_index_is_told(store: LocalStore, manifest: Manifest) -> None:
+def test_a_damaged_index_is_reported(store: LocalStore, manifest: Manifest) -> None:
     name = manifest.output(kind="index").name
     data = bytearray(store.get(name))
     data[len(data) // 2] ^= 1
@@ -98,7 +98,7 @@ def test_a_damaged_index_is_told(store: LocalStore, manifest: Manifest) -> None:
         as_webdataset(store, manifest, "train")
 
 
-def test_a_flipped_byte_in_an_image_is_told(store: LocalStore, manifest: Manifest) -> None:
+def test_a_flipped_byte_in_an_image_is_reported(store: LocalStore, manifest: Manifest) -> None:
     shard = first_shard(manifest)
     data = bytearray(store.get(shard.name))
     data[512 + 300] ^= 1
@@ -107,7 +107,7 @@ def test_a_flipped_byte_in_an_image_is_told(store: LocalStore, manifest: Manifes
         list(as_webdataset(store, manifest, "train"))
 
 
-def test_a_split_that_is_not_there_is_told(store: LocalStore, manifest: Manifest) -> None:
+def test_a_split_that_is_not_there_is_reported(store: LocalStore, manifest: Manifest) -> None:
     with pytest.raises(KeyError, match="no shard of split 'extra'"):
         as_webdataset(store, manifest, "extra")
 

@@ -14,7 +14,7 @@ import pytest
 from infra.digest import sha256_file
 from infra.errors import CorruptError
 from infra.storage.store import LocalStore
-from tasks.ingest.shard import Item, ShardJob, SourceChangedError, make_shard
+from tasks.ingest.shard import ShardItem, ShardJob, SourceChangedError, make_shard
 from tests.tasks.corpora.layouts import image
 
 RECIPE = {"size": 16, "encode": "jpeg", "quality": 92, "crop": "none", "max_pixels": 10_000}
@@ -28,7 +28,7 @@ def job(root: Path, store: LocalStore, labels: tuple[int, ...] | None = None) ->
     items = []
     for seed, key in enumerate("abc"):
         path = image(root / f"{key}.png", seed)
-        items.append(Item(key, path.name, stamp(path), sha256_file(path), seed - 1, labels))
+        items.append(ShardItem(key, path.name, stamp(path), sha256_file(path), seed - 1, labels))
     return ShardJob(store.url, str(root), "shards/x/00000000", "train", 3, RECIPE, tuple(items))
 
 
@@ -99,7 +99,7 @@ def test_a_shard_of_bad_images_alone_is_not_stored(tmp_path: Path, store: LocalS
     assert store.sizes("shards/") == {}
 
 
-def test_a_file_that_changed_under_the_run_is_told(tmp_path: Path, store: LocalStore) -> None:
+def test_a_file_that_changed_under_the_run_is_reported(tmp_path: Path, store: LocalStore) -> None:
     whole = job(tmp_path, store)
     image(tmp_path / "b.png", seed=99)
     with pytest.raises(SourceChangedError, match="the file of b changed since it was listed"):

@@ -14,33 +14,33 @@ from hypothesis import strategies as st
 
 from infra.errors import CorpusError
 from tasks.data.catalog import SPLITS
-from tasks.ingest.roll import Roll
-from tasks.ingest.splits import Before, assign_splits, check_splits
+from tasks.ingest.image_table import ImageTable
+from tasks.ingest.splits import EarlierSplits, assign_splits, check_splits
 from tasks.spec import SplitSection
-from tests.tasks.ingest.rolls import Image, roll_of
+from tests.tasks.ingest.image_tables import Image, table_of
 
 
-def assign(images: Sequence[Image] | Roll, official: tuple[str, ...] = (), **rest: Any) -> dict[str, str]:
+def assign(rows: Sequence[Image] | ImageTable, official: tuple[str, ...] = (), **rest: Any) -> dict[str, str]:
     """Key to split; "" where none was given."""
-    roll = images if isinstance(images, Roll) else roll_of(images)
-    stored, people = rest.pop("stored", {}), rest.pop("people", {})
-    places = [SPLITS.index(stored[key]) if key in stored else -1 for key in roll.text("key").to_pylist()]
-    before = Before(
+    images = rows if isinstance(rows, ImageTable) else table_of(rows)
+    stored, patients = rest.pop("stored", {}), rest.pop("patients", {})
+    places = [SPLITS.index(stored[key]) if key in stored else -1 for key in images.text("key").to_pylist()]
+    before = EarlierSplits(
         np.array(places, np.int8),
-        pa.array(list(people), pa.string()),
-        np.array([SPLITS.index(split) for split in people.values()], np.int8),
+        pa.array(list(patients), pa.string()),
+        np.array([SPLITS.index(split) for split in patients.values()], np.int8),
     )
-    assign_splits(roll, SplitSection(**rest), frozenset(official), before)
-    names = [SPLITS[code] if code >= 0 else "" for code in roll.numbers("split")]
-    return dict(zip(roll.text("key").to_pylist(), names, strict=True))
+    assign_splits(images, SplitSection(**rest), frozenset(official), before)
+    names = [SPLITS[code] if code >= 0 else "" for code in images.numbers("split")]
+    return dict(zip(images.text("key").to_pylist(), names, strict=True))
 
 
 def pairs(patients: int, classes: int) -> list[Image]:
     return [Image(f"{p}{side}", str(p), p % classes) for p in range(patients) for side in "lr"]
 
 
-def reasons(roll: Roll) -> list[str]:
-    return roll.text("reason").to_pylist()
+def reasons(images: ImageTable) -> list[str]:
+    return images.text("reason").to_pylist()
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(-1, 3)), min_size=1, max_size=40), st.integers(0, 5))
@@ -96,8 +96,8 @@ def test_unlabelled_images_go_with_their_patient_else_to_train() -> None:
 
 def test_new_patients_do_not_move_old_ones() -> None:
     before = assign(pairs(20, 2))
-    people = {f"patient:{key[:-1]}": split for key, split in before.items()}
-    found = assign(pairs(40, 2), people=people)
+    patients = {f"patient:{key[:-1]}": split for key, split in before.items()}
+    found = assign(pairs(40, 2), patients=patients)
     assert all(found[key] == split for key, split in before.items())
     assert Counter(found.values())["test"] == 16
 
@@ -130,9 +130,9 @@ def test_rows_in_no_list_go_by_our_splitter_when_lists_leave_room() -> None:
 
 
 def test_a_label_without_a_place_in_a_whole_official_split_is_quarantined() -> None:
-    roll = roll_of([Image("a", "1", 0, "train"), Image("b", "2", 0)])
-    assign(roll, ("train", "val", "test"))
-    assert reasons(roll)[1] == "it has a label, but no place in the official split"
+    images = table_of([Image("a", "1", 0, "train"), Image("b", "2", 0)])
+    assign(images, ("train", "val", "test"))
+    assert reasons(images)[1] == "it has a label, but no place in the official split"
 
 
 def test_a_stored_image_cannot_change_its_official_split() -> None:
@@ -140,31 +140,31 @@ def test_a_stored_image_cannot_change_its_official_split() -> None:
         assign([Image("a", "1", 0, "test")], ("train", "test"), stored={"a": "train"})
 
 
-def test_an_empty_split_is_told_with_the_counts() -> None:
+def test_an_empty_split_is_reported_with_the_counts() -> None:
     entries = [Image("a", "1", 0, "train"), Image("b", "2", 1, "train"), Image("c", "3", 0, "val")]
-    roll = roll_of(entries)
-    assign(roll, ("train", "val", "test"))
+    images = table_of(entries)
+    assign(images, ("train", "val", "test"))
     with pytest.raises(CorpusError, match=r"no labelled image in the test split \(train: x 1, y 1; val: x 1, y 0"):
-        check_splits(roll, ["x", "y"], SplitSection())
+        check_splits(images, ["x", "y"], SplitSection())
 
 
 def test_a_split_with_share_0_may_be_empty() -> None:
-    roll = roll_of(pairs(10, 1))
-    assign(roll, val=0)
-    assert check_splits(roll, ["x"], SplitSection(val=0)) == []
+    images = table_of(pairs(10, 1))
+    assign(images, val=0)
+    assert check_splits(images, ["x"], SplitSection(val=0)) == []
 
 
-def test_a_class_absent_from_training_is_told() -> None:
+def test_a_class_absent_from_training_is_reported() -> None:
     entries = [Image("a", "1", 0, "train"), Image("b", "2", 1, "val"), Image("c", "3", 0, "test")]
-    roll = roll_of(entries)
-    assign(roll, ("train", "val", "test"))
+    images = table_of(entries)
+    assign(images, ("train", "val", "test"))
     with pytest.raises(CorpusError, match=r"no training image of class y \(train: x 1, y 0"):
-        check_splits(roll, ["x", "y"], SplitSection())
+        check_splits(images, ["x", "y"], SplitSection())
 
 
 def test_a_class_absent_from_test_is_a_note() -> None:
     entries = [Image(str(i), str(i), i % 2, "train" if i < 4 else "val") for i in range(6)]
     entries.append(Image("t", "t", 0, "test"))
-    roll = roll_of(entries)
-    assign(roll, ("train", "val", "test"))
-    assert check_splits(roll, ["x", "y"], SplitSection()) == ["no image of class y in the test split"]
+    images = table_of(entries)
+    assign(images, ("train", "val", "test"))
+    assert check_splits(images, ["x", "y"], SplitSection()) == ["no image of class y in the test split"]

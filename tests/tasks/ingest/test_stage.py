@@ -12,8 +12,9 @@ from infra.errors import CancelledError, CorpusError, CorruptError
 from infra.storage.store import LocalStore
 from tasks.data.catalog import from_parquet
 from tasks.ingest.parent import read_head
-from tasks.ingest.preview import preview
 from tasks.ingest.stage import ingest
+from tasks.ingest.summary import preview
+from tasks.pipeline.context import Context
 from tests.tasks.corpora.layouts import csv, eyepacs, image
 from tests.tasks.ingest.graded import catalog, grade, shards
 from tests.tasks.ingest.specs import run, spec
@@ -78,7 +79,7 @@ def test_a_lost_catalog_is_made_again(corpus: Path, store: LocalStore, cluster: 
     assert (again.made, again.manifest.digest) == (2, first.manifest.digest)
 
 
-def test_a_lost_shard_whose_files_are_gone_is_told(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
+def test_a_lost_shard_whose_files_are_gone_is_reported(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
     first = run(spec(corpus, store), cluster)
     key = from_parquet(store.get(first.manifest.output(kind="index").name))["key"][0].as_py()
     (corpus / f"train/{key}.jpeg").unlink()
@@ -92,14 +93,9 @@ def test_a_run_that_was_cut_short_makes_only_what_is_missing(
 ) -> None:
     whole = run(spec(corpus, LocalStore(tmp_path / "whole")), cluster)
     done: list[int] = []
+    context = Context(store, cluster, progress=lambda made, total: done.append(made), stop=lambda: len(done) > 3)
     with pytest.raises(CancelledError):
-        ingest(
-            spec(corpus, store),
-            store,
-            cluster,
-            progress=lambda made, total: done.append(made),
-            stop=lambda: len(done) > 3,
-        )
+        ingest(context, spec(corpus, store))
     recorded = len(store.sizes("units/ingest/"))
     assert read_head(store, "eyepacs") is None
     again = run(spec(corpus, store), cluster)
@@ -144,7 +140,7 @@ def test_a_corrected_label_changes_the_catalog_alone(
     assert (again.made, catalog(store, again.manifest)["3_left"]["label"]) == (1, 2)
 
 
-def test_a_removed_file_is_told_and_stays(
+def test_a_removed_file_is_reported_and_stays(
     corpus: Path, store: LocalStore, no_cluster: Cluster, cluster: Cluster
 ) -> None:
     first = run(spec(corpus, store), cluster)
@@ -156,7 +152,7 @@ def test_a_removed_file_is_told_and_stays(
     assert run(spec(corpus, store), no_cluster).manifest.digest == again.manifest.digest
 
 
-def test_a_changed_file_is_told_and_its_shard_stays(
+def test_a_changed_file_is_reported_and_its_shard_stays(
     corpus: Path, store: LocalStore, cluster: Cluster, no_cluster: Cluster
 ) -> None:
     first = run(spec(corpus, store), cluster)

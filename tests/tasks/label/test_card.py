@@ -1,4 +1,4 @@
-"""The label card: what it says, what it keeps to itself, and when it is made again."""
+"""The label card: its figures, what stays in the store, and when it is made again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from infra.storage.store import LocalStore
 from tasks.data.catalog import CATALOG, from_parquet, to_parquet
 from tasks.data.corpus import Corpus, Shard
 from tasks.drawing.contact_sheet import CAPTION, GAP, TILE
-from tasks.label.card import Card, Measured, label_card
-from tasks.maintenance.holdings import look_into
-from tasks.maintenance.reach import reachable
+from tasks.label.card import LabelCard, LabelRunFigures, label_card
+from tasks.maintenance.reachability import reachable
+from tasks.maintenance.store_contents import read_contents
 from tasks.maintenance.verify import verify
 from tests.tiny import tiny_corpus, tiny_labels
 
-RAN = Measured(seconds=20.0, made=3, found=9, images=500)
-FOUND = Measured(seconds=0.1, made=0, found=12, images=0)
+RAN = LabelRunFigures(seconds=20.0, made=3, found=9, images=500)
+FOUND = LabelRunFigures(seconds=0.1, made=0, found=12, images=0)
 
 
 def known(shard: Shard, view: int) -> np.ndarray:
@@ -42,7 +42,9 @@ def first(shard: Shard, view: int) -> np.ndarray:
     return np.tile(np.array([log(4.0), 0, 0], np.float32), (len(shard), 1))
 
 
-def card_of(store: LocalStore, corpus: Corpus, *manifests: Manifest, measured: Measured = RAN) -> tuple[Card, str]:
+def card_of(
+    store: LocalStore, corpus: Corpus, *manifests: Manifest, measured: LabelRunFigures = RAN
+) -> tuple[LabelCard, str]:
     card = label_card(corpus, manifests, measured, store)
     return card, store.get(card.page).decode()
 
@@ -94,9 +96,9 @@ def test_a_card_is_kept_as_long_as_its_labels(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
     labels = tiny_labels(corpus, "big", known)
     card, _ = card_of(store, corpus, labels)
-    held = look_into(store)
-    assert card.manifest.name in reachable(held, [labels.key])
-    assert card.manifest.name not in reachable(held, [corpus.manifest.key])
+    contents = read_contents(store)
+    assert card.manifest.name in reachable(contents, [labels.key])
+    assert card.manifest.name not in reachable(contents, [corpus.manifest.key])
 
 
 def test_a_run_that_made_nothing_finds_the_card(store: LocalStore) -> None:
@@ -134,7 +136,7 @@ def _columns(catalog: pa.Table) -> tuple[list[str], list[int]]:
     return catalog["key"].to_pylist(), catalog["label"].to_pylist()
 
 
-def test_work_and_engines_are_told(store: LocalStore) -> None:
+def test_work_and_engines_are_shown(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
     engine = {"engine": "openvino-bfloat16", "batch": 32, "device": "cpu"}
     measured = {"top1": 0.996, "max_error": 0.03, "spread": 2.0, "samples": 250, "kind": "a processor"}
@@ -145,9 +147,9 @@ def test_work_and_engines_are_told(store: LocalStore) -> None:
     )
     text = card_of(store, corpus, labels)[0].markdown
     assert "- 48 images (32 train, 8 val, 8 test) in 4 shards" in text
-    assert "2 random views of each training image, 1 teacher: 112 answers" in text
+    assert "2 random views of each training image, 1 teacher: 112 predictions" in text
     assert "- cache: 9 of 12 units (shard, teacher, view) found, 3 made" in text
-    assert "- 500 answers in 20.0 s: 25.0 images/s" in text
+    assert "- 500 predictions in 20.0 s: 25.0 images/s" in text
     assert "| big | openvino | bfloat16 | 32 | 99.60% of 250 | 0.03 (1.5% of the spread) | a processor |" in text
     assert "| big | eager | float32 | 8 | - | - | cpu |" in text
 
@@ -192,13 +194,13 @@ def test_one_teacher_is_compared_with_itself(store: LocalStore) -> None:
     assert "no random views" in card_of(store, corpus, tiny_labels(corpus, "b", known))[0].markdown
 
 
-def test_accuracy_stands_beside_the_commonest_answer(store: LocalStore) -> None:
+def test_accuracy_stands_beside_the_commonest_class(store: LocalStore) -> None:
     corpus = tiny_corpus(store, val=8, task="ordinal")
     truth = corpus.of_split("val")[0].label
     text = card_of(store, corpus, tiny_labels(corpus, "a", known))[0].markdown
     assert "| plain views | images | accuracy | balanced accuracy | quadratic kappa |" in text
     assert "| a | 8 | 0.875 |" in text
-    assert f"| commonest answer | 8 | {np.bincount(truth).max() / 8:.3f} | - | - |" in text
+    assert f"| commonest class | 8 | {np.bincount(truth).max() / 8:.3f} | - | - |" in text
 
 
 def test_classes_of_the_pool_stand_beside_the_prior(store: LocalStore) -> None:
@@ -206,7 +208,7 @@ def test_classes_of_the_pool_stand_beside_the_prior(store: LocalStore) -> None:
     text = card_of(store, corpus, tiny_labels(corpus, "a", first))[0].markdown
     labels = corpus.of_split("train")[0].label
     share = (labels == 0).sum() / 9
-    assert "6 of 6 unlabelled training images have valid answers." in text
+    assert "6 of 6 unlabelled training images have valid predictions." in text
     assert f"| class-0 | {(labels == 0).sum()} | {share:.1%} | 6 | 100.0% | 66.7% |" in text
     assert "| class-1 |" in text
     assert "| 0 | 0.0% | 16.7% |" in text
@@ -220,7 +222,7 @@ def test_a_corpus_without_pool_or_validation_labels_says_so(store: LocalStore) -
     assert re.search(r"\| class-2 \| \d+ \| [0-9.]+% \| - \| - \| - \|", text)
 
 
-def test_a_multilabel_corpus_is_judged_by_decisions(store: LocalStore) -> None:
+def test_a_multilabel_corpus_is_rated_by_decisions(store: LocalStore) -> None:
     corpus = tiny_corpus(store, task="multilabel", val=8)
     text = card_of(store, corpus, tiny_labels(corpus, "a", known, views=1))[0].markdown
     assert "| plain views | images | right decisions | balanced accuracy |" in text

@@ -1,4 +1,4 @@
-"""What labelling will cost."""
+"""Expected cost of labelling."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.storage.store import LocalStore
-from tasks.data.soft_labels import keep, write_soft_labels
-from tasks.label.costs import Asked, foretold, label_cost, shard_rows, soft_label_bytes
+from tasks.data.soft_labels import to_soft_labels, write_soft_labels
+from tasks.label.costs import LabelRate, expected_cost_text, label_cost, shard_rows, soft_label_bytes
 from tests.tiny import tiny_corpus, tiny_labels
 
 sides = st.integers(1, 12)
@@ -22,7 +22,7 @@ sides = st.integers(1, 12)
     st.booleans(),
 )
 def test_bytes_are_those_of_the_file(rows: int, classes: int, features: tuple[int, ...] | None, mixed: bool) -> None:
-    soft = keep(
+    soft = to_soft_labels(
         np.zeros((rows, classes), np.float32),
         partner=np.full(rows, -1, np.int32) if mixed else None,
         features=np.zeros((rows, *features), np.float32) if features else None,
@@ -33,14 +33,14 @@ def test_bytes_are_those_of_the_file(rows: int, classes: int, features: tuple[in
 def test_bytes_and_files_are_those_of_a_labelling(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
     labels = tiny_labels(corpus, "big", lambda shard, view: np.zeros((len(shard), 3), np.float32), views=2)
-    (cost,) = label_cost(shard_rows(corpus), [Asked("big", 3)], [2], mixed=False)
+    (cost,) = label_cost(shard_rows(corpus), [LabelRate("big", 3)], [2], mixed=False)
     assert (cost.files, cost.answers) == (len(labels.outputs), sum(o.samples for o in labels.outputs))
     assert cost.bytes == sum(output.bytes for output in labels.outputs)
 
 
 def test_hours_follow_answers_and_speed() -> None:
     shards = [("train", 500), ("train", 500), ("val", 200), ("test", 300)]
-    costs = label_cost(shards, [Asked("slow", 5, rate=2.0), Asked("unknown", 5)], [0, 1, 4], mixed=False)
+    costs = label_cost(shards, [LabelRate("slow", 5, rate=2.0), LabelRate("unknown", 5)], [0, 1, 4], mixed=False)
     assert [(c.teacher, c.views, c.answers) for c in costs] == [
         ("slow", 0, 1500),
         ("slow", 1, 2500),
@@ -54,7 +54,7 @@ def test_hours_follow_answers_and_speed() -> None:
 
 
 def test_partners_are_stored_with_random_views_only() -> None:
-    plain, mixed = (label_cost([("train", 100)], [Asked("a", 3)], [0, 2], mixed=mix) for mix in (False, True))
+    plain, mixed = (label_cost([("train", 100)], [LabelRate("a", 3)], [0, 2], mixed=mix) for mix in (False, True))
     assert mixed[0].bytes == plain[0].bytes
     one = soft_label_bytes(100, 3, mixed=True) - soft_label_bytes(100, 3)
     assert one >= 400
@@ -62,7 +62,7 @@ def test_partners_are_stored_with_random_views_only() -> None:
 
 
 @pytest.mark.parametrize(("rate", "time"), [(0.01, "28 hours"), (2.0, "8 minutes"), (100.0, "10 seconds")])
-def test_what_is_owed_is_told_with_the_time_that_it_takes_at_least(rate: float, time: str) -> None:
-    told = foretold(Asked("big", 5, rate=rate), [(250, False)] * 4)
+def test_the_expected_cost_names_the_least_time(rate: float, time: str) -> None:
+    text = expected_cost_text(LabelRate("big", 5, rate=rate), [(250, False)] * 4)
     size = 4 * soft_label_bytes(250, 5) / 1e6
-    assert told == f"teacher big owes 1,000 answers in 4 files, {size:.1f} MB, {time} or more"
+    assert text == f"teacher big is to make 1,000 predictions in 4 files, {size:.1f} MB, {time} or more"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +16,13 @@ from infra.errors import CancelledError, CorruptError, UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
-from models.augmentation.rendering import Recipe, decode, draw, render, to_input
+from models.augmentation.draws import ViewRecipe, draw
+from models.augmentation.rendering import decode, render, to_input
 from models.networks.build import build
 from tasks.data.catalog import CATALOG, to_parquet
 from tasks.data.corpus import Corpus, read_image
-from tasks.data.soft_label_reader import Teaching
-from tasks.label import label
-from tasks.pipeline.result import StageResult
-from tasks.spec import Spec
-from tests.tasks.label.teachers import handle_of, save_weights, spec_of
+from tasks.data.soft_labels import SoftLabelReader
+from tests.tasks.label.teachers import label_one, save_weights, spec_of, works_of
 from tests.tiny import tiny_corpus
 
 VIEWS = {"size": 32, "count": 2}
@@ -36,21 +33,15 @@ def weights(tmp_path: Path) -> Path:
     return save_weights(tmp_path)
 
 
-def one(corpus: Corpus, spec: Spec, cluster: Cluster, **rest: Any) -> StageResult:
-    """Label with the first teacher of the spec."""
-    (result,) = label(corpus, [handle_of(spec, corpus)], spec, corpus.store, cluster, **rest)
-    return result
-
-
 def names(manifest: Manifest) -> set[str]:
     return {output.name for output in manifest.outputs}
 
 
-def test_every_view_that_is_owed_is_labelled_once(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+def test_every_missing_view_is_labelled_once(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
     seen: list[tuple[int, int]] = []
-    result = one(corpus, spec, cluster, progress=lambda *at: seen.append(at))
+    result = label_one(corpus, spec, cluster, progress=lambda *at: seen.append(at))
     views = {(o.meta["split"], o.meta["shard"], o.meta["view"]) for o in result.manifest.outputs}
     train = {("train", shard, view) for shard in (0, 1) for view in (0, 1, 2)}
     assert views == train | {("val", 2, 0), ("test", 3, 0)}
@@ -64,8 +55,8 @@ def test_every_view_that_is_owed_is_labelled_once(store: LocalStore, cluster: Cl
 def test_stored_logits_are_the_teachers_own(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    result = one(corpus, spec, cluster)
-    recipe = Recipe.from_values(spec.views.resolved("other").model_dump())
+    result = label_one(corpus, spec, cluster)
+    recipe = ViewRecipe.from_values(spec.views.resolved("other").model_dump())
     built = build("micro_xs", num_classes=3, weights=weights)
     shard = corpus.shards[1]
     images = [decode(read_image(store, shard, row)) for row in range(len(shard))]
@@ -75,14 +66,14 @@ def test_stored_logits_are_the_teachers_own(store: LocalStore, cluster: Cluster,
         )
         with torch.inference_mode():
             expected = built.module(torch.from_numpy(to_input(views, 32, built.mean, built.std)))
-        found = Teaching(corpus, [result.manifest]).logits(1, view)
+        found = SoftLabelReader(corpus, [result.manifest]).logits(1, view)
         assert np.allclose(found[0], expected.numpy(), atol=5e-3)
 
 
 def test_cached_line_needs_neither_torch_nor_a_cluster(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    first = one(corpus, spec, cluster)
+    first = label_one(corpus, spec, cluster)
     script = f"""
 import sys
 from pathlib import Path
@@ -91,12 +82,13 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.label import label, teacher_handle
+from tasks.pipeline.context import Context
 from tasks.spec import Spec
 store = LocalStore(Path({store.url!r}))
 corpus = Corpus(store, Manifest.from_bytes(store.get({corpus.manifest.name!r})))
 spec = Spec.model_validate_json({spec.model_dump_json(by_alias=True)!r})
 handle = teacher_handle(spec.teachers[0], [], corpus, store)
-(result,) = label(corpus, [handle], spec, store, Cluster(spec.run.cluster))
+result = label(Context(store, Cluster(spec.run.cluster), spec.run), corpus, handle, spec)
 print(result.made, result.manifest.digest, sorted({{"torch", "distributed", "timm"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -106,10 +98,10 @@ print(result.made, result.manifest.digest, sorted({{"torch", "distributed", "tim
 def test_deleted_file_is_made_again_alone(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    first = one(corpus, spec, cluster)
+    first = label_one(corpus, spec, cluster)
     lost = first.manifest.output(shard=1, view=2)
     store.delete(lost.name)
-    again = one(corpus, spec, cluster)
+    again = label_one(corpus, spec, cluster)
     assert again.made == 1
     assert store.exists(lost.name)
     assert names(again.manifest) == names(first.manifest)
@@ -118,27 +110,27 @@ def test_deleted_file_is_made_again_alone(store: LocalStore, cluster: Cluster, w
 def test_verify_makes_a_damaged_file_again(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    first = one(corpus, spec, cluster)
+    first = label_one(corpus, spec, cluster)
     broken = first.manifest.output(shard=2, view=0)
     good = store.get(broken.name)
     store.put(broken.name, good[:-1] + bytes([good[-1] ^ 1]))
-    assert one(corpus, spec, cluster).made == 0
+    assert label_one(corpus, spec, cluster).made == 0
     strict = spec_of(
         store,
         weights,
         run={"device": "cpu", "label": {"engine": "eager", "precision": "float32", "batch": 5}, "verify": True},
     )
-    assert one(corpus, strict, cluster).made == 1
+    assert label_one(corpus, strict, cluster).made == 1
     assert store.get(broken.name) == good
 
 
 def test_interrupted_stage_keeps_what_was_recorded(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    first = one(corpus, spec, cluster)
+    first = label_one(corpus, spec, cluster)
     store.delete(first.manifest.name)
     store.delete(f"units/label/{first.manifest.output(shard=0, view=1).unit}.json")
-    again = one(corpus, spec, cluster)
+    again = label_one(corpus, spec, cluster)
     assert again.made == 1
     assert again.manifest.digest == first.manifest.digest
 
@@ -147,8 +139,8 @@ def test_new_shard_leaves_the_others_alone(store: LocalStore, cluster: Cluster, 
     spec = spec_of(store, weights)
     few = tiny_corpus(store, train=32, unlabelled=0)
     more = tiny_corpus(store, train=48, unlabelled=0)
-    before = one(few, spec, cluster)
-    after = one(more, spec, cluster)
+    before = label_one(few, spec, cluster)
+    after = label_one(more, spec, cluster)
     assert after.made == 3
     assert names(before.manifest) < names(after.manifest)
 
@@ -156,28 +148,28 @@ def test_new_shard_leaves_the_others_alone(store: LocalStore, cluster: Cluster, 
 def test_more_views_cost_only_those_views(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     two, three = (spec_of(store, weights, views={"size": 32, "count": count}) for count in (2, 3))
-    one(corpus, two, cluster)
-    assert one(corpus, three, cluster).made == 2
+    label_one(corpus, two, cluster)
+    assert label_one(corpus, three, cluster).made == 2
 
 
 def test_other_augmentation_keeps_the_plain_views(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec, turned = spec_of(store, weights), spec_of(store, weights, views={**VIEWS, "rotate": 90})
-    one(corpus, spec, cluster)
-    assert one(corpus, turned, cluster).made == 4
+    label_one(corpus, spec, cluster)
+    assert label_one(corpus, turned, cluster).made == 4
 
 
 def test_corrected_label_costs_no_teacher_time(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
-    one(corpus, spec, cluster)
+    label_one(corpus, spec, cluster)
     rows = corpus.catalog.to_pylist()
     rows[0]["label"] = 2
     data = to_parquet(pa.Table.from_pylist(rows, schema=CATALOG), CATALOG)
     catalog = StageCache(store).put_object("catalogs/tiny/{sha}.parquet", data, meta={"kind": "catalog"})
     outputs = [catalog if o.meta["kind"] == "catalog" else o for o in corpus.manifest.outputs]
     corrected = Corpus(store, corpus.manifest.model_copy(update={"outputs": outputs, "key": "1" * 64}))
-    assert one(corrected, spec, cluster).cached
+    assert label_one(corrected, spec, cluster).cached
 
 
 def test_damaged_image_names_shard_and_key(store: LocalStore, cluster: Cluster, weights: Path) -> None:
@@ -188,14 +180,14 @@ def test_damaged_image_names_shard_and_key(store: LocalStore, cluster: Cluster, 
     data[shard.offsets[4] + 100] ^= 0xFF
     store.put(shard.output.name, bytes(data))
     with pytest.raises(CorruptError, match=rf"{shard.output.name}.*{shard.keys[4]}"):
-        one(corpus, spec, cluster)
+        label_one(corpus, spec, cluster)
 
 
 def test_head_of_other_classes_asks_for_training(store: LocalStore, cluster: Cluster, tmp_path: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, save_weights(tmp_path, classes=5))
     with pytest.raises(UsageError, match=r"teacher small: the head of its weights .* add `train:`"):
-        one(corpus, spec, cluster)
+        label_one(corpus, spec, cluster)
 
 
 def test_unknown_model_names_the_nearest(store: LocalStore, cluster: Cluster, weights: Path) -> None:
@@ -203,7 +195,7 @@ def test_unknown_model_names_the_nearest(store: LocalStore, cluster: Cluster, we
     teachers = [{"name": "small", "model": "micro_sx", "weights": str(weights)}]
     spec = spec_of(store, weights, teachers=teachers)
     with pytest.raises(UsageError, match="teacher small: there is no model 'micro_sx'; did you mean micro_xs"):
-        one(corpus, spec, cluster)
+        label_one(corpus, spec, cluster)
 
 
 def test_gpu_that_no_worker_offers(store: LocalStore, cluster: Cluster, weights: Path) -> None:
@@ -212,11 +204,22 @@ def test_gpu_that_no_worker_offers(store: LocalStore, cluster: Cluster, weights:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights, run={"device": "cuda"})
     with pytest.raises(UsageError, match="no Dask worker offers the resource GPU"):
-        one(corpus, spec, cluster)
+        label_one(corpus, spec, cluster)
 
 
 def test_stop_is_heard(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)
     with pytest.raises(CancelledError):
-        one(corpus, spec, cluster, stop=lambda: True)
+        label_one(corpus, spec, cluster, stop=lambda: True)
+
+
+def test_missing_units_are_counted_without_a_cluster(store: LocalStore, cluster: Cluster, weights: Path) -> None:
+    corpus = tiny_corpus(store)
+    two, three = (spec_of(store, weights, views={"size": 32, "count": count}) for count in (2, 3))
+    label_one(corpus, two, cluster)
+    before = store.sizes("")
+    (work,) = works_of(corpus, three, Cluster(three.run.cluster))
+    assert work.lookup() is None
+    assert work.missing() == (8, 10)
+    assert store.sizes("") == before

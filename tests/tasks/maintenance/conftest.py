@@ -17,7 +17,7 @@ from tests.tasks.ingest.specs import run, spec
 
 
 @dataclass(frozen=True)
-class Kept:
+class IngestedStore:
     """A store with one ingested corpus."""
 
     corpus: Path
@@ -41,18 +41,18 @@ class Kept:
 
 
 @pytest.fixture(scope="package")
-def original(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Kept:
+def original(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> IngestedStore:
     """40 graded images of 20 patients and 6 of the pool, one of which cannot be read."""
     folder = tmp_path_factory.mktemp("kept")
     corpus = eyepacs(folder / "corpus", many_patients(20), pool=[f"{p}_left" for p in range(30, 36)])
     (corpus / "train/30_left.jpeg").write_bytes(b"")
     store = LocalStore(folder / "store")
     run(spec(corpus, store), cluster)
-    return Kept(corpus, store)
+    return IngestedStore(corpus, store)
 
 
 @pytest.fixture
-def kept(original: Kept, tmp_path: Path) -> Kept:
+def kept(original: IngestedStore, tmp_path: Path) -> IngestedStore:
     """A copy of the store that a test may damage, and a copy of the corpus."""
     corpus = shutil.copytree(original.corpus, tmp_path / "corpus")
-    return Kept(corpus, LocalStore(shutil.copytree(original.store.root, tmp_path / "store")))
+    return IngestedStore(corpus, LocalStore(shutil.copytree(original.store.root, tmp_path / "store")))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flows.line import stages
 from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
 from infra.errors import CorruptError, PermanentError
@@ -17,18 +18,27 @@ from infra.servers.tracking import connect
 from infra.settings import reload_settings
 from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import StageCache, UnitRecord
-from infra.storage.store import LocalStore
-from tasks.maintenance.gc import Plan, collect
-from tasks.maintenance.reach import run_record
+from infra.storage.store import LocalStore, Store
+from tasks.maintenance import gc as collection
+from tasks.maintenance.gc import RemovalPlan
+from tasks.maintenance.reachability import run_record
 from tasks.maintenance.verify import verify
 from tests.tasks.corpora.layouts import csv, image, many_patients
 from tests.tasks.ingest.specs import run, spec
-from tests.tasks.maintenance.conftest import Kept
+from tests.tasks.maintenance.conftest import IngestedStore
 
 DAYS = 86400
 
 
 pytestmark = pytest.mark.usefixtures("home")
+
+
+FOLDERS = [folder for stage in stages() for folder in stage.folders]
+
+
+def collect(store: Store, **named: Any) -> RemovalPlan:
+    """As the command does: with the folders of the line's stages."""
+    return collection.collect(store, folders=FOLDERS, **named)
 
 
 def age(store: LocalStore, days: float, prefix: str = "") -> None:
@@ -61,22 +71,22 @@ def line(store: LocalStore, corpus: Manifest, name: str) -> list[Manifest]:
     return [label, student, version]
 
 
-def gone(plan: Plan) -> set[str]:
+def gone(plan: RemovalPlan) -> set[str]:
     return {item.name for item in plan.items}
 
 
-def resized(kept: Kept, cluster: Cluster) -> tuple[Manifest, Manifest]:
+def resized(kept: IngestedStore, cluster: Cluster) -> tuple[Manifest, Manifest]:
     """A second ingest at another size; the head moves to it."""
     before = kept.manifest
     return before, run(spec(kept.corpus, kept.store, ingest={"size": 18}), cluster).manifest
 
 
-def test_nothing_goes_while_everything_is_young(kept: Kept, cluster: Cluster) -> None:
+def test_nothing_goes_while_everything_is_young(kept: IngestedStore, cluster: Cluster) -> None:
     resized(kept, cluster)
     assert collect(kept.store).items == ()
 
 
-def test_a_dry_run_lists_and_removes_nothing(kept: Kept, cluster: Cluster) -> None:
+def test_a_dry_run_lists_and_removes_nothing(kept: IngestedStore, cluster: Cluster) -> None:
     before, after = resized(kept, cluster)
     age(kept.store, 20)
     names = kept.store.sizes("")
@@ -90,7 +100,7 @@ def test_a_dry_run_lists_and_removes_nothing(kept: Kept, cluster: Cluster) -> No
     assert kept.store.sizes("") == names
 
 
-def test_what_the_head_needs_stays_whole_and_cached(kept: Kept, cluster: Cluster) -> None:
+def test_what_the_head_needs_stays_whole_and_cached(kept: IngestedStore, cluster: Cluster) -> None:
     before, after = resized(kept, cluster)
     age(kept.store, 20)
     plan = collect(kept.store, delete=True)
@@ -99,15 +109,15 @@ def test_what_the_head_needs_stays_whole_and_cached(kept: Kept, cluster: Cluster
     assert before.name not in left
     assert {o.name for o in after.outputs} <= left.keys()
     assert not any(name.startswith(before.outputs[0].name.rpartition("/")[0]) for name in left)
-    verdict = verify(kept.store)
-    assert (verdict.defects, verdict.strays) == ((), 0)
+    report = verify(kept.store)
+    assert (report.defects, report.strays) == ((), 0)
     nobody = Cluster(ClusterSection(kind="address", address="nowhere://0"))
     again = run(spec(kept.corpus, kept.store, ingest={"size": 18}), nobody)
     assert (again.made, again.manifest.digest) == (0, after.digest)
     assert collect(kept.store, delete=True).items == ()
 
 
-def test_the_parents_of_a_head_stay(kept: Kept, cluster: Cluster) -> None:
+def test_the_parents_of_a_head_stay(kept: IngestedStore, cluster: Cluster) -> None:
     for patient in range(50, 55):
         image(kept.corpus / f"train/{patient}_left.jpeg", patient)
     rows = many_patients(20) | {"50_left": 1, "51_left": 2}
@@ -119,7 +129,7 @@ def test_the_parents_of_a_head_stay(kept: Kept, cluster: Cluster) -> None:
     assert collect(kept.store).items == ()
 
 
-def test_a_recent_run_keeps_its_stages_and_an_old_one_does_not(kept: Kept) -> None:
+def test_a_recent_run_keeps_its_stages_and_an_old_one_does_not(kept: IngestedStore) -> None:
     recent, old = line(kept.store, kept.manifest, "1" * 4), line(kept.store, kept.manifest, "2" * 4)
     for name, made in (("recent", recent), ("old", old)):
         kept.store.put(f"runs/{name}.json", run_record(name, [(m.stage, m.key) for m in made[:2]]))
@@ -135,7 +145,7 @@ def test_a_recent_run_keeps_its_stages_and_an_old_one_does_not(kept: Kept) -> No
     assert gone(collect(kept.store, keep_days=5, registry=False)) > gone(plan)
 
 
-def test_a_registered_version_keeps_all_that_it_was_made_from(kept: Kept, cluster: Cluster) -> None:
+def test_a_registered_version_keeps_all_that_it_was_made_from(kept: IngestedStore, cluster: Cluster) -> None:
     made = line(kept.store, kept.manifest, "1" * 4)
     client = connect()
     client.create_registered_model("student")
@@ -148,7 +158,9 @@ def test_a_registered_version_keeps_all_that_it_was_made_from(kept: Kept, cluste
     assert {m.name for m in made} <= gone(collect(kept.store, registry=False))
 
 
-def test_a_registry_that_cannot_be_read_ends_it(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_cannot_be_read_ends_it(
+    kept: IngestedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mlflow.db").write_text("no database")
     monkeypatch.setenv("STILLROOM_MLFLOW_URI", f"sqlite:///{tmp_path}/mlflow.db")
     reload_settings()
@@ -157,7 +169,7 @@ def test_a_registry_that_cannot_be_read_ends_it(kept: Kept, tmp_path: Path, monk
     assert collect(kept.store, registry=False).items == ()
 
 
-def test_a_lost_registry_ends_it_only_where_something_was_registered(kept: Kept, home: Path) -> None:
+def test_a_lost_registry_ends_it_only_where_something_was_registered(kept: IngestedStore, home: Path) -> None:
     assert collect(kept.store).items == ()
     assert not home.exists()
     line(kept.store, kept.manifest, "1" * 4)
@@ -165,14 +177,14 @@ def test_a_lost_registry_ends_it_only_where_something_was_registered(kept: Kept,
         collect(kept.store)
 
 
-def test_nothing_younger_than_the_grace_goes(kept: Kept) -> None:
+def test_nothing_younger_than_the_grace_goes(kept: IngestedStore) -> None:
     stray = StageCache(kept.store).put_object("labels/{sha}.bin", b"x")
     age(kept.store, 0.5)
     assert collect(kept.store).items == ()
     assert gone(collect(kept.store, grace_hours=11, keep_days=100)) == {stray.name}
 
 
-def test_unfinished_work_stays_as_long_as_a_run_would(kept: Kept) -> None:
+def test_unfinished_work_stays_as_long_as_a_run_would(kept: IngestedStore) -> None:
     cache = StageCache(kept.store)
     output = cache.put_object("labels/{sha}.bin", b"x")
     cache.record("label", UnitRecord("u", (output,)))
@@ -184,7 +196,7 @@ def test_unfinished_work_stays_as_long_as_a_run_would(kept: Kept) -> None:
     assert {output.name, "units/label/u.json", "checkpoints/f00d/000000001.pt"} < gone(collect(kept.store))
 
 
-def test_a_teachers_file_stays_as_long_as_its_labels(kept: Kept) -> None:
+def test_a_teachers_file_stays_as_long_as_its_labels(kept: IngestedStore) -> None:
     used, unused = "1" * 64, "2" * 64
     corpus = kept.manifest
     label = Manifest(stage="label", version=2, key="3" * 64, inputs=[], section={}, outputs=[], facts={"files": [used]})
@@ -204,7 +216,7 @@ def test_a_teachers_file_stays_as_long_as_its_labels(kept: Kept) -> None:
     assert {name for name in gone(collect(kept.store)) if name.startswith("teachers/")} == {f"teachers/{unused}.onnx"}
 
 
-def test_what_a_person_put_into_the_store_is_never_touched(kept: Kept) -> None:
+def test_what_a_person_put_into_the_store_is_never_touched(kept: IngestedStore) -> None:
     own = ["weights/best.pt", "notes.txt", "mine/0123456789abcdef.bin", "listings/other.parquet", "secrets/a.key"]
     for name in own:
         kept.store.put(name, b"mine")
@@ -212,7 +224,7 @@ def test_what_a_person_put_into_the_store_is_never_touched(kept: Kept) -> None:
     assert collect(kept.store, delete=True, keep_days=0, grace_hours=0).items == ()
 
 
-def test_half_written_files_of_dead_writers_are_swept(kept: Kept) -> None:
+def test_half_written_files_of_dead_writers_are_swept(kept: IngestedStore) -> None:
     left = kept.store.root / "shards/.part-dead"
     left.write_bytes(b"half")
     assert collect(kept.store, delete=True).leftovers == ()
@@ -224,7 +236,7 @@ def test_half_written_files_of_dead_writers_are_swept(kept: Kept) -> None:
     assert not left.exists()
 
 
-def test_manifests_go_before_what_they_name(kept: Kept, cluster: Cluster) -> None:
+def test_manifests_go_before_what_they_name(kept: IngestedStore, cluster: Cluster) -> None:
     resized(kept, cluster)
     age(kept.store, 20)
     kinds = [item.kind for item in collect(kept.store).items]
@@ -232,28 +244,28 @@ def test_manifests_go_before_what_they_name(kept: Kept, cluster: Cluster) -> Non
     assert max(i for i, k in enumerate(kinds) if k == "manifests") < kinds.index("catalogs")
 
 
-def damage_head(kept: Kept) -> str:
+def damage_head(kept: IngestedStore) -> str:
     kept.flip("heads/eyepacs", 3)
     return "heads/eyepacs"
 
 
-def damage_manifest(kept: Kept) -> str:
+def damage_manifest(kept: IngestedStore) -> str:
     kept.flip(kept.manifest.name, 3)
     return "manifests/ingest/"
 
 
-def lose_manifest(kept: Kept) -> str:
+def lose_manifest(kept: IngestedStore) -> str:
     kept.store.delete(kept.manifest.name)
     return "heads/eyepacs points at"
 
 
-def damage_run(kept: Kept) -> str:
+def damage_run(kept: IngestedStore) -> str:
     kept.store.put("runs/r.json", b'{"spec":"s","manifests":[["ingest","k"]]}')
     return "runs/r.json"
 
 
 @pytest.mark.parametrize("damage", [damage_head, damage_manifest, lose_manifest, damage_run])
-def test_what_cannot_be_read_ends_it_before_anything_goes(kept: Kept, damage: Any) -> None:
+def test_what_cannot_be_read_ends_it_before_anything_goes(kept: IngestedStore, damage: Any) -> None:
     told = damage(kept)
     left = kept.store.sizes("")
     with pytest.raises(CorruptError, match=told):
@@ -261,7 +273,7 @@ def test_what_cannot_be_read_ends_it_before_anything_goes(kept: Kept, damage: An
     assert kept.store.sizes("") == left
 
 
-def test_the_plan_is_json(kept: Kept) -> None:
+def test_the_plan_is_json(kept: IngestedStore) -> None:
     kept.store.put("labels/0123456789.bin", b"x")
     age(kept.store, 20)
     told = json.loads(json.dumps(collect(kept.store).to_json()))

@@ -17,22 +17,22 @@ from infra.errors import CorruptError, UsageError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
+from models.augmentation.draws import NO_PARTNER
 from tasks.data.catalog import from_parquet
 from tasks.data.corpus import Corpus
-from tasks.data.soft_labels import ALONE, keep, read_soft_labels, write_soft_labels
+from tasks.data.soft_labels import read_soft_labels, to_soft_labels, write_soft_labels
 from tasks.drawing.contact_sheet import TILE
-from tasks.maintenance.export import sheet_of, write_parquet
-from tasks.maintenance.find import Finder
-from tasks.maintenance.inspect import inspect
-from tasks.maintenance.summary import histogram
-from tasks.maintenance.words import inspect_lines, size_words
+from tasks.maintenance.formatting import format_bytes, inspect_lines
+from tasks.maintenance.inspect import inspect, sheet_of, write_parquet
+from tasks.maintenance.name_lookup import NameLookup
+from tasks.maintenance.store_summary import histogram
 from tests.tasks.corpora.layouts import csv, image
 from tests.tasks.ingest.specs import run, spec
-from tests.tasks.maintenance.conftest import Kept
+from tests.tasks.maintenance.conftest import IngestedStore
 from tests.tiny import tiny_labels
 
 
-def index_of(kept: Kept) -> list[dict[str, Any]]:
+def index_of(kept: IngestedStore) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = from_parquet(kept.store.get(kept.manifest.output(kind="index").name)).to_pylist()
     return rows
 
@@ -43,7 +43,7 @@ def text(found: dict[str, Any]) -> str:
     return "\n".join(inspect_lines(found))
 
 
-def labels(kept: Kept) -> Manifest:
+def labels(kept: IngestedStore) -> Manifest:
     """Soft labels of one teacher, sure of class `row mod 5`, which shows no row of val as valid."""
 
     def logits(shard: Any, view: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def labels(kept: Kept) -> Manifest:
     return tiny_labels(Corpus(kept.store, kept.manifest), "big", logits, views=1)
 
 
-def test_a_store_is_counted(original: Kept) -> None:
+def test_a_store_is_counted(original: IngestedStore) -> None:
     found = inspect(original.store)
     (corpus,) = found["corpora"]
     facts = original.manifest.facts
@@ -75,14 +75,14 @@ def test_a_store_is_counted(original: Kept) -> None:
     assert "24 to 24 " + "#" * 32 + " 45" in shown
 
 
-def test_a_corpus_by_its_title_is_the_same_alone(original: Kept) -> None:
+def test_a_corpus_by_its_title_is_the_same_alone(original: IngestedStore) -> None:
     found = inspect(original.store, "eyepacs")
     assert found["kind"] == "corpus"
     assert found["corpora"] == inspect(original.store)["corpora"]
     assert text(found).startswith("corpus eyepacs")
 
 
-def test_a_shard_lists_its_samples(kept: Kept) -> None:
+def test_a_shard_lists_its_samples(kept: IngestedStore) -> None:
     name = kept.shards[0]
     rows = [row for row in index_of(kept) if row["shard"] == 0]
     kept.flip(name, rows[2]["offset"])
@@ -94,7 +94,7 @@ def test_a_shard_lists_its_samples(kept: Kept) -> None:
     assert f"{len(rows)} samples, 1 damaged" in text(found)
 
 
-def test_labels_are_those_of_the_catalog(kept: Kept, cluster: Cluster) -> None:
+def test_labels_are_those_of_the_catalog(kept: IngestedStore, cluster: Cluster) -> None:
     lines = (kept.corpus / "trainLabels.csv").read_text().replace("1_left,1", "1_left,4")
     (kept.corpus / "trainLabels.csv").write_text(lines)
     manifest = run(spec(kept.corpus, kept.store), cluster).manifest
@@ -104,7 +104,7 @@ def test_labels_are_those_of_the_catalog(kept: Kept, cluster: Cluster) -> None:
     assert sample["class"] == manifest.facts["classes"][4]
 
 
-def test_a_key_shows_row_place_and_teaching(kept: Kept) -> None:
+def test_a_key_shows_row_place_and_teaching(kept: IngestedStore) -> None:
     labels(kept)
     place = next(row for row in index_of(kept) if row["key"] == "3_left")
     found = inspect(kept.store, "3_left")
@@ -121,14 +121,14 @@ def test_a_key_shows_row_place_and_teaching(kept: Kept) -> None:
     assert "teacher big, view 0: " in text(found)
 
 
-def test_a_quarantined_key_says_why(original: Kept) -> None:
+def test_a_quarantined_key_says_why(original: IngestedStore) -> None:
     found = inspect(original.store, "30_left")
     assert found["shard"] is None
     assert "not readable: the file is empty" in found["catalog"]["reason"]
     assert "in no shard" in text(found)
 
 
-def test_a_soft_label_file_is_described(kept: Kept) -> None:
+def test_a_soft_label_file_is_described(kept: IngestedStore) -> None:
     manifest = labels(kept)
     output = next(o for o in manifest.outputs if o.meta["split"] == "train" and o.meta["view"] == 1)
     found = inspect(kept.store, output.name)
@@ -148,15 +148,17 @@ def test_a_soft_label_file_is_described(kept: Kept) -> None:
     assert "features" not in text(found)
 
 
-def mixed(kept: Kept) -> tuple[Manifest, Output]:
+def mixed(kept: IngestedStore) -> tuple[Manifest, Output]:
     """The labels with the first two rows of one file mixed with each other, and four features an image."""
     manifest = labels(kept)
     output = next(o for o in manifest.outputs if o.meta["split"] == "train" and o.meta["view"] == 1)
     soft = read_soft_labels(kept.store.get(output.name))
     rows = len(soft.valid)
-    partner = np.array([1, 0, *[ALONE] * (rows - 2)], np.int32)
+    partner = np.array([1, 0, *[NO_PARTNER] * (rows - 2)], np.int32)
     features = np.arange(4 * rows, dtype=np.float32).reshape(rows, 2, 2, 1)
-    data = write_soft_labels(keep(soft.logits, asked=np.arange(rows) != 2, partner=partner, features=features))
+    data = write_soft_labels(
+        to_soft_labels(soft.logits, predicted=np.arange(rows) != 2, partner=partner, features=features)
+    )
     other = StageCache(kept.store).put_object(
         "labels/eyepacs/mixed-{sha8}.safetensors", data, id=output.id, samples=rows, meta=output.meta
     )
@@ -164,7 +166,7 @@ def mixed(kept: Kept) -> tuple[Manifest, Output]:
     return StageCache(kept.store).commit(manifest.model_copy(update={"outputs": outputs})), other
 
 
-def test_partners_and_features_of_a_soft_label_file_are_shown(kept: Kept) -> None:
+def test_partners_and_features_of_a_soft_label_file_are_shown(kept: IngestedStore) -> None:
     _, output = mixed(kept)
     keys = [row["key"] for row in index_of(kept) if row["shard"] == output.meta["shard"]]
     found = inspect(kept.store, output.name)
@@ -176,7 +178,7 @@ def test_partners_and_features_of_a_soft_label_file_are_shown(kept: Kept) -> Non
     assert re.search(rf"{keys[0]} +{keys[1]} +4\.", shown) or re.search(rf"{keys[0]} +{keys[1]} +[0-9]", shown)
 
 
-def test_a_key_shows_whom_its_view_is_mixed_with(kept: Kept) -> None:
+def test_a_key_shows_whom_its_view_is_mixed_with(kept: IngestedStore) -> None:
     _, output = mixed(kept)
     keys = [row["key"] for row in index_of(kept) if row["shard"] == output.meta["shard"]]
     by_view = {soft["view"]: soft for soft in inspect(kept.store, keys[0])["soft_labels"]}
@@ -187,7 +189,7 @@ def test_a_key_shows_whom_its_view_is_mixed_with(kept: Kept) -> None:
     assert "; features 2 x 2 x 1" in shown
 
 
-def test_partners_and_features_go_to_parquet(kept: Kept, tmp_path: Path) -> None:
+def test_partners_and_features_go_to_parquet(kept: IngestedStore, tmp_path: Path) -> None:
     _, output = mixed(kept)
     keys = [row["key"] for row in index_of(kept) if row["shard"] == output.meta["shard"]]
     write_parquet(kept.store, output.name, tmp_path / "soft.parquet")
@@ -196,14 +198,14 @@ def test_partners_and_features_go_to_parquet(kept: Kept, tmp_path: Path) -> None
     assert [row["features"] for row in rows[:3]] == [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], None]
 
 
-def test_a_soft_label_file_without_a_valid_row_has_no_confidence(kept: Kept) -> None:
+def test_a_soft_label_file_without_a_valid_row_has_no_confidence(kept: IngestedStore) -> None:
     output = next(o for o in labels(kept).outputs if o.meta["split"] == "val")
     found = inspect(kept.store, output.name)
     assert (found["invalid"], found["mean_confidence"]) == (output.samples, None)
     assert "confidence" not in text(found)
 
 
-def test_soft_labels_go_to_parquet_by_key(kept: Kept, tmp_path: Path) -> None:
+def test_soft_labels_go_to_parquet_by_key(kept: IngestedStore, tmp_path: Path) -> None:
     manifest = labels(kept)
     for split, valid in (("train", True), ("val", False)):
         output = next(o for o in manifest.outputs if o.meta["split"] == split)
@@ -217,27 +219,27 @@ def test_soft_labels_go_to_parquet_by_key(kept: Kept, tmp_path: Path) -> None:
         assert {(row["partner"], row["features"]) for row in rows} == {(None, None)}
 
 
-def test_only_a_soft_label_file_goes_to_parquet(kept: Kept, tmp_path: Path) -> None:
+def test_only_a_soft_label_file_goes_to_parquet(kept: IngestedStore, tmp_path: Path) -> None:
     for what in (None, kept.shards[0]):
         with pytest.raises(UsageError, match="one soft-label file"):
             write_parquet(kept.store, what, tmp_path / "soft.parquet")
 
 
-def test_any_other_object_is_described(original: Kept) -> None:
+def test_any_other_object_is_described(original: IngestedStore) -> None:
     index = original.manifest.output(kind="index")
     found = inspect(original.store, index.name)
     assert (found["kind"], found["holds"], found["bytes"]) == ("object", "index", index.bytes)
     assert index.sha256 in text(found)
 
 
-def test_a_name_that_fits_nothing_or_several_is_refused(original: Kept) -> None:
+def test_a_name_that_fits_nothing_or_several_is_refused(original: IngestedStore) -> None:
     with pytest.raises(UsageError, match=r"neither a corpus \(eyepacs\) nor a key of one, and no object"):
         inspect(original.store, "nobody")
     with pytest.raises(UsageError, match=rf"and {len(original.shards)} objects have it in their name: shards/"):
         inspect(original.store, ".tar")
 
 
-def test_a_damaged_table_is_named(kept: Kept) -> None:
+def test_a_damaged_table_is_named(kept: IngestedStore) -> None:
     name = kept.manifest.output(kind="catalog").name
     kept.flip(name, 100)
     for what in (None, kept.shards[0], "3_left"):
@@ -249,39 +251,39 @@ def test_an_empty_store_is_told(store: LocalStore) -> None:
     assert "no corpus was ingested here" in text(inspect(store))
 
 
-def test_a_contact_sheet_has_a_row_a_class(original: Kept) -> None:
-    finder = Finder(original.store)
-    data = sheet_of(finder)
-    assert data == sheet_of(finder, "eyepacs")
+def test_a_contact_sheet_has_a_row_a_class(original: IngestedStore) -> None:
+    lookup = NameLookup(original.store)
+    data = sheet_of(lookup)
+    assert data == sheet_of(lookup, "eyepacs")
     sheet = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     classes = len(original.manifest.facts["classes"])
     # Five grades and the unlabelled pool; six pictures a row.
     assert sheet.shape[0] % (classes + 1) == 0
     assert sheet.shape[1] // TILE == 6
-    few = cv2.imdecode(np.frombuffer(sheet_of(finder, each=2), np.uint8), cv2.IMREAD_COLOR)
+    few = cv2.imdecode(np.frombuffer(sheet_of(lookup, each=2), np.uint8), cv2.IMREAD_COLOR)
     height = sheet.shape[0] // (classes + 1)
     assert np.array_equal(few[: height - 40, : 2 * TILE], sheet[: height - 40, : 2 * TILE])
 
 
-def test_a_contact_sheet_of_a_shard_shows_its_own_pictures(kept: Kept) -> None:
-    finder = Finder(kept.store)
-    whole = sheet_of(finder, kept.shards[0])
-    assert whole != sheet_of(finder)
+def test_a_contact_sheet_of_a_shard_shows_its_own_pictures(kept: IngestedStore) -> None:
+    lookup = NameLookup(kept.store)
+    whole = sheet_of(lookup, kept.shards[0])
+    assert whole != sheet_of(lookup)
     for row in (row for row in index_of(kept) if row["shard"] == 0):
         kept.flip(kept.shards[0], row["offset"])
-    damaged = cv2.imdecode(np.frombuffer(sheet_of(finder, kept.shards[0]), np.uint8), cv2.IMREAD_COLOR)
+    damaged = cv2.imdecode(np.frombuffer(sheet_of(lookup, kept.shards[0]), np.uint8), cv2.IMREAD_COLOR)
     # Nothing but grey tiles and black letters is left.
     assert (damaged.max(axis=2) == damaged.min(axis=2)).all()
 
 
-def test_a_contact_sheet_needs_one_corpus(kept: Kept, cluster: Cluster) -> None:
+def test_a_contact_sheet_needs_one_corpus(kept: IngestedStore, cluster: Cluster) -> None:
     run(spec(kept.corpus, kept.store, {"name": "second"}), cluster)
-    finder = Finder(kept.store)
+    lookup = NameLookup(kept.store)
     with pytest.raises(UsageError, match="the corpora eyepacs, second: name one of them"):
-        sheet_of(finder)
-    assert sheet_of(finder, "second")
+        sheet_of(lookup)
+    assert sheet_of(lookup, "second")
     with pytest.raises(UsageError, match="a contact sheet is of a corpus or a shard"):
-        sheet_of(finder, kept.manifest.output(kind="index").name)
+        sheet_of(lookup, kept.manifest.output(kind="index").name)
 
 
 def test_a_private_corpus_shows_hashes_only(tmp_path: Path, store: LocalStore, cluster: Cluster) -> None:
@@ -297,7 +299,7 @@ def test_a_private_corpus_shows_hashes_only(tmp_path: Path, store: LocalStore, c
     for found in (inspect(store), shard, inspect(store, key)):
         # The folder of the test is named after it, not after a patient.
         assert "doe" not in (text(found) + json.dumps(found)).replace(store.url, "")
-    assert sheet_of(Finder(store), "ours")
+    assert sheet_of(NameLookup(store), "ours")
 
 
 @pytest.mark.parametrize("values", [[], [5], [0, 1, 2], [1, 1000], list(range(100)), [7] * 10])
@@ -312,4 +314,4 @@ def test_histograms_count_every_value_once(values: list[int]) -> None:
     ("count", "words"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_600, "1 MB"), (2_345_000_000, "2.35 GB")]
 )
 def test_sizes_are_readable(count: int, words: str) -> None:
-    assert size_words(count) == words
+    assert format_bytes(count) == words

@@ -17,28 +17,27 @@ from infra.compute.cluster_spec import ClusterSection
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import StageCache
-from tasks.maintenance.actions import Repaired
-from tasks.maintenance.repair import repair
+from tasks.maintenance.repair import RepairReport, repair
 from tasks.maintenance.verify import verify
 from tests.tasks.corpora.layouts import csv, eyepacs, image, many_patients
 from tests.tasks.ingest.specs import run, spec
-from tests.tasks.maintenance.conftest import Kept
+from tests.tasks.maintenance.conftest import IngestedStore
 
 
-def everything(kept: Kept) -> dict[str, bytes]:
+def everything(kept: IngestedStore) -> dict[str, bytes]:
     """The store without its hints: unit records, and what the source looked like."""
     return {name: kept.store.get(name) for name in kept.store.sizes("") if not name.startswith(("listings/", "units/"))}
 
 
-def mended(kept: Kept, cluster: Cluster, **options: Any) -> Repaired:
+def mended(kept: IngestedStore, cluster: Cluster, **options: Any) -> RepairReport:
     return repair(kept.store, cluster, root=str(kept.corpus), **options)
 
 
-def deeds(done: Repaired) -> dict[str, str]:
+def deeds(done: RepairReport) -> dict[str, str]:
     return {action.object: action.action for action in done.actions}
 
 
-def grown(kept: Kept, cluster: Cluster) -> tuple[Manifest, Manifest]:
+def grown(kept: IngestedStore, cluster: Cluster) -> tuple[Manifest, Manifest]:
     """A second ingest with new files; manifests of the first and of the second."""
     before = kept.manifest
     for patient in range(50, 55):
@@ -56,12 +55,12 @@ def no_cluster() -> Cluster:
     return Cluster(ClusterSection(kind="address", address="nowhere://0"))
 
 
-def test_a_sound_store_is_left_alone(kept: Kept, no_cluster: Cluster) -> None:
+def test_a_sound_store_is_left_alone(kept: IngestedStore, no_cluster: Cluster) -> None:
     done = mended(kept, no_cluster)
     assert (done.whole, done.defects, done.actions) == (True, (), ())
 
 
-def test_lost_cut_and_flipped_shards_come_back_byte_for_byte(kept: Kept, cluster: Cluster) -> None:
+def test_lost_cut_and_flipped_shards_come_back_byte_for_byte(kept: IngestedStore, cluster: Cluster) -> None:
     before = everything(kept)
     lost, cut, flipped = kept.shards[:3]
     kept.store.delete(lost)
@@ -74,7 +73,9 @@ def test_lost_cut_and_flipped_shards_come_back_byte_for_byte(kept: Kept, cluster
     assert verify(kept.store).sound
 
 
-def test_the_corpus_is_found_where_it_was_ingested(kept: Kept, original: Kept, cluster: Cluster) -> None:
+def test_the_corpus_is_found_where_it_was_ingested(
+    kept: IngestedStore, original: IngestedStore, cluster: Cluster
+) -> None:
     kept.flip(kept.shards[0], 600)
     assert repair(kept.store, cluster).whole
     assert kept.store.get(kept.shards[0]) == original.store.get(kept.shards[0])
@@ -83,7 +84,7 @@ def test_the_corpus_is_found_where_it_was_ingested(kept: Kept, original: Kept, c
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.integers(0, 10**9), flip=st.integers(1, 255), cut=st.booleans(), which=st.integers(0, 100))
 def test_any_damage_to_a_shard_is_undone(
-    kept: Kept, cluster: Cluster, where: int, flip: int, cut: bool, which: int
+    kept: IngestedStore, cluster: Cluster, where: int, flip: int, cut: bool, which: int
 ) -> None:
     name = kept.shards[which % len(kept.shards)]
     whole = kept.store.get(name)
@@ -97,7 +98,7 @@ def test_any_damage_to_a_shard_is_undone(
 
 
 @pytest.mark.parametrize("kinds", [["index"], ["catalog"], ["index", "catalog"]])
-def test_lost_tables_come_back_byte_for_byte(kept: Kept, cluster: Cluster, kinds: list[str]) -> None:
+def test_lost_tables_come_back_byte_for_byte(kept: IngestedStore, cluster: Cluster, kinds: list[str]) -> None:
     before = everything(kept)
     for kind in kinds:
         kept.store.delete(kept.manifest.output(kind=kind).name)
@@ -107,7 +108,7 @@ def test_lost_tables_come_back_byte_for_byte(kept: Kept, cluster: Cluster, kinds
     assert everything(kept) == before
 
 
-def test_tables_of_an_older_manifest_come_back_and_the_head_stays(kept: Kept, cluster: Cluster) -> None:
+def test_tables_of_an_older_manifest_come_back_and_the_head_stays(kept: IngestedStore, cluster: Cluster) -> None:
     older, newer = grown(kept, cluster)
     before = everything(kept)
     kept.flip(older.output(kind="catalog").name, 100)
@@ -124,7 +125,7 @@ def test_tables_of_an_older_manifest_come_back_and_the_head_stays(kept: Kept, cl
     }
 
 
-def test_shards_of_a_grown_corpus_come_back(kept: Kept, cluster: Cluster) -> None:
+def test_shards_of_a_grown_corpus_come_back(kept: IngestedStore, cluster: Cluster) -> None:
     grown(kept, cluster)
     before = everything(kept)
     for name in kept.shards:
@@ -133,7 +134,7 @@ def test_shards_of_a_grown_corpus_come_back(kept: Kept, cluster: Cluster) -> Non
     assert everything(kept) == before
 
 
-def test_a_shard_whose_files_are_gone_stays_as_it_is_and_others_are_made(kept: Kept, cluster: Cluster) -> None:
+def test_a_shard_whose_files_are_gone_stays_as_it_is_and_others_are_made(kept: IngestedStore, cluster: Cluster) -> None:
     key = verify_key(kept, kept.shards[0])
     (kept.corpus / f"train/{key}.jpeg").unlink()
     for name in kept.shards[:2]:
@@ -147,7 +148,7 @@ def test_a_shard_whose_files_are_gone_stays_as_it_is_and_others_are_made(kept: K
     assert f"source file of {key} is no longer in the corpus" in left.detail
 
 
-def verify_key(kept: Kept, shard: str) -> str:
+def verify_key(kept: IngestedStore, shard: str) -> str:
     """First key of a shard."""
     broken = kept.store.get(shard)
     kept.store.delete(shard)
@@ -156,7 +157,7 @@ def verify_key(kept: Kept, shard: str) -> str:
     return key
 
 
-def test_changed_files_do_not_make_another_shard(kept: Kept, cluster: Cluster) -> None:
+def test_changed_files_do_not_make_another_shard(kept: IngestedStore, cluster: Cluster) -> None:
     image(kept.corpus / f"train/{verify_key(kept, kept.shards[0])}.jpeg", seed=777)
     kept.flip(kept.shards[0], 600)
     broken = kept.store.get(kept.shards[0])
@@ -164,21 +165,21 @@ def test_changed_files_do_not_make_another_shard(kept: Kept, cluster: Cluster) -
     assert kept.store.get(kept.shards[0]) == broken
 
 
-def test_a_corpus_that_is_gone_is_told(kept: Kept, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_corpus_that_is_gone_is_told(kept: IngestedStore, cluster: Cluster, tmp_path: Path) -> None:
     kept.flip(kept.shards[0], 600)
     done = repair(kept.store, cluster, root=str(tmp_path / "nowhere"))
     assert deeds(done) == {kept.shards[0]: "left"}
     assert "nowhere" in done.actions[0].detail
 
 
-def test_without_a_note_of_the_corpus_root_is_asked_for(kept: Kept, cluster: Cluster) -> None:
+def test_without_a_note_of_the_corpus_root_is_asked_for(kept: IngestedStore, cluster: Cluster) -> None:
     kept.flip(kept.shards[0], 600)
     kept.store.delete("listings/eyepacs.json")
     assert "--root" in repair(kept.store, cluster).actions[0].detail
     assert mended(kept, cluster).whole
 
 
-def test_root_is_for_one_corpus(kept: Kept, cluster: Cluster, tmp_path: Path) -> None:
+def test_root_is_for_one_corpus(kept: IngestedStore, cluster: Cluster, tmp_path: Path) -> None:
     second = eyepacs(tmp_path / "second", many_patients(20))
     run(spec(second, kept.store, {"name": "second"}), cluster)
     for name in (kept.shards[0], next(n for n in kept.store.sizes("shards/second/") if n.endswith(".tar"))):
@@ -189,14 +190,14 @@ def test_root_is_for_one_corpus(kept: Kept, cluster: Cluster, tmp_path: Path) ->
     assert repair(kept.store, cluster).whole
 
 
-def test_a_damaged_unit_record_is_removed(kept: Kept, no_cluster: Cluster) -> None:
+def test_a_damaged_unit_record_is_removed(kept: IngestedStore, no_cluster: Cluster) -> None:
     name = sorted(kept.store.sizes("units/"))[0]
     kept.flip(name, 30)
     assert deeds(mended(kept, no_cluster)) == {name: "removed"}
     assert verify(kept.store).sound
 
 
-def test_info_comes_from_the_manifest(kept: Kept, no_cluster: Cluster) -> None:
+def test_info_comes_from_the_manifest(kept: IngestedStore, no_cluster: Cluster) -> None:
     name = f"{kept.shards[0].rpartition('/')[0]}/_info.json"
     whole = kept.store.get(name)
     for damage in (lambda: kept.flip(name, 3), lambda: kept.store.delete(name)):
@@ -205,17 +206,17 @@ def test_info_comes_from_the_manifest(kept: Kept, no_cluster: Cluster) -> None:
         assert kept.store.get(name) == whole
 
 
-def flip_head(kept: Kept) -> None:
+def flip_head(kept: IngestedStore) -> None:
     kept.flip("heads/eyepacs", 12)
 
 
-def dangle_head(kept: Kept) -> None:
+def dangle_head(kept: IngestedStore) -> None:
     kept.store.put("heads/eyepacs", kept.store.get("heads/eyepacs").replace(b'"ingest"', b'"digest"'))
 
 
 @pytest.mark.parametrize("damage", [flip_head, dangle_head])
 def test_a_head_is_told_by_what_the_last_ingest_made(
-    kept: Kept, cluster: Cluster, no_cluster: Cluster, damage: Callable[[Kept], None]
+    kept: IngestedStore, cluster: Cluster, no_cluster: Cluster, damage: Callable[[IngestedStore], None]
 ) -> None:
     run(spec(kept.corpus, kept.store, ingest={"size": 18}), cluster)
     whole = kept.store.get("heads/eyepacs")
@@ -224,7 +225,7 @@ def test_a_head_is_told_by_what_the_last_ingest_made(
     assert kept.store.get("heads/eyepacs") == whole
 
 
-def test_a_damaged_newest_manifest_gives_way_to_its_parent(kept: Kept, cluster: Cluster) -> None:
+def test_a_damaged_newest_manifest_gives_way_to_its_parent(kept: IngestedStore, cluster: Cluster) -> None:
     older, newer = grown(kept, cluster)
     kept.flip(newer.name, 40)
     done = mended(kept, cluster)
@@ -234,7 +235,7 @@ def test_a_damaged_newest_manifest_gives_way_to_its_parent(kept: Kept, cluster: 
     assert run(spec(kept.corpus, kept.store), cluster).manifest.digest == newer.digest
 
 
-def test_a_damaged_only_manifest_is_made_again_by_the_next_ingest(kept: Kept, cluster: Cluster) -> None:
+def test_a_damaged_only_manifest_is_made_again_by_the_next_ingest(kept: IngestedStore, cluster: Cluster) -> None:
     manifest = kept.manifest
     kept.flip(manifest.name, 40)
     done = mended(kept, cluster)
@@ -246,7 +247,7 @@ def test_a_damaged_only_manifest_is_made_again_by_the_next_ingest(kept: Kept, cl
     assert verify(kept.store).sound
 
 
-def test_what_other_stages_made_is_removed_for_the_next_run(kept: Kept, no_cluster: Cluster) -> None:
+def test_what_other_stages_made_is_removed_for_the_next_run(kept: IngestedStore, no_cluster: Cluster) -> None:
     cache = StageCache(kept.store)
     outputs = [cache.put_object(f"models/{n}-{{sha8}}.bin", np.full(9, n).tobytes()) for n in range(3)]
     model = cache.commit(Manifest(stage="distill", version=1, key="k", inputs=[], section={}, outputs=outputs))

@@ -15,6 +15,7 @@ from tasks.maintenance.gc import collect
 from tasks.maintenance.inspect import inspect
 from tasks.maintenance.repair import repair
 from tasks.maintenance.verify import verify
+from tasks.pipeline.context import Context
 from tests.s3server import S3Server
 from tests.tasks.corpora.layouts import eyepacs, many_patients
 from tests.tasks.ingest.specs import spec
@@ -32,7 +33,7 @@ def kept(s3_server: S3Server, bucket: str, tmp_path: Path, cluster: Cluster) -> 
 
     store = open_store(s3_server.url(bucket, "kept"))
     corpus = eyepacs(tmp_path / "corpus", many_patients(20), pool=["30_left"])
-    ingest(spec(corpus, store), store, cluster)  # type: ignore[arg-type]
+    ingest(Context(store, cluster), spec(corpus, store))  # type: ignore[arg-type]
     return store
 
 
@@ -86,7 +87,7 @@ def test_old_and_unreachable_goes(
     kept: Store, s3_server: S3Server, bucket: str, tmp_path: Path, cluster: Cluster
 ) -> None:
     first = shards(kept)
-    ingest(spec(tmp_path / "corpus", kept, ingest={"size": 18}), kept, cluster)  # type: ignore[arg-type]
+    ingest(Context(kept, cluster), spec(tmp_path / "corpus", kept, ingest={"size": 18}))  # type: ignore[arg-type]
     for name in kept.sizes(""):
         os.utime(s3_server.file(bucket, f"kept/{name}"), (10**9, 10**9))
     assert set(first) <= {item.name for item in collect(kept, registry=False).items}

@@ -17,30 +17,29 @@ from infra.storage.stage_cache import StageCache, UnitRecord
 from infra.storage.store import LocalStore
 from tasks.data.catalog import from_parquet
 from tasks.maintenance.repair import repair
-from tasks.maintenance.verdict import Defect
-from tasks.maintenance.verify import verify
-from tests.tasks.maintenance.conftest import Kept
+from tasks.maintenance.verify import Defect, verify
+from tests.tasks.maintenance.conftest import IngestedStore
 
 
-def index_of(kept: Kept, shard: int) -> list[dict[str, Any]]:
+def index_of(kept: IngestedStore, shard: int) -> list[dict[str, Any]]:
     """Rows of one shard."""
     table = from_parquet(kept.store.get(kept.manifest.output(kind="index").name))
     return [row for row in table.to_pylist() if row["shard"] == shard]
 
 
-def only(kept: Kept) -> Defect:
+def only(kept: IngestedStore) -> Defect:
     (defect,) = verify(kept.store).defects
     return defect
 
 
-def test_a_store_as_written_is_sound(original: Kept) -> None:
+def test_a_store_as_written_is_sound(original: IngestedStore) -> None:
     seen: list[tuple[int, int]] = []
-    verdict = verify(original.store, progress=lambda done, total: seen.append((done, total)))
-    assert verdict.sound
-    assert verdict.strays == 0
+    report = verify(original.store, progress=lambda done, total: seen.append((done, total)))
+    assert report.sound
+    assert report.strays == 0
     outputs = original.manifest.outputs
     others = len(original.store.sizes("units/")) + len(original.store.sizes("shards/")) - len(original.shards) + 2
-    assert verdict.objects == len(outputs) + others
+    assert report.objects == len(outputs) + others
     assert seen[-1] == (sum(o.bytes for o in outputs),) * 2
 
 
@@ -48,28 +47,28 @@ def test_an_empty_store_is_sound(store: LocalStore) -> None:
     assert verify(store).to_json() == {"objects": 0, "bytes": 0, "defects": [], "strays": 0, "stray_bytes": 0}
 
 
-def test_a_lost_shard_names_all_its_samples(kept: Kept) -> None:
+def test_a_lost_shard_names_all_its_samples(kept: IngestedStore) -> None:
     kept.store.delete(kept.shards[0])
     defect = only(kept)
     assert (defect.object, defect.kind) == (kept.shards[0], "missing")
     assert defect.samples == tuple(row["key"] for row in index_of(kept, 0))
 
 
-def test_a_flipped_byte_of_an_image_names_its_key(kept: Kept) -> None:
+def test_a_flipped_byte_of_an_image_names_its_key(kept: IngestedStore) -> None:
     row = index_of(kept, 1)[3]
     kept.flip(kept.shards[1], row["offset"] + row["size"] // 2)
     defect = only(kept)
     assert (defect.object, defect.kind, defect.samples) == (kept.shards[1], "bytes", (row["key"],))
 
 
-def test_every_damaged_image_of_a_shard_is_named(kept: Kept) -> None:
+def test_every_damaged_image_of_a_shard_is_named(kept: IngestedStore) -> None:
     rows = index_of(kept, 0)
     for row in rows[1:4]:
         kept.flip(kept.shards[0], row["offset"])
     assert only(kept).samples == tuple(row["key"] for row in rows[1:4])
 
 
-def test_a_cut_shard_names_the_images_that_are_gone(kept: Kept) -> None:
+def test_a_cut_shard_names_the_images_that_are_gone(kept: IngestedStore) -> None:
     rows = index_of(kept, 0)
     whole = kept.store.get(kept.shards[0])
     kept.store.put(kept.shards[0], whole[: rows[-2]["offset"] + 10])
@@ -80,7 +79,7 @@ def test_a_cut_shard_names_the_images_that_are_gone(kept: Kept) -> None:
     assert "end of the archive" in defect.detail
 
 
-def test_damage_beside_images_is_named_by_what_it_hits(kept: Kept) -> None:
+def test_damage_beside_images_is_named_by_what_it_hits(kept: IngestedStore) -> None:
     name, rows = kept.shards[0], index_of(kept, 0)
     whole = kept.store.get(name)
     first, last = rows[0], rows[-1]
@@ -102,7 +101,7 @@ def test_damage_beside_images_is_named_by_what_it_hits(kept: Kept) -> None:
         assert defect.detail == f"bytes are not those written; damaged in the {place}"
 
 
-def test_a_shard_that_goes_on_is_a_defect(kept: Kept) -> None:
+def test_a_shard_that_goes_on_is_a_defect(kept: IngestedStore) -> None:
     kept.store.put(kept.shards[0], kept.store.get(kept.shards[0]) + b"more")
     defect = only(kept)
     assert (defect.kind, defect.samples) == ("size", ())
@@ -111,7 +110,9 @@ def test_a_shard_that_goes_on_is_a_defect(kept: Kept) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.integers(0, 10**9), flip=st.integers(1, 255), cut=st.booleans(), which=st.integers(0, 100))
-def test_any_flip_or_cut_of_any_object_is_found(kept: Kept, where: int, flip: int, cut: bool, which: int) -> None:
+def test_any_flip_or_cut_of_any_object_is_found(
+    kept: IngestedStore, where: int, flip: int, cut: bool, which: int
+) -> None:
     names = [n for n in sorted(kept.store.sizes("")) if not n.startswith("listings/")]
     name = names[which % len(names)]
     whole = kept.store.get(name)
@@ -124,14 +125,14 @@ def test_any_flip_or_cut_of_any_object_is_found(kept: Kept, where: int, flip: in
 
 
 @pytest.mark.parametrize("kind", ["index", "catalog"])
-def test_a_lost_table_is_told_as_such(kept: Kept, kind: str) -> None:
+def test_a_lost_table_is_told_as_such(kept: IngestedStore, kind: str) -> None:
     kept.store.delete(kept.manifest.output(kind=kind).name)
     defect = only(kept)
     assert defect.kind == "missing"
     assert f"{kind} of ingest eyepacs" in defect.detail
 
 
-def test_without_its_index_a_damaged_shard_is_still_told(kept: Kept) -> None:
+def test_without_its_index_a_damaged_shard_is_still_told(kept: IngestedStore) -> None:
     kept.flip(kept.manifest.output(kind="index").name, 100)
     kept.flip(kept.shards[0], 600)
     defects = {d.object: d for d in verify(kept.store).defects}
@@ -140,32 +141,32 @@ def test_without_its_index_a_damaged_shard_is_still_told(kept: Kept) -> None:
     assert "its index is lost too" in defects[kept.shards[0]].detail
 
 
-def test_a_damaged_manifest_is_told_and_the_head_that_needs_it(kept: Kept) -> None:
+def test_a_damaged_manifest_is_told_and_the_head_that_needs_it(kept: IngestedStore) -> None:
     manifest = kept.manifest
     kept.flip(manifest.name, 30)
-    verdict = verify(kept.store)
-    assert {(d.object, d.kind) for d in verdict.defects} == {
+    report = verify(kept.store)
+    assert {(d.object, d.kind) for d in report.defects} == {
         (manifest.name, "manifest"),
         ("heads/eyepacs", "head"),
     }
     # The _info.json beside the shards belongs to nobody now either.
-    assert verdict.strays == len(manifest.outputs) + 1
+    assert report.strays == len(manifest.outputs) + 1
 
 
-def test_a_head_that_points_elsewhere_is_told(kept: Kept) -> None:
+def test_a_head_that_points_elsewhere_is_told(kept: IngestedStore) -> None:
     manifest = kept.manifest
     other = manifest.model_copy(update={"section": {"other": 1}})
     kept.store.put(manifest.name, other.to_bytes())
     assert [(d.object, d.kind) for d in verify(kept.store).defects] == [("heads/eyepacs", "head")]
 
 
-def test_a_manifest_under_another_name_is_told(kept: Kept) -> None:
+def test_a_manifest_under_another_name_is_told(kept: IngestedStore) -> None:
     kept.store.put("manifests/ingest/elsewhere.json", kept.manifest.to_bytes())
     defect = only(kept)
     assert (defect.object, defect.kind) == ("manifests/ingest/elsewhere.json", "manifest")
 
 
-def test_a_lost_or_stale_info_is_told(kept: Kept) -> None:
+def test_a_lost_or_stale_info_is_told(kept: IngestedStore) -> None:
     name = f"{kept.shards[0].rpartition('/')[0]}/_info.json"
     kept.store.put(name, b"{}")
     assert (only(kept).object, only(kept).kind) == (name, "bytes")
@@ -173,19 +174,19 @@ def test_a_lost_or_stale_info_is_told(kept: Kept) -> None:
     assert (only(kept).object, only(kept).kind) == (name, "missing")
 
 
-def test_a_damaged_unit_record_is_told(kept: Kept) -> None:
+def test_a_damaged_unit_record_is_told(kept: IngestedStore) -> None:
     name = sorted(kept.store.sizes("units/"))[0]
     kept.flip(name, 20)
     assert (only(kept).object, only(kept).kind) == (name, "bytes")
 
 
-def test_what_no_manifest_names_is_a_stray_and_no_defect(kept: Kept) -> None:
+def test_what_no_manifest_names_is_a_stray_and_no_defect(kept: IngestedStore) -> None:
     StageCache(kept.store).put_object("labels/{sha}.safetensors", b"1234")
-    verdict = verify(kept.store)
-    assert (verdict.sound, verdict.strays, verdict.stray_bytes) == (True, 1, 4)
+    report = verify(kept.store)
+    assert (report.sound, report.strays, report.stray_bytes) == (True, 1, 4)
 
 
-def test_a_teachers_damaged_file_is_told_and_removed(kept: Kept, cluster: Cluster) -> None:
+def test_a_teachers_damaged_file_is_told_and_removed(kept: IngestedStore, cluster: Cluster) -> None:
     whole, broken = (f"teachers/{sha256_bytes(data)}.onnx" for data in (b"whole", b"broken"))
     kept.store.put(whole, b"whole")
     kept.store.put(broken, b"broke")
@@ -196,7 +197,7 @@ def test_a_teachers_damaged_file_is_told_and_removed(kept: Kept, cluster: Cluste
     assert verify(kept.store).strays == 0
 
 
-def test_manifests_can_be_verified_alone(kept: Kept) -> None:
+def test_manifests_can_be_verified_alone(kept: IngestedStore) -> None:
     cache = StageCache(kept.store)
     output = cache.put_object("labels/{sha}.bin", b"1234", meta={"kind": "soft"})
     cache.record("label", UnitRecord("u", (output,)))

@@ -9,18 +9,26 @@ from typing import Any
 
 import pytest
 
+from flows.line import line
 from infra.compute.cluster import Cluster
+from infra.digest import canonical_json
 from infra.errors import CorpusError, UsageError
 from infra.storage.store import LocalStore
+from models.engines.benchmark import EngineChoice
 from models.networks.build import build
 from tasks.data.corpus import Corpus
 from tasks.distill.stage import distill, teach
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
+from tasks.pipeline.context import Context
+from tasks.pipeline.rates import INGEST, LABEL, STEP, remember_rate, remembered_rate
+from tasks.planning import costs
+from tasks.planning.costs import chosen_engine_rate
 from tasks.planning.plan import plan_run, render_plan
 from tasks.select import select
 from tasks.spec import Spec, parse_spec
 from tasks.spec.arms import LABELS_ONLY
+from tasks.spec.run import LabelRunSection
 from tests.tasks.corpora.layouts import csv
 from tests.tasks.proposal.folders import images, tree
 
@@ -51,6 +59,11 @@ def corpus_at(root: Path) -> Path:
     return root
 
 
+def plan_of(spec: Spec) -> dict[str, Any]:
+    """What the command prints for the spec's line."""
+    return plan_run(spec, line(spec).steps)
+
+
 def spec_at(folder: Path, *overrides: str) -> Spec:
     return parse_spec(SPEC, overrides=overrides, base=folder)
 
@@ -66,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def traces(place: Path) -> tuple[dict[str, str], dict[str, Any], dict[str, str]]:
     """The tree before, the plan, the tree after."""
     before = tree(place)
-    return before, plan_run(spec_at(place)), tree(place)
+    return before, plan_of(spec_at(place)), tree(place)
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +133,59 @@ def test_labelling_is_told_at_several_numbers_of_views(plan: dict[str, Any]) -> 
     assert [row["hours"] * 3600 * rate for row in labels] == [pytest.approx(row["answers"], rel=0.01) for row in labels]
 
 
+def test_a_rate_of_the_reference_engine_is_noted(plan: dict[str, Any]) -> None:
+    assert any(note.startswith("label times of big are of the reference engine") for note in plan["notes"])
+
+
+def test_rates_of_earlier_runs_take_the_place_of_measuring(
+    place: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {INGEST: 77.0, LABEL: 1e6, STEP: 0.125}
+
+    def after_a_run(kind: str, details: dict[str, Any]) -> float | None:
+        remember_rate(kind, details, values[kind])
+        return remembered_rate(kind, details)
+
+    monkeypatch.setattr(costs, "remembered_rate", after_a_run)
+    monkeypatch.delattr(costs, "step_seconds")
+    found = plan_of(spec_at(place))
+    rates = found["rates"]
+    assert (rates["ingest_images_per_second"], rates["big_step_seconds"], rates["student_step_seconds"]) == (
+        77.0,
+        0.125,
+        0.125,
+    )
+    (note,) = (note for note in found["notes"] if note.startswith("rates of earlier runs"))
+    for title in ("ingest", "labels of big", "training steps of big", "training steps of the student"):
+        assert title in note
+    assert not any("reference engine" in note for note in found["notes"])
+
+
+def test_the_engine_that_labelling_chose_has_a_rate(store: LocalStore) -> None:
+    teacher, kind = "a" * 64, "some processor, 2 threads"
+
+    def put(name: str, choice: EngineChoice, on: str = kind) -> None:
+        record = {"kind": on, "passes": 9, "choice": choice.to_json()}
+        store.put(f"engines/{teacher[:16]}-{name}.json", canonical_json(record))
+
+    def rate(**how: Any) -> float | None:
+        return chosen_engine_rate(store, teacher, LabelRunSection(**how), kind)
+
+    assert rate() is None
+    put("1", EngineChoice("eager-float32", 8, 5.0), on="another processor")
+    store.put(f"engines/{teacher[:16]}-2.json", b"damaged")
+    put("3", EngineChoice("eager-float32", 8))
+    assert rate() is None
+    put("4", EngineChoice("openvino-bfloat16", 16, 120.0))
+    assert (rate(), rate(engine="openvino"), rate(precision="bfloat16"), rate(batch=16)) == (120.0,) * 4
+    assert (rate(engine="eager"), rate(precision="float32"), rate(batch=8)) == (None, None, None)
+    assert chosen_engine_rate(store, "b" * 64, LabelRunSection(), kind) is None
+
+
 @pytest.fixture(scope="module")
 def rich(place: Path) -> dict[str, Any]:
     """The same with partners, features and fold teachers."""
-    return plan_run(spec_at(place, "views.mix=mixup", "teachers.0.features=pooled", "teachers.0.folds=2"))
+    return plan_of(spec_at(place, "views.mix=mixup", "teachers.0.features=pooled", "teachers.0.folds=2"))
 
 
 def test_partners_and_features_are_counted(rich: dict[str, Any], plan: dict[str, Any]) -> None:
@@ -136,7 +198,7 @@ def test_partners_and_features_are_counted(rich: dict[str, Any], plan: dict[str,
 
 def test_features_that_a_network_has_not_are_refused(place: Path) -> None:
     with pytest.raises(UsageError, match="features nowhere"):
-        plan_run(spec_at(place, "teachers.0.features=nowhere"))
+        plan_of(spec_at(place, "teachers.0.features=nowhere"))
 
 
 def test_fold_teachers_are_planned_too(rich: dict[str, Any], plan: dict[str, Any]) -> None:
@@ -173,21 +235,22 @@ def test_patients_in_two_official_splits_are_told(tmp_path: Path) -> None:
     names = images(tmp_path / "corpus", [f"{i:02d}.png" for i in range(60)])
     rows = [f"{n},{'ab'[i % 2]},p{i // 4},{('train', 'test')[i >= 46]}" for i, n in enumerate(names)]
     csv(tmp_path / "corpus" / "labels.csv", "file,label,patient,split", rows)
-    found = plan_run(spec_at(tmp_path, "corpus.table.split=split"))
+    found = plan_of(spec_at(tmp_path, "corpus.table.split=split"))
     assert (found["official"], found["leaks"]) == (["test", "train"], 2)
 
 
 def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
     corpus_at(tmp_path / "corpus")
     spec, store = spec_at(tmp_path, "ingest.max_bad=9"), LocalStore(tmp_path / "store")
-    corpus = Corpus(store, ingest(spec, store, cluster).manifest)
-    trained = teach(corpus, spec.teachers[0], spec, store, cluster).manifest
+    context = Context(store, cluster, spec.run)
+    corpus = Corpus(store, ingest(context, spec).manifest)
+    trained = teach(context, corpus, spec.teachers[0], spec).manifest
     handle = teacher_handle(spec.teachers[0], [trained], corpus, store)
-    labels = label(corpus, [handle], spec, store, cluster)[0].manifest
-    select(corpus, [labels], spec.select, store)
-    distill(corpus, [], None, spec, store, cluster, arm=LABELS_ONLY)
+    labels = label(context, corpus, handle, spec).manifest
+    select(context, corpus, [labels], spec.select)
+    distill(context, corpus, [], None, spec, arm=LABELS_ONLY)
     before = tree(tmp_path)
-    found = plan_run(spec)
+    found = plan_of(spec)
     assert tree(tmp_path) == before
     assert states(found) == {
         "ingest": "cached",
@@ -204,7 +267,7 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
     assert again["bytes"] == sum(output.bytes for output in labels.outputs)
     assert again["hours"] is None
     store.delete(labels.outputs[0].name)
-    after = {stage["stage"]: stage for stage in plan_run(spec)["stages"]}
+    after = {stage["stage"]: stage for stage in plan_of(spec)["stages"]}
     total = len(labels.outputs)
     assert (after["label big"]["state"], after["label big"]["done"]) == ("partly", total - 1)
 
@@ -225,7 +288,7 @@ run: {device: cpu}
 """,
         base=tmp_path,
     )
-    found = plan_run(spec)
+    found = plan_of(spec)
     assert list(tmp_path.iterdir()) == []
     assert (found["drawn"], found["images"]) == (False, {"train": 100, "val": 20, "test": 30})
     assert "not drawn yet" in render_plan(found)
@@ -242,9 +305,14 @@ run: {device: cpu}
 )
 def test_what_a_run_would_refuse_is_refused(place: Path, override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        plan_run(spec_at(place, override))
+        plan_of(spec_at(place, override))
+
+
+def test_an_engine_that_cannot_run_a_teacher_is_refused(place: Path) -> None:
+    with pytest.raises(UsageError, match="onnxruntime-float16: it computes in float32 only"):
+        plan_of(spec_at(place, "run.label.engine=onnxruntime", "run.label.precision=float16"))
 
 
 def test_a_corpus_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no such folder"):
-        plan_run(spec_at(tmp_path))
+        plan_of(spec_at(tmp_path))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.register.champion import decide
+from tasks.register.versions import decide
 
 
 def _version(number: int, value: str, *, ingest: str = "a", metric: str = "qwk") -> SimpleNamespace:

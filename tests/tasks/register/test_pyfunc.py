@@ -11,7 +11,8 @@ import pytest
 
 import tasks.register
 from infra.servers.tracking import connect, quiet
-from models.augmentation.rendering import Draw, Recipe, render, to_input
+from models.augmentation.draws import Draw, ViewRecipe
+from models.augmentation.rendering import render, to_input
 
 CODE = Path(tasks.register.__file__).with_name("pyfunc.py")
 
@@ -35,7 +36,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 def test_the_plain_view_is_opencvs_within_one_level(code: ModuleType, height: int, width: int, input_size: int) -> None:
     image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     ours = code.plain_view(image, 48, input_size).astype(int)
-    view = render(image, Recipe(size=48), Draw())
+    view = render(image, ViewRecipe(size=48), Draw())
     theirs = np.rint(to_input(view[None], input_size, (0.0,) * 3, (1.0,) * 3)[0].transpose(1, 2, 0) * 255).astype(int)
     # Two resizes, each within one level of OpenCV.
     assert np.abs(ours - theirs).max() <= 2

@@ -15,14 +15,18 @@ import yaml
 
 from infra.compute.cluster import Cluster
 from infra.errors import PermanentError, UsageError
-from infra.servers.tracking import alias_of, connect, experiment, tracking_uri, versions
+from infra.servers.tracking import FLOW_RUN_TAG, TRAINING_TAG, alias_of, connect, experiment, tracking_uri, versions
 from infra.settings import reload_settings
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from models.augmentation.rendering import decode
 from tasks.data.corpus import Corpus, read_image
+from tasks.distill.curves import Curves
 from tasks.evaluate.stage import evaluate
-from tasks.register.stage import KEY_TAG, register
+from tasks.pipeline.context import Context
+from tasks.register.stage import Registration, register
+from tasks.register.versions import KEY_TAG
+from tasks.spec import Spec
 from tests.tasks.trained import tiny_spec, trained
 from tests.tiny import tiny_corpus
 
@@ -50,20 +54,24 @@ def line(
     store = LocalStore(tmp_path_factory.mktemp("register") / "store")
     corpus = tiny_corpus(store, val=8, test=16, size=70)
     models = [trained(corpus, "taught", 0), trained(corpus, "taught", 1), trained(corpus, "labels_only", 0)]
-    return corpus, models, evaluate(corpus, models, tiny_spec(store), store, cluster).manifest
+    return (
+        corpus,
+        models,
+        evaluate(Context(store, cluster, tiny_spec(store).run), corpus, models, tiny_spec(store)).manifest,
+    )
 
 
 @pytest.fixture(scope="module")
 def first(line: tuple[Corpus, list[Manifest], Manifest]) -> Manifest:
     """The first registration, as tiny-student."""
     corpus, models, report = line
-    return register(report, models, corpus, [models[2]], tiny_spec(corpus.store), corpus.store).manifest
+    return register(Context(corpus.store), report, models, corpus, [models[2]], tiny_spec(corpus.store)).manifest
 
 
 def _again(line: Any, *overrides: str, models: list[Manifest] | None = None, report: Manifest | None = None) -> Any:
     corpus, own, made = line
     spec = tiny_spec(corpus.store, *overrides)
-    return register(report or made, models or own, corpus, [], spec, corpus.store)
+    return register(Context(corpus.store), report or made, models or own, corpus, [], spec)
 
 
 def test_the_best_student_becomes_challenger_and_first_champion(line: Any, first: Manifest) -> None:
@@ -172,14 +180,15 @@ def test_a_version_that_is_gone_is_registered_again(line: Any) -> None:
     client.delete_registered_model("gone")
     again = _again(line, "register.name=gone")
     assert not again.cached
-    assert again.manifest.facts["run_id"] != made.facts["run_id"]
+    # The run is the training's, not the registration's.
+    assert again.manifest.facts["run_id"] == made.facts["run_id"]
     assert alias_of(client, "gone", "challenger") is not None
 
 
 def test_if_none_leaves_the_champion(line: Any) -> None:
     corpus, models, report = line
     spec = tiny_spec(corpus.store, "register.name=two")
-    seeds = [register(report, m, corpus, [], spec, corpus.store).manifest.facts for m in models[:2]]
+    seeds = [register(Context(corpus.store), report, m, corpus, [], spec).manifest.facts for m in models[:2]]
     assert [f["verdict"] for f in seeds] == ["champion", "challenger"]
     assert seeds[1]["reason"] == "version 1 is champion and register.champion is if_none"
     assert alias_of(connect(), "two", "challenger").version == 2
@@ -193,7 +202,7 @@ def test_if_better_crowns_only_the_better(line: Any) -> None:
     assert score[worse] < score[better]
     verdicts = []
     for i in (worse, better, worse):
-        verdicts.append(register(report, models[i], corpus, [], spec, corpus.store).manifest.facts["verdict"])
+        verdicts.append(register(Context(corpus.store), report, models[i], corpus, [], spec).manifest.facts["verdict"])
     # The third call finds the first version again.
     assert verdicts == ["champion", "champion", "champion"]
     assert alias_of(connect(), "race", "champion").version == 2
@@ -202,12 +211,12 @@ def test_if_better_crowns_only_the_better(line: Any) -> None:
 def test_a_student_that_answers_otherwise_is_refused(line: Any, cluster: Cluster, store: LocalStore) -> None:
     corpus = tiny_corpus(store, val=4, test=6)
     student = trained(corpus, "taught")
-    report = evaluate(corpus, [student], tiny_spec(store), store, cluster).manifest
+    report = evaluate(Context(store, cluster, tiny_spec(store).run), corpus, [student], tiny_spec(store)).manifest
     other = trained(corpus, "taught", lean=3.0)
     false = student.model_copy(update={"outputs": [other.output(kind="model"), student.output(kind="history")]})
     spec = tiny_spec(store, "register.name=liar", "name=liar-line")
     with pytest.raises(PermanentError, match=r"differs by .* on test image test-"):
-        register(report, false, corpus, [], spec, store)
+        register(Context(corpus.store), report, false, corpus, [], spec)
     client = connect()
     runs = client.search_runs([experiment(client, "liar-line")])
     assert [run.info.status for run in runs] == ["FAILED"]
@@ -227,8 +236,10 @@ def metadata_of(folder: Path) -> dict[str, Any]:
 def test_a_graded_student_tells_how_its_probabilities_are_read(home: Path, store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, val=9, test=6, task="ordinal")
     student = trained(corpus, "taught")
-    report = evaluate(corpus, [student], tiny_spec(store, "evaluate.referable=1"), store, cluster).manifest
-    register(report, student, corpus, [], tiny_spec(store, "register.name=graded"), store)
+    report = evaluate(
+        Context(store, cluster, tiny_spec(store).run), corpus, [student], tiny_spec(store, "evaluate.referable=1")
+    ).manifest
+    register(Context(corpus.store), report, student, corpus, [], tiny_spec(store, "register.name=graded"))
     folder = packed_of("graded")
     about, metadata = (json.loads(next(folder.rglob("about.json")).read_text()), metadata_of(folder))
     reading = {"referable": 1, **report.facts["grades"]["readings"]["taught"][0]}
@@ -255,10 +266,83 @@ def test_no_taught_student_says_so(line: Any) -> None:
 def test_a_run_that_a_dead_process_left_is_closed(line: Any) -> None:
     corpus, models, report = line
     spec = tiny_spec(corpus.store, "register.name=dead", "name=dead-line")
-    from tasks.register.stage import stage_key
-
     student = next(m for m in models if m.key == report.facts["best"]["key"])
     client = connect()
-    left = client.create_run(experiment(client, "dead-line"), tags={KEY_TAG: stage_key(report, student, spec)})
-    register(report, models, corpus, [], spec, corpus.store)
+    left = client.create_run(
+        experiment(client, "dead-line"),
+        tags={KEY_TAG: Registration(Context(corpus.store), report, student, corpus, [], spec).key},
+    )
+    register(Context(corpus.store), report, models, corpus, [], spec)
     assert client.get_run(left.info.run_id).info.status == "KILLED"
+
+
+@pytest.fixture
+def tracked(line: Any, request: pytest.FixtureRequest) -> tuple[Spec, Manifest, str]:
+    """A spec with an experiment of its own, the best student, and the MLflow run that its training left there."""
+    corpus, models, report = line
+    spec = tiny_spec(corpus.store, f"name={request.node.name}")
+    student = next(m for m in models if m.key == report.facts["best"]["key"])
+    params, tags = {"model": "micro_xs", "lr": "0.1"}, {"stillroom.stage": "distill"}
+    curves = Curves(spec.name, student.key, "student", tags=tags, params=params, message=pytest.fail, flow_run="flow-1")
+    curves.add({"points": [{"step": step, "loss": 1 / step} for step in (1, 2, 3)], "logs": [], "lines": []})
+    curves.close("FINISHED")
+    client = connect()
+    (run,) = client.search_runs([experiment(client, spec.name)], f"tags.`{TRAINING_TAG}` = '{student.key}'")
+    return spec, student, run.info.run_id
+
+
+def test_a_version_is_of_the_run_that_trained_the_student(line: Any, tracked: Any) -> None:
+    corpus, _, report = line
+    spec, student, run_id = tracked
+    facts = register(Context(corpus.store, run_id="flow-1"), report, student, corpus, [], spec).manifest.facts
+    client = connect()
+    assert facts["run_id"] == alias_of(client, spec.name, "champion").run_id == run_id
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert [m.step for m in client.get_metric_history(run_id, "loss")] == [1, 2, 3]
+    assert {"model": "micro_xs", "student.model": "micro_xs"}.items() <= run.data.params.items()
+    assert run.data.tags[KEY_TAG] == Registration(Context(corpus.store), report, student, corpus, [], spec).key
+    assert "test_accuracy" in run.data.metrics
+    assert client.list_artifacts(run_id, "report")
+    # The training and its parent, nothing else.
+    assert len(client.search_runs([experiment(client, spec.name)])) == 2
+
+
+def test_a_second_registration_in_the_same_run_repeats_nothing(line: Any, tracked: Any) -> None:
+    corpus, _, report = line
+    spec, student, run_id = tracked
+    for name in ("one", "other"):
+        own = tiny_spec(corpus.store, f"name={spec.name}", f"register.name={spec.name}-{name}")
+        assert register(Context(corpus.store), report, student, corpus, [], own).manifest.facts["run_id"] == run_id
+    client = connect()
+    run = client.get_run(run_id)
+    assert len(client.get_metric_history(run_id, "test_accuracy")) == 1
+    assert len(run.inputs.dataset_inputs) == 1
+    assert run.data.params["register.name"] == f"{spec.name}-one"
+
+
+def test_a_run_that_is_gone_is_made_again_with_its_curve(line: Any, tracked: Any) -> None:
+    corpus, _, report = line
+    spec, student, run_id = tracked
+    client = connect()
+    client.delete_run(run_id)
+    facts = register(Context(corpus.store, run_id="flow-2"), report, student, corpus, [], spec).manifest.facts
+    assert facts["run_id"] != run_id
+    run = client.get_run(facts["run_id"])
+    assert [m.step for m in client.get_metric_history(facts["run_id"], "loss")] == [10, 20, 30]
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert (parent.data.tags[FLOW_RUN_TAG], parent.info.status) == ("flow-2", "FINISHED")
+
+
+def test_a_refused_student_leaves_its_training_finished(
+    line: Any, tracked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, _, report = line
+    spec, student, run_id = tracked
+    monkeypatch.setattr("tasks.register.model.TOLERANCE", -1.0)
+    with pytest.raises(PermanentError, match="differs by"):
+        register(Context(corpus.store), report, student, corpus, [], spec)
+    assert connect().get_run(run_id).info.status == "FINISHED"
+    assert versions(connect(), spec.name) == []
+    monkeypatch.undo()
+    assert register(Context(corpus.store), report, student, corpus, [], spec).manifest.facts["run_id"] == run_id

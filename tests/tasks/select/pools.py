@@ -1,4 +1,4 @@
-"""Pools of unlabelled images with chosen beliefs, without files."""
+"""Pools of unlabelled images with chosen predictions, without files."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.select.measures import agreement, confidence, disagreement, entropy
-from tasks.select.policy import Claims, Weighed, weigh
-from tasks.select.survey import Survey
+from tasks.data.soft_labels import entropy
+from tasks.select.ensemble import EnsembleStatistics, agreement, confidence, disagreement
+from tasks.select.policy import PoolWeights, PseudoClasses, pool_weights
 from tasks.spec import SelectSection
 
 
-def pool_of(*teachers: Sequence[Sequence[float]], many: bool = False, keys: Sequence[str] | None = None) -> Survey:
-    """What a survey says of P unlabelled images; a row of NaN is one that could not be judged.
+def pool_of(
+    *teachers: Sequence[Sequence[float]], many: bool = False, keys: Sequence[str] | None = None
+) -> EnsembleStatistics:
+    """Statistics of P unlabelled images; a row of NaN has no valid prediction.
 
     Args:
         teachers: probabilities [P, C] of each.
@@ -23,7 +25,7 @@ def pool_of(*teachers: Sequence[Sequence[float]], many: bool = False, keys: Sequ
     each = np.nan_to_num(each)
     mean = each.mean(axis=0)
     count = len(mean)
-    return Survey(
+    return EnsembleStatistics(
         key=np.array(keys or [f"k{n:04d}" for n in range(count)], dtype=object),
         shard=np.zeros(count, np.int32),
         row=np.arange(count, dtype=np.int32),
@@ -33,8 +35,8 @@ def pool_of(*teachers: Sequence[Sequence[float]], many: bool = False, keys: Sequ
         agreement=agreement(each, mean, many=many).astype(np.float32),
         entropy=entropy(mean, many=many).astype(np.float32),
         disagreement=disagreement(each, mean, many=many).astype(np.float32),
-        judged=np.empty(0, np.int64),
-        verdict=np.empty((0, mean.shape[1]), np.float32),
+        out_of_fold=np.empty(0, np.int64),
+        out_of_fold_probability=np.empty((0, mean.shape[1]), np.float32),
         given=np.empty(0, np.int32),
     )
 
@@ -43,17 +45,19 @@ def section(**values: object) -> SelectSection:
     return SelectSection.model_validate(values)
 
 
-def weighed(found: Survey, *, many: bool = False, target: Sequence[float] | None = None, **values: object) -> Weighed:
+def weighed(
+    found: EnsembleStatistics, *, many: bool = False, target: Sequence[float] | None = None, **values: object
+) -> PoolWeights:
     """The rules of a section over a pool of classes c0, c1, ..."""
     names = [f"c{n}" for n in range(found.probability.shape[1])]
     aim = None if target is None else np.array(target)
-    return weigh(found, section(**values), Claims(found, names, many=many), aim)
+    return pool_weights(found, section(**values), PseudoClasses(found, names, many=many), aim)
 
 
-def sure(*claims: tuple[int, float], classes: int = 3) -> list[list[float]]:
+def sure(*top: tuple[int, float], classes: int = 3) -> list[list[float]]:
     """A row for each (class, probability), the rest spread evenly."""
-    rows = np.empty((len(claims), classes))
-    for row, (top, p) in zip(rows, claims, strict=True):
+    rows = np.empty((len(top), classes))
+    for row, (number, p) in zip(rows, top, strict=True):
         row[:] = (1 - p) / (classes - 1)
-        row[top] = p
+        row[number] = p
     return rows.tolist()  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from tests.tasks.select.pools import pool_of, sure, weighed
 NAN = float("nan")
 
 
-def test_everything_that_was_judged_is_kept_when_nothing_is_asked() -> None:
+def test_everything_valid_is_kept_without_rules() -> None:
     done = weighed(pool_of([[0.4, 0.3, 0.3], [NAN, NAN, NAN], [0.9, 0.1, 0.0]]))
     assert done.weight.tolist() == [1, 0, 1]
     assert done.dropped == {"no_teacher": 1}

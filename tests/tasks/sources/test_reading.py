@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.errors import CorpusError
-from tasks.sources import ChangedError, Source, open_source
-from tasks.sources.blob import LocalBlob, Opened
+from tasks.sources import Source, SourceFileChangedError, open_source
+from tasks.sources.archive_file import LocalBlob, OpenArchives
 from tests.tasks.sources.packing import cut, tar_of, zip_of, zip_with
 
 JPEG = random.Random(0).randbytes(3000)
@@ -47,7 +47,7 @@ def test_a_stamp_of_a_folder_changes_with_the_file_and_the_old_one_is_refused(tm
     stamp = stamp_of(open_source(tmp_path), "a.jpg")
     (tmp_path / "a.jpg").write_bytes(JPEG[::-1])
     os.utime(tmp_path / "a.jpg", ns=(1, 1))
-    with pytest.raises(ChangedError, match=r"a\.jpg: it changed after the corpus was listed"):
+    with pytest.raises(SourceFileChangedError, match=r"a\.jpg: it changed after the corpus was listed"):
         open_source(tmp_path).read("a.jpg", stamp)
     assert stamp_of(open_source(tmp_path), "a.jpg") != stamp
 
@@ -122,7 +122,7 @@ def test_a_replaced_zip_is_noticed_although_the_old_one_was_open(tmp_path: Path)
     stamp = stamp_of(source, "a.jpg")
     assert source.read("a.jpg", stamp) == JPEG
     zip_with(tmp_path / "b.zip", [("a.jpg", JPEG[::-1])], zipfile.ZIP_STORED).replace(place)
-    with pytest.raises(ChangedError, match=r"a\.zip: entry a\.jpg is not where"):
+    with pytest.raises(SourceFileChangedError, match=r"a\.zip: entry a\.jpg is not where"):
         source.read("a.jpg", stamp)
 
 
@@ -140,7 +140,7 @@ def test_a_touched_tar_is_noticed(tmp_path: Path) -> None:
     source = open_source(place)
     stamp = stamp_of(source, "a.jpg")
     os.utime(place, ns=(5, 5))
-    with pytest.raises(ChangedError, match=r"a\.tar: it changed"):
+    with pytest.raises(SourceFileChangedError, match=r"a\.tar: it changed"):
         source.read("a.jpg", stamp)
 
 
@@ -155,7 +155,7 @@ def test_many_threads_read_one_archive_in_parts(tmp_path: Path) -> None:
 
 
 def test_archives_open_for_long_are_closed_when_others_are_read(tmp_path: Path) -> None:
-    opened = Opened(most=2)
+    opened = OpenArchives(most=2)
     places = [zip_with(tmp_path / f"{n}.zip", [("a", b"x")]) for n in "abcd"]
     before = len(os.listdir("/proc/self/fd"))
     held: LocalBlob = opened.get(str(places[0]))
@@ -182,7 +182,7 @@ def refused_or_right(place: Path) -> int:
     for path, (_, stamp) in listed.items():
         try:
             read = source.read(path, stamp)
-        except (OSError, ChangedError):
+        except (OSError, SourceFileChangedError):
             continue
         assert read == CONTENT[path]
         count += 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.sources import ChangedError, Tree, open_source
+from tasks.sources import SourceFileChangedError, Tree, open_source
 from tasks.spec import CorpusSection
 from tests.faultproxy import FaultProxy
 from tests.s3server import S3Server
@@ -62,7 +62,7 @@ def test_an_object_that_changed_is_noticed(s3_server: S3Server) -> None:
     stamp = rows(source)["a.jpg"][1]
     s3_server.file(bucket, "a.jpg").write_bytes(b"two")
     for way in (source.read, source.digest):
-        with pytest.raises(ChangedError, match=r"a\.jpg: .*run again"):
+        with pytest.raises(SourceFileChangedError, match=r"a\.jpg: .*run again"):
             way("a.jpg", stamp)
 
 
@@ -80,7 +80,7 @@ def test_an_archive_that_changed_is_noticed_by_an_open_source_and_by_a_new_one(
     assert source.read("train/1_left.jpeg", stamp) == (folder / "train/1_left.jpeg").read_bytes()
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     for reader in (source, open_source(url)):
-        with pytest.raises(ChangedError, match="run again"):
+        with pytest.raises(SourceFileChangedError, match="run again"):
             reader.read("train/1_left.jpeg", stamp)
 
 

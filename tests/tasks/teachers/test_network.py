@@ -14,18 +14,18 @@ import torch
 from infra.errors import CorruptError, UsageError
 from infra.storage.store import LocalStore
 from models.networks.build import build
-from models.networks.export import export_pt2
-from tasks.data.weights import WeightsRef, deposit, deposited
-from tasks.teachers.model import TeacherModel
-from tasks.teachers.network import load_network
+from models.networks.weight_files import export_pt2
+from tasks.data.weights import WeightsRef, copy_to_store, stored_ref
+from tasks.teachers.network import load_teacher
 from tasks.teachers.onnx_file import onnx_facts
-from tasks.teachers.weights import find_weights
+from tasks.teachers.teacher import TeacherModel
+from tasks.teachers.weights_lookup import find_weights
 from tests.tasks.label.teachers import save_weights
 from tests.tasks.teachers.onnx_nets import write_onnx
 
 NOTHING = WeightsRef("", "1", "")
 INPUT: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
-MEANS = f"{'.'.join(__name__.split('.')[:-1])}.teachers:channel_means"
+MEANS = "tests.tasks.label.teachers:channel_means"
 
 
 def model(kind: Any, name: str, weights: WeightsRef = NOTHING, **values: Any) -> TeacherModel:
@@ -33,8 +33,8 @@ def model(kind: Any, name: str, weights: WeightsRef = NOTHING, **values: Any) ->
 
 
 def in_store(store: LocalStore, path: Path) -> WeightsRef:
-    ref = deposited(path, path.suffix)
-    deposit(ref, path, store)
+    ref = stored_ref(path, path.suffix)
+    copy_to_store(ref, path, store)
     return ref
 
 
@@ -44,7 +44,7 @@ def images(count: int = 4) -> np.ndarray:
 
 def test_a_network_has_its_weights_and_its_own_input(store: LocalStore, tmp_path: Path) -> None:
     ref = find_weights(str(save_weights(tmp_path, seed=4)), "micro_xs", store)
-    network = load_network(model("network", "micro_xs", ref, features="pooled"), ref, store)
+    network = load_teacher(model("network", "micro_xs", ref, features="pooled"), ref, store)
     built = build("micro_xs", num_classes=3, seed=4)
     x = torch.rand(2, 3, 32, 32)
     assert network.module is not None
@@ -54,20 +54,20 @@ def test_a_network_has_its_weights_and_its_own_input(store: LocalStore, tmp_path
 
 def test_mean_and_std_of_the_spec_come_before_the_networks_own(store: LocalStore, tmp_path: Path) -> None:
     ref = find_weights(str(save_weights(tmp_path)), "micro_xs", store)
-    network = load_network(model("network", "micro_xs", ref, **INPUT), ref, store)
+    network = load_teacher(model("network", "micro_xs", ref, **INPUT), ref, store)
     assert (network.mean, network.std) == (INPUT["mean"], INPUT["std"])
 
 
 def test_a_head_of_other_classes_asks_for_training(store: LocalStore, tmp_path: Path) -> None:
     ref = find_weights(str(save_weights(tmp_path, classes=5)), "micro_xs", store)
     with pytest.raises(UsageError, match=r"small: the head of its weights has other classes .* 3; add `train:`"):
-        load_network(model("network", "micro_xs", ref), ref, store)
+        load_teacher(model("network", "micro_xs", ref), ref, store)
 
 
 def test_a_fold_teacher_has_the_weights_of_its_fold(store: LocalStore, tmp_path: Path) -> None:
     whole, fold = (find_weights(str(save_weights(tmp_path, seed=seed)), "micro_xs", store) for seed in (0, 1))
     teacher = model("network", "micro_xs", whole, folds=(fold,))
-    network = load_network(teacher, teacher.folds[0], store)
+    network = load_teacher(teacher, teacher.folds[0], store)
     x = torch.rand(2, 3, 32, 32)
     assert network.module is not None
     assert torch.equal(network.module(x), build("micro_xs", num_classes=3, seed=1).module(x))
@@ -77,7 +77,7 @@ def test_an_exported_graph_answers_as_its_network(store: LocalStore, tmp_path: P
     built = build("micro_xs", num_classes=3)
     (tmp_path / "network.pt2").write_bytes(export_pt2(built.module, 32))
     ref = in_store(store, tmp_path / "network.pt2")
-    network = load_network(model("graph", "", ref, **INPUT), ref, store)
+    network = load_teacher(model("graph", "", ref, **INPUT), ref, store)
     x = torch.rand(5, 3, 32, 32)
     assert network.module is not None
     assert torch.allclose(network.module(x), built.module(x), atol=1e-5)
@@ -85,7 +85,7 @@ def test_an_exported_graph_answers_as_its_network(store: LocalStore, tmp_path: P
 
 def test_an_onnx_file_is_found_in_the_store(store: LocalStore, tmp_path: Path) -> None:
     ref = in_store(store, write_onnx(tmp_path))
-    network = load_network(model("onnx", "", ref, **INPUT), ref, store)
+    network = load_teacher(model("onnx", "", ref, **INPUT), ref, store)
     assert network.onnx is not None
     assert network.onnx.read_bytes() == store.get(f"teachers/{ref.sha256}.onnx")
 
@@ -93,7 +93,7 @@ def test_an_onnx_file_is_found_in_the_store(store: LocalStore, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"num_classes": 4}, "teacher small: it answers 3 classes, the corpus has 4"),
+        ({"num_classes": 4}, "teacher small: it has 3 classes, the corpus has 4"),
         ({"size": 48}, "teacher small: it takes images of 32 px, not of 48; set size to 32"),
         ({"features": "deep"}, "teacher small: it has no output deep; its outputs are logits"),
     ],
@@ -103,7 +103,7 @@ def test_an_onnx_file_that_does_not_fit_says_why(
 ) -> None:
     ref = in_store(store, write_onnx(tmp_path))
     with pytest.raises(UsageError, match=text):
-        load_network(model("onnx", "", ref, **{**INPUT, **changes}), ref, store)
+        load_teacher(model("onnx", "", ref, **{**INPUT, **changes}), ref, store)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
@@ -130,7 +130,7 @@ def test_nothing_is_known_of_an_onnx_file_without_a_package(tmp_path: Path, monk
         ({"shape": ["batch", 32, 32, 3]}, r"its input is \[\?, 32, 32, 3\]; a teacher takes RGB images \[B, 3, S, S\]"),
         ({"shape": [1, 3, 32, 32]}, r"it takes batches of 1 alone; export it with a free batch axis"),
         ({"kind": "float16"}, r"its input is float16; a teacher takes float32"),
-        ({"answer": ["batch", 3, 1, 1]}, r"its first output is \[\?, 3, 1, 1\]; a teacher answers logits \[B, C\]"),
+        ({"answer": ["batch", 3, 1, 1]}, r"its first output is \[\?, 3, 1, 1\]; a teacher returns logits \[B, C\]"),
         ({"inputs": 2}, r"it has 2 inputs; a teacher takes images alone"),
         ({"external": True}, r"its weights lie in another file beside it; save it as one file"),
     ],
@@ -149,7 +149,7 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path) -> None:
 
 def test_a_python_function_gets_its_options_and_pixels(store: LocalStore) -> None:
     teacher = model("python", MEANS, options={"factor": 2.0})
-    network = load_network(teacher, teacher.weights, store)
+    network = load_teacher(teacher, teacher.weights, store)
     assert network.call is not None
     logits = network.call(images())
     assert logits.dtype == np.float32
@@ -166,7 +166,7 @@ def test_a_python_function_gets_the_path_of_its_weights(
     )
     (tmp_path / "bias.txt").write_text("7")
     found = find_weights(str(tmp_path / "bias.txt"), "given:make", store)
-    network = load_network(model("python", "given:make", found), found, store)
+    network = load_teacher(model("python", "given:make", found), found, store)
     assert network.call is not None
     assert network.call(images()).tolist() == [[7.0] * 3] * 4
 
@@ -186,13 +186,13 @@ def test_a_python_entry_point_that_fails_is_named(
 ) -> None:
     _module(tmp_path, monkeypatch, code)
     with pytest.raises(UsageError, match=f"teacher small: {text}"):
-        load_network(model("python", entry), NOTHING, store)
+        load_teacher(model("python", entry), NOTHING, store)
 
 
 def test_a_python_function_with_answers_of_another_shape_is_refused(store: LocalStore) -> None:
-    network = load_network(model("python", MEANS, num_classes=5), NOTHING, store)
+    network = load_teacher(model("python", MEANS, num_classes=5), NOTHING, store)
     assert network.call is not None
-    with pytest.raises(UsageError, match=r"channel_means answered \[4, 3\] to 4 images .* has to be \[4, 5\]"):
+    with pytest.raises(UsageError, match=r"channel_means returned \[4, 3\] for 4 images .* has to be \[4, 5\]"):
         network.call(images())
 
 
@@ -200,7 +200,7 @@ def test_a_file_that_was_damaged_in_the_store_is_refused(store: LocalStore, tmp_
     ref = in_store(store, write_onnx(tmp_path))
     store.put(f"teachers/{ref.sha256}.onnx", b"other")
     with pytest.raises(CorruptError, match=r"teachers/.*\.onnx of small is damaged; delete that object"):
-        load_network(model("onnx", "", ref, **INPUT), ref, store)
+        load_teacher(model("onnx", "", ref, **INPUT), ref, store)
 
 
 def _module(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:

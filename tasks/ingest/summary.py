@@ -1,0 +1,146 @@
+"""What an ingest reports: facts, notes and quarantine of its manifest, and a preview of them for `stillroom plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infra.storage.manifest import Quarantined
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import MissingObjectError, Store
+from tasks.data.catalog import MISSING, QUARANTINED, SPLITS
+from tasks.ingest.corpus_listing import ScannedCorpus, list_corpus, scan_spec
+from tasks.ingest.image_table import ImageTable
+from tasks.ingest.ingest_plan import plan_ingest
+from tasks.ingest.leakage import Leaks, equal_bytes, mark_leaks
+from tasks.ingest.parent import Parent, read_head
+from tasks.ingest.shard import STAGE
+from tasks.ingest.splits import check_splits, count_labels
+from tasks.pipeline.stage import Artifact, slug
+from tasks.spec import Spec
+
+SHOWN_QUARANTINE = 500
+
+
+def facts_of(scanned: ScannedCorpus, images: ImageTable, leaks: Leaks) -> dict[str, Any]:
+    """Facts by name.
+
+    corpus, task, classes, modality, private, size, crop; official: splits of the corpus's own; counts: split to
+    class to labelled images; images: split to all images; unlabelled; leaks: images of val and test that also
+    stand in train, leaks_by: patient, bytes or near twin; doubles: images whose bytes another image has too;
+    missing: label rows without an image; quarantined.
+    """
+    scan, corpus, how = scanned.scan, scanned.corpus, scanned.section["ingest"]
+    stored = images.usable
+    split = images.numbers("split")
+    groups = equal_bytes(images, stored)
+    return {
+        "corpus": corpus.title,
+        "task": scan.task,
+        "classes": list(scan.classes),
+        "modality": scan.modality,
+        "private": corpus.private,
+        "size": how["size"],
+        "crop": how["crop"],
+        "official": sorted(scan.official),
+        "counts": count_labels(images, scan.classes),
+        "images": {name: int((stored & (split == i)).sum()) for i, name in enumerate(SPLITS)},
+        "unlabelled": int((stored & ~images.labelled).sum()),
+        "leaks": leaks.images,
+        "leaks_by": leaks.to_json(),
+        "doubles": int((groups >= 0).sum()) - len(np.unique(groups[groups >= 0])),
+        "missing": int(images.where("status", MISSING).sum()),
+        "quarantined": int(images.where("status", QUARANTINED).sum()),
+    }
+
+
+def quarantine_of(images: ImageTable) -> list[Quarantined]:
+    """Images that are not stored, and why; by path, or by keyed hash where private."""
+    rows = images.where("status", QUARANTINED)
+    found = sorted(images.first_rows(("display_name", "key", "reason"), limit=len(images), rows=rows))
+    return [Quarantined(source=name, reason=reason, stage=STAGE) for name, _, reason in found]
+
+
+def quarantine_table(title: str, quarantine: Sequence[Quarantined]) -> Artifact:
+    """The quarantine for people."""
+    rows = [{"source": row.source, "reason": row.reason} for row in quarantine[:SHOWN_QUARANTINE]]
+    more = f"; the first {SHOWN_QUARANTINE} are shown" if len(quarantine) > SHOWN_QUARANTINE else ""
+    return Artifact(
+        key=f"quarantine-{slug(title)}",
+        description=f"{len(quarantine)} of {title}'s files are kept out{more}",
+        content=rows or [{"source": "none", "reason": "every image could be read"}],
+    )
+
+
+def notes_of(scanned: ScannedCorpus, warnings: Sequence[str], removed: int, changed: int) -> list[str]:
+    """Sentences for people."""
+    notes = [*scanned.scan.notes, *warnings]
+    if removed:
+        notes.append(f"{removed} images are no longer in the folder; their shards keep them (forget erases)")
+    if changed:
+        notes.append(f"{changed} files hold other bytes than when they were ingested; their shards keep the old ones")
+    return notes
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An ingest that did not take place.
+
+    `facts` are those of the manifest, as far as they are known before decoding; files that were never
+    hashed (`unknown`) show no leak by equal bytes, and none shows a leak by a near twin. `source_bytes` counts
+    the images still to be read.
+    """
+
+    facts: dict[str, Any]
+    shards: int  # to make
+    images: int  # in those shards
+    source_bytes: int
+    unknown: int  # images that the listing does not know yet
+    cached: bool  # nothing to do
+
+
+def preview(spec: Spec, store: Store) -> Preview:
+    """List the corpus and plan.
+
+    Raises:
+        CorpusError, BudgetError: as `ingest` would, before decoding.
+    """
+    return preview_of(spec, store, scan_spec(spec))
+
+
+def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
+    """Like `preview`, of a corpus that its adapter has read."""
+    head = read_head(store, spec.corpus.title)
+    if head is not None and head.section != scanned.section:
+        head = None
+    try:
+        parent = Parent.load(store, head)
+    except MissingObjectError:
+        head, parent = None, Parent()
+    listed = list_corpus(scanned, store, parent, dry=True)
+    images = listed.images
+    unknown = int((images.usable & images.where("source_sha256", "")).sum())
+    same = head is not None and not unknown and head.inputs[0] == listed.digest
+    lost = StageCache(store).missing(head.outputs) if head is not None else []
+    plan = plan_ingest(listed, parent, spec.ingest)
+    leaks = mark_leaks(images)
+    warnings = check_splits(images, scanned.scan.classes, spec.corpus.split)
+    facts = {
+        **facts_of(scanned, images, leaks),
+        "removed": plan.removed,
+        "changed": plan.changed,
+        "notes": [*scanned.source.notes, *notes_of(scanned, warnings, plan.removed, plan.changed)],
+    }
+    split = images.numbers("split")[plan.new]
+    per_split = [int((split == code).sum()) for code in range(3)]
+    return Preview(
+        facts=facts,
+        shards=sum(-(-n // spec.ingest.shard_size) for n in per_split) + sum(o.meta["kind"] == "shard" for o in lost),
+        images=len(plan.new),
+        source_bytes=int(images.numbers("bytes")[plan.new].sum()),
+        unknown=unknown,
+        cached=same and not lost,
+    )

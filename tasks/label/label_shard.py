@@ -1,0 +1,154 @@
+"""The worker's side of labelling: read, render, predict, store. May run twice without harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+
+from infra.compute.stopping import stop_check
+from infra.storage.manifest import Quarantined
+from infra.storage.stage_cache import StageCache, UnitRecord
+from infra.storage.store import Store, open_store
+from tasks.data.corpus import load_image
+from tasks.data.soft_labels import to_soft_labels, write_soft_labels
+from tasks.data.views import rendered, stored_partners
+from tasks.label.costs import LabelRate
+from tasks.label.job import STAGE, LabelJob, TeacherRequest
+from tasks.label.predictor import NetworkPredictor, TablePredictor, ViewPredictions
+
+SAMPLE = 128
+"""Images on which engines are compared."""
+
+BLOCK, BLOCK_BYTES = 32, 64 << 20
+"""Rows rendered together: at least so many, more where a teacher takes larger batches and they fit these bytes."""
+
+TeacherPredictor: TypeAlias = NetworkPredictor | TablePredictor
+
+
+def label_shard(job: LabelJob) -> list[UnitRecord]:
+    """Label some views of one shard: store a soft-label file and leave a record for each.
+
+    A row on which a teacher fails is kept out alone, with its reason; the others are labelled.
+
+    Raises:
+        CorruptError: an image's bytes are not those ingested, or no image; shard and key are named.
+        UsageError: a teacher cannot be built, or its weights have another head.
+        PermanentError: a teacher fails on every row of a batch.
+        CancelledError: the flow asked to stop.
+    """
+    store = open_store(job.store)
+    found = predict_views(job, store, stop=stop_check(job.topic))
+    return [
+        _store_view(job, store, request, view, key, predictions)
+        for request, each in zip(job.requests, found, strict=True)
+        for (view, key), predictions in zip(request.views, each, strict=True)
+    ]
+
+
+def load_teachers(job: LabelJob) -> list[LabelRate]:
+    """Load the teachers of a job and choose their engines, so that the workers that come after only follow.
+
+    Returns:
+        The rate of each teacher: that of this worker's forward passes, where it was measured.
+    """
+    store = open_store(job.store)
+    return [_predictor(job, request, store).rate() for request in job.requests]
+
+
+def probe(job: LabelJob, rows: Sequence[int]) -> None:
+    """Do with some rows all that labelling does, but store nothing: for the search for rows that kill workers."""
+    predict_views(job, open_store(job.store), rows=rows)
+
+
+def predict_views(
+    job: LabelJob, store: Store, *, rows: Sequence[int] | None = None, stop: Callable[[], None] = lambda: None
+) -> list[list[ViewPredictions]]:
+    """Predictions of every teacher of the job: for each request, for each of its views.
+
+    Args:
+        rows: the rows to read; default all but those that the job skips.
+        stop: called between batches; raises when the run is to end.
+    """
+    cv2.setNumThreads(1)
+    shard, skipped = job.shard, dict(job.skip)
+    if rows is None:
+        rows = [row for row in range(len(shard)) if row not in skipped]
+    # No row but these may be read, not even as another row's partner in a mixed view.
+    others = set(range(len(shard))).difference(rows)
+    partner = {view: stored_partners(job.recipe, view, shard, others) for view in job.views}
+    found = [[_empty(job, request, partner[view]) for view, _ in request.views] for request in job.requests]
+    if not rows:
+        return found
+    predictors = [_predictor(job, request, store) for request in job.requests]
+    sizes = {view: _sizes(job, predictors, view) for view in job.views}
+    load = partial(load_image, store, shard)
+    size = _block(predictors, sizes)
+    for block, images in rendered(
+        load, shard, job.recipe, sizes, partner, rows, threads=job.inference.threads, block=size
+    ):
+        for request, predictor, each in zip(job.requests, predictors, found, strict=True):
+            for (view, _), predictions in zip(request.views, each, strict=True):
+                stop()
+                predictor.predict(predictions, block, images, view)
+    return found
+
+
+def _predictor(job: LabelJob, request: TeacherRequest, store: Store) -> TeacherPredictor:
+    if request.teacher.kind == "table":
+        return TablePredictor(request, job.shard, store, BLOCK)
+    return NetworkPredictor(request, job.shard, job.inference, store, partial(_sample, job, store))
+
+
+def _sizes(job: LabelJob, predictors: Sequence[TeacherPredictor], view: int) -> set[int]:
+    pairs = zip(job.requests, predictors, strict=True)
+    return {predictor.size for request, predictor in pairs if predictor.size and view in dict(request.views)}
+
+
+def _block(predictors: Sequence[TeacherPredictor], sizes: dict[int, set[int]]) -> int:
+    row = sum(3 * side**2 for sides in sizes.values() for side in sides)
+    return max(BLOCK, min(max(predictor.batch for predictor in predictors), BLOCK_BYTES // max(1, row)))
+
+
+def _empty(job: LabelJob, request: TeacherRequest, partner: np.ndarray | None) -> ViewPredictions:
+    count = len(job.shard)
+    logits = np.zeros((count, request.teacher.num_classes), dtype=np.float32)
+    return ViewPredictions(logits, np.zeros(count, dtype=bool), partner)
+
+
+def _sample(job: LabelJob, store: Store, size: int) -> np.ndarray:
+    """Views to measure with, uint8 [n, size, size, 3]: the job's first view of the shard's first images."""
+    skipped, view = dict(job.skip), job.views[0]
+    rows = [row for row in range(len(job.shard)) if row not in skipped][:SAMPLE]
+    load, threads = partial(load_image, store, job.shard), job.inference.threads
+    blocks = rendered(load, job.shard, job.recipe, {view: {size}}, {view: None}, rows, threads=threads, block=BLOCK)
+    return np.concatenate([images[view, size] for _, images in blocks])
+
+
+def _store_view(
+    job: LabelJob, store: Store, request: TeacherRequest, view: int, key: str, found: ViewPredictions
+) -> UnitRecord:
+    cache = StageCache(store)
+    soft = to_soft_labels(found.logits, predicted=found.predicted, partner=found.partner, features=found.features)
+    output = cache.put_object(
+        request.object_name(job.title, job.recipe, view, key),
+        write_soft_labels(soft),
+        id=key,
+        unit=key,
+        samples=len(job.shard),
+        meta={"invalid": soft.invalid},
+    )
+    reasons = {**dict(job.skip), **found.failed}
+    record = UnitRecord(
+        key,
+        (output,),
+        quarantine=tuple(
+            Quarantined(source=str(job.shard.keys[row]), reason=reasons[row], stage=STAGE) for row in sorted(reasons)
+        ),
+        facts={"engine": found.engine} if found.engine else {},
+    )
+    cache.record(STAGE, record)
+    return record

@@ -1,0 +1,171 @@
+"""Versions of a registered model: how one is made from a student, and which of them is the champion."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.servers.tracking import TRAINING_TAG, alias_of, end_run, experiment, model_source, quiet, start_run
+from infra.storage.manifest import Manifest
+from models.statistics.metrics import LOWER_IS_BETTER
+from tasks.data.corpus import Corpus
+from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run
+from tasks.spec import Spec
+
+KEY_TAG = "stillroom.key"
+"""Tag of a version and of its MLflow run: the key of the registration."""
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+
+
+@dataclass(frozen=True)
+class ChampionDecision:
+    """The alias that a version gets in addition to challenger, or challenger alone, and why."""
+
+    alias: str
+    reason: str
+
+
+def decide(policy: str, new: Any, champion: Any | None) -> ChampionDecision:
+    """Apply `register.champion`.
+
+    Args:
+        policy: if_none, if_better or never.
+        new: the new version; its tags hold the metric, its value and the ingest manifest.
+        champion: the version that holds the alias now, or None.
+    """
+    if champion is not None and champion.version == new.version:
+        return ChampionDecision(CHAMPION, "it is the champion already")
+    if policy == "never":
+        return ChampionDecision(CHALLENGER, "register.champion is never: a person promotes")
+    if champion is None:
+        return ChampionDecision(CHAMPION, "there was no champion")
+    if policy == "if_none":
+        return ChampionDecision(CHALLENGER, f"version {champion.version} is champion and register.champion is if_none")
+    return _better(new, champion)
+
+
+def _better(new: Any, champion: Any) -> ChampionDecision:
+    ours, theirs = new.tags, champion.tags
+    other = f"version {champion.version}"
+    if ours["stillroom.manifest.ingest"] != theirs.get("stillroom.manifest.ingest"):
+        return ChampionDecision(CHALLENGER, f"{other} was judged on other data, so the figures cannot be compared")
+    metric = ours["stillroom.metric"]
+    if metric != theirs.get("stillroom.metric"):
+        return ChampionDecision(
+            CHALLENGER, f"{other} was judged by {theirs.get('stillroom.metric')}, this one by {metric}"
+        )
+    values = ours["stillroom.metric_value"], theirs.get("stillroom.metric_value")
+    if not values[0] or not values[1]:
+        return ChampionDecision(CHALLENGER, f"{metric} is undefined for one of the two")
+    value, champions = float(values[0]), float(values[1])
+    wins = value < champions if metric in LOWER_IS_BETTER else value > champions
+    reason = f"{metric} {value:.4f} on the same test images, {other} has {champions:.4f}"
+    return ChampionDecision(CHAMPION if wins else CHALLENGER, reason)
+
+
+def move_aliases(client: Any, name: str, held: Any, policy: str) -> ChampionDecision:
+    """Make a version the challenger, and the champion where the policy says so."""
+    decision = decide(policy, held, alias_of(client, name, CHAMPION))
+    with quiet():
+        client.set_registered_model_alias(name, CHALLENGER, held.version)
+        if decision.alias == CHAMPION:
+            client.set_registered_model_alias(name, CHAMPION, held.version)
+    return decision
+
+
+def make_version(
+    client: Any,
+    name: str,
+    key: str,
+    report: Manifest,
+    student: Manifest,
+    corpus: Corpus,
+    upstream: Sequence[Manifest],
+    spec: Spec,
+    *,
+    stage_version: int,
+    flow_run: str = "",
+) -> Any:
+    """A new version, in the MLflow run of the student's training.
+
+    Where the training was not tracked, or its run is gone, a run is made for it and gets its curve.
+
+    Args:
+        key: of the registration.
+        upstream: manifests that the student was taught by, for its lineage tags.
+        flow_run: id of the flow run whose MLflow run is the parent of a run that is made here.
+    """
+    place = experiment(client, spec.name)
+    value = own_figures(report, student.facts["seed"])[report.facts["metric"]]
+    tags = {
+        KEY_TAG: key,
+        "stillroom.version.register": str(stage_version),
+        **lineage(report, student, corpus, upstream),
+        "stillroom.metric": report.facts["metric"],
+        "stillroom.metric_value": "" if value is None else repr(value),
+    }
+    _end_dead_runs(client, place, key)
+    run_id = training_run(client, place, student.key)
+    made_here = run_id is None
+    if run_id is None:
+        title = f"{name} seed {student.facts['seed']}"
+        run_id = start_run(client, place, title, tags={**tags, TRAINING_TAG: student.key}, flow_run=flow_run)
+    try:
+        log_run(client, run_id, tags, report, student, corpus, spec, with_curve=made_here)
+        with quiet():
+            source, model_id, largest = _log_model(client, place, run_id, report, student, corpus)
+            parity = {"stillroom.parity": f"{largest:.6f}"}
+            made = _new_version(client, name, source, run_id, model_id, {**tags, **parity})
+    except BaseException:
+        if made_here:
+            end_run(client, place, run_id, "FAILED")
+        raise
+    if made_here:
+        end_run(client, place, run_id, "FINISHED")
+    return made
+
+
+def _end_dead_runs(client: Any, place: str, key: str) -> None:
+    """End runs that a registration left when it died: their model never became a version."""
+    with quiet():
+        left = client.search_runs([place], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'RUNNING'")
+    for run in left:
+        end_run(client, place, run.info.run_id, "KILLED")
+
+
+def _log_model(
+    client: Any, place: str, run_id: str, report: Manifest, student: Manifest, corpus: Corpus
+) -> tuple[str, str, float]:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    from tasks.register.model import pack, parity
+
+    logged = client.create_logged_model(place, name="student", source_run_id=run_id)
+    try:
+        with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
+            about = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+            packed = pack(corpus, student, Path(folder), about, report)
+            found = parity(corpus, student, report, packed)
+            client.log_model_artifacts(logged.model_id, str(packed))
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return model_source(client, logged), logged.model_id, found.largest
+
+
+def _new_version(client: Any, name: str, source: str, run_id: str, model_id: str, tags: dict[str, str]) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(name, source=source, run_id=run_id, tags=tags, model_id=model_id)
