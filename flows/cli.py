@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,11 @@ def main() -> None:
     except StillroomError as error:
         click.echo(f"error: {error}", err=True)
         code = FAILED
+    if "prefect" not in sys.modules:
+        # Threads of Arrow may abort an interpreter that is ending; nothing of ours is left to be closed by it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

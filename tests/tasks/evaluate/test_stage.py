@@ -282,14 +282,14 @@ def test_an_image_that_kills_its_process_is_left_out_of_every_figure(
     monkeypatch.setattr("tasks.evaluate.predict.predict_shard", deadly.predict_shard)
     monkeypatch.setattr("tasks.evaluate.predict.probe_predictions", deadly.probe_predictions)
     corpus = tiny_corpus(store, train=12, val=6, test=12)
-    models = [trained(corpus, "taught"), trained(corpus, "labels_only")]
+    models = [trained(corpus, "taught")]
     manifest = run(corpus, models, tiny_spec(store), cluster).manifest
     (out,) = manifest.quarantine
     assert (out.source, out.reason, out.stage) == (deadly.KEY, "killed by signal 9", "predict")
     assert (manifest.facts["images"]["test"], manifest.facts["unpredicted"]) == (11, 1)
     table = _table(manifest, store)
     assert deadly.KEY not in table["key"]
-    assert len(table["key"]) == 5 * (6 + 11)
+    assert len(table["key"]) == 4 * (6 + 11)
     assert np.isfinite(np.stack(table["prob"].tolist())).all()
     assert "kill the process" in store.get(manifest.output(kind="report").name).decode()
     again = evaluate(Context(store, None), corpus, models, tiny_spec(store))  # type: ignore[arg-type]
