@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from infra.compute.cluster import Cluster
@@ -73,7 +73,3 @@ class Context:
                 "--resources GPU=1, or set run.device: auto"
             )
         return "cpu", None
-
-    def with_progress(self, progress: Progress) -> Context:
-        """The same with another progress callback."""
-        return replace(self, progress=progress)

@@ -86,7 +86,3 @@ class Graph:
             if step in wanted:
                 wanted.update(step.waits_for)
         return [step for step in self.steps if step in wanted]
-
-    def of(self, stage: str) -> list[Step]:
-        """The steps of a stage."""
-        return [step for step in self.steps if step.stage.name == stage]
