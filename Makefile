@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Half of the suite waits for servers, clusters and killed processes to come and go.
+# Half of the suite waits for servers, clusters and killed processes to come and go; the longest files come first.
 WORKERS ?= 2
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each run starts dozens of Python processes; without bytecode every one of them compiles our modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check bench up clean
 
@@ -14,7 +16,7 @@ demo: $(READY)
 	$(BIN)/stillroom demo --out demo-out
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff check .

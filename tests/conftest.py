@@ -6,20 +6,39 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
 from infra.settings import reload_settings
 from infra.storage.store import LocalStore, Store, open_store
+from tests.databases import FOLDER, copy_databases
 from tests.s3server import FaultProxy, S3Server, environment
 
 # The same examples on every run; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("search", deadline=None)
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+class ByFile(LoadScopeScheduling):
+    """A file stays on one worker; so do the files that look at the line's first run, which takes a minute."""
+
+    FIRST_RUN = ("test_pages", "test_retrain", "test_stop", "test_store_commands")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        return "first run" if file.parent.name == "flows" and file.stem in self.FIRST_RUN else str(file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """What `--dist loadfile` means here."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,6 +61,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
+def migrated_home(home: Path) -> Path:
+    """A machine on which Prefect and MLflow have run before."""
+    copy_databases(home)
+    return home
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder of real subsets; the test skips, saying so, where there is none."""
     folder = os.environ.get("STILLROOM_REAL_DATA")
@@ -53,11 +79,17 @@ def real_data() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keys of the test server, a cache of our own and short pauses, for this process and all that it starts."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     ours = {
         "STILLROOM_CACHE": str(tmp_path_factory.mktemp("s3-cache")),
         "STILLROOM_HOME": str(tmp_path_factory.mktemp("home")),
         "STILLROOM_S3_BACKOFF": "0.01",
+        # Processes of one run of the suite have sibling folders.
+        FOLDER: str(shared / "databases"),
     }
+    # A Dask nanny sets PYTHONSAFEPATH in this process, after which `python -m tests...` would not find the tests.
+    ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**environment(), **ours}.items():
             patch.setenv(name, value)

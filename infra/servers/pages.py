@@ -14,6 +14,9 @@ from infra.servers.prefect_api import served, services_note, start_api
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.settings import settings
 
+# The jobs of MLflow's server evaluate language models, and cost five processes that wait for them.
+_MLFLOW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
 
 def serve(host: str, prefect_port: int, mlflow_port: int, say: Callable[[str], None]) -> None:
     """Start both servers and wait for SIGINT or SIGTERM; then both are gone."""
@@ -47,7 +50,7 @@ def start_mlflow(host: str, port: int) -> ServerProcess:
     arguments += ["--default-artifact-root", settings().artifact_root.as_uri()]
     # Without --app-dir uvicorn puts the working folder first on the import path.
     arguments += ["--uvicorn-opts", f"--log-level warning --app-dir {shlex.quote(str(log_folder()))}"]
-    return ServerProcess("mlflow", "mlflow", arguments)
+    return ServerProcess("mlflow", "mlflow", arguments, {**_MLFLOW, **os.environ})
 
 
 def stop() -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.networks import torchvision_guard  # noqa: F401
 from models.networks.graft import graft, is_grafted
 from models.networks.lite import LITE_MEAN, LITE_STD, lite_state_dict
 from models.networks.micro import micro, micro_m, micro_xs
@@ -95,12 +94,10 @@ def lite_variant(model: str) -> int:
 def _create(
     model: str, num_classes: int, options: dict[str, Any], size: int | None
 ) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    import timm  # after torchvision_guard
-    from timm.data import resolve_model_data_config
-
     try:
         if model in OURS:
             return OURS[model](num_classes, **options), _OUR_INPUT, (0.5,) * 3, (0.5,) * 3
+        timm = _timm()
         # timm would download a model whose name has a scheme or a slash.
         if not timm.is_model(model) or ("." in model and not timm.is_model_pretrained(model)):
             raise ValueError(_unknown(model))
@@ -110,17 +107,25 @@ def _create(
         module: nn.Module = timm.create_model(model, pretrained=False, num_classes=num_classes, **options)
     except TypeError as error:
         raise ValueError(f"{model} does not take the options {options}: {error}") from error
-    data = resolve_model_data_config(module)
+    data = timm.data.resolve_model_data_config(module)
     if _LITE.fullmatch(model):
         # The networks were trained on (x - 127) / 128, which timm rounds to mean and deviation 0.5.
         return module, int(data["input_size"][1]), LITE_MEAN, LITE_STD
     return module, int(data["input_size"][1]), tuple(data["mean"]), tuple(data["std"])
 
 
-def _unknown(model: str) -> str:
-    import timm
+def _timm() -> Any:
+    """timm, imported late: with torchvision it costs each worker 3 s, and our own networks need neither."""
+    from models.networks import torchvision_guard  # noqa: F401  (before timm)
 
-    near = difflib.get_close_matches(model, [*OURS, *timm.list_models()], n=3, cutoff=0.4)
+    import timm  # isort: skip
+    import timm.data
+
+    return timm
+
+
+def _unknown(model: str) -> str:
+    near = difflib.get_close_matches(model, [*OURS, *_timm().list_models()], n=3, cutoff=0.4)
     return f"there is no model {model!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
 
 

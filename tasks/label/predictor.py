@@ -16,10 +16,10 @@ import numpy as np
 
 from infra.digest import canonical_json, digest_of
 from infra.errors import PermanentError, StillroomError, UsageError
+from infra.machine import machine_kind
 from infra.storage.store import MissingObjectError, Store
 from models.engines.benchmark import EngineChoice
 from models.engines.engine import EngineError, Network, Prediction
-from models.engines.machine import machine_kind
 from models.engines.opening import open_engine
 from models.engines.runner import Runner
 from models.engines.selection import select_engine

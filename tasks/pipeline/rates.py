@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.digest import canonical_json
+from infra.machine import machine_kind
 from infra.settings import settings
 from infra.storage.store import LocalStore
-from models.engines.machine import machine_kind
 
 FILE = "rates.json"
 MOST = 500

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from infra.compute.cluster import cores
+from infra.machine import machine_kind
 from infra.storage.store import MissingObjectError, Store
 from models.augmentation.draws import ViewRecipe
 from models.engines.benchmark import EngineChoice
 from models.engines.engine import Network
-from models.engines.machine import machine_kind
 from models.losses.terms import Term
 from models.networks.build import Built
 from tasks.data.corpus import Corpus

@@ -1,17 +1,43 @@
-"""SIGKILL in the middle of a stage: nothing is left running, nothing is lost, only what is missing is made."""
+"""SIGKILL in the middle of each stage: nothing is left running, nothing is lost, only what is missing is made.
+
+One line is killed in one stage after the other; each test goes on where the one before it left the store.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from infra.storage.store import LocalStore
 from tests.line import Place, digests
 
 UNTIL = "distill"
+
+
+@dataclass
+class Killed:
+    """A line that was killed again and again."""
+
+    place: Place
+    times: dict[Path, int] = field(default_factory=dict)  # of the unit records after the last kill
+    kills: int = 0
+
+    def units(self) -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (self.place.store / "units").rglob("*.json")}
+
+    def untouched(self) -> bool:
+        """Whether what stood after the last kill was not made again."""
+        return {path: time for path, time in self.units().items() if path in self.times} == self.times
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    return Killed(Place(tmp_path_factory.mktemp("killed")))
 
 
 @pytest.fixture(scope="module")
@@ -25,35 +51,39 @@ def some_of(folder: str, pattern: str, least: int) -> Callable[[Place], bool]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "begun"),
+    "begun",
     [
-        ("ingest", some_of("units/ingest", "*.json", 1)),
-        ("teach", some_of("checkpoints", "*.pt", 1)),
-        ("label", some_of("units/label", "*.json", 1)),
-        ("distill", some_of("models", "*.safetensors", 2)),
+        pytest.param(some_of("units/ingest", "*.json", 1), id="ingest"),
+        pytest.param(some_of("checkpoints", "*.pt", 1), id="teach"),
+        pytest.param(some_of("units/label", "*.json", 1), id="label"),
+        pytest.param(some_of("models", "*.safetensors", 3), id="distill"),
     ],
 )
-def test_a_killed_run_is_completed_by_the_next(
-    stage: str,
-    begun: Callable[[Place], bool],
-    tmp_path: Path,
-    undisturbed: tuple[Place, dict[str, Any]],
-) -> None:
-    place = Place(tmp_path)
+def test_nothing_of_a_killed_run_is_left_running_or_made_again(begun: Callable[[Place], bool], killed: Killed) -> None:
+    place = killed.place
     process = place.start(UNTIL, str(place.spec))
     place.wait_until(process, begun)
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(place.processes(), timeout=30)
     assert alive == []
-    made = {path: path.stat().st_mtime_ns for path in (place.store / "units").rglob("*.json")}
+    assert killed.untouched()
+    killed.times, killed.kills = killed.units(), killed.kills + 1
 
-    outcome = place.json(UNTIL, str(place.spec))
 
+def test_the_next_run_makes_the_rest_as_if_nothing_had_happened(
+    killed: Killed, undisturbed: tuple[Place, dict[str, Any]]
+) -> None:
+    outcome = killed.place.json(UNTIL, str(killed.place.spec))
     untouched, truth = undisturbed
     assert digests(outcome)["ingest"] == digests(truth)["ingest"]
     assert digests(outcome)["label big"] == digests(truth)["label big"]
-    assert sorted(place.files("shards")) == sorted(untouched.files("shards"))
-    assert sorted(place.files("models")) == sorted(untouched.files("models"))
-    assert {path: path.stat().st_mtime_ns for path in made} == made
-    assert any(run["state"] == "Crashed" for run in place.json("status")["runs"])
+    for folder in ("shards/", "models/"):
+        names = [LocalStore(place.store).sizes(folder).keys() for place in (killed.place, untouched)]
+        assert names[0] == names[1]
+    assert killed.untouched()
+
+
+def test_every_killed_run_is_shown_as_crashed(killed: Killed) -> None:
+    states = [run["state"] for run in killed.place.json("status")["runs"]]
+    assert sorted(states) == ["Completed", *["Crashed"] * killed.kills]

@@ -12,12 +12,13 @@ import pytest
 from infra.servers.prefect_api import free_port, start_api
 from infra.servers.server_process import wait_for
 from infra.settings import reload_settings
+from tests.databases import copy_databases
 from tests.line import Place
 
 
 @pytest.fixture(scope="package")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("line"))
+    return Place(tmp_path_factory.mktemp("line"), new=True)
 
 
 @pytest.fixture(scope="package")
@@ -26,6 +27,7 @@ def first(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     result = place.json("retrain", str(place.spec))
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("api")
+        copy_databases(home)
         patch.setenv("STILLROOM_HOME", str(home))
         patch.setenv("PREFECT_HOME", str(home / "prefect"))
         reload_settings()

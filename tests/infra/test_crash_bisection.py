@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -73,6 +74,11 @@ def leave_a_mark(folder: str, rows: Sequence[int]) -> None:
     (Path(folder) / str(os.getpid())).touch()
 
 
+def mark_and_hang(folder: str, rows: Sequence[int]) -> None:
+    leave_a_mark(folder, rows)
+    time.sleep(600)
+
+
 class DeadlyToUnpickle:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return _last_words, ("a library is missing",)
@@ -137,7 +143,15 @@ def test_a_child_that_cannot_start_says_why() -> None:
 def test_no_child_is_left(tmp_path: Path) -> None:
     find_poison(leave_a_mark, str(tmp_path), range(2))
     (mark,) = tmp_path.iterdir()
-    assert not psutil.pid_exists(int(mark.name))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(mark.name)).wait(10)  # its new parent still has to notice that it has ended
+
+
+def test_a_child_that_hangs_is_not_left(tmp_path: Path) -> None:
+    find_poison(mark_and_hang, str(tmp_path), [0], seconds=0.3)
+    for mark in tmp_path.iterdir():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(int(mark.name)).wait(10)
 
 
 def test_no_rows_ask_no_child(tmp_path: Path) -> None:

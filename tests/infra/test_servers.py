@@ -21,6 +21,7 @@ from infra.servers.pages import start_mlflow
 from infra.servers.prefect_api import free_port, prefect_api, start_api
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.settings import reload_settings
+from tests.databases import copy_databases
 
 START = 120.0  # seconds; a fresh database on a slow machine
 
@@ -29,7 +30,9 @@ START = 120.0  # seconds; a fresh database on a slow machine
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Prefect's API as a run starts it, over a database of its own; its URL."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_HOME", str(tmp_path_factory.mktemp("home")))
+        home = tmp_path_factory.mktemp("home")
+        copy_databases(home)
+        patch.setenv("STILLROOM_HOME", str(home))
         for name in ("PREFECT_API_URL", "PREFECT_HOME"):
             patch.setenv(name, "")  # so that what the block sets is undone
             patch.delenv(name)
@@ -87,7 +90,9 @@ def kill_the_api() -> None:
         urllib.request.urlopen(f"{url}/health")
 
 
-def test_an_api_that_dies_under_a_run_is_named_with_its_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_api_that_dies_under_a_run_is_named_with_its_log(
+    migrated_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("PREFECT_API_URL", "PREFECT_HOME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -100,12 +105,12 @@ def test_a_usage_error_stays_one(prefect: str) -> None:
         raise UsageError("the spec is wrong")
 
 
-def test_mlflow_writes_a_log(home: Path) -> None:
+def test_mlflow_writes_a_log(migrated_home: Path) -> None:
     port = free_port()
     server = start_mlflow("127.0.0.1", port)
     try:
         wait_for(f"http://127.0.0.1:{port}/health", server)
-        assert server.log == home / "logs" / "mlflow.log"
+        assert server.log == migrated_home / "logs" / "mlflow.log"
     finally:
         server.stop()
 
@@ -145,7 +150,7 @@ def test_a_long_log_is_put_aside(home: Path) -> None:
     assert log.with_suffix(".log.1").stat().st_size == 11_000_000
 
 
-def test_prefects_api_refuses_a_port_that_is_taken(home: Path) -> None:
+def test_prefects_api_refuses_a_port_that_is_taken(migrated_home: Path) -> None:
     files = ServerProcess("files", "http.server", [str(port := free_port()), "--bind", "127.0.0.1"])
     try:
         wait_for(f"http://127.0.0.1:{port}", files)

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+from infra.machine import machine_kind
 from models.engines.benchmark import Agreement, EngineChoice
 from models.engines.engine import EngineError, Network
-from models.engines.machine import machine_kind
 from models.engines.opening import names
 from models.engines.selection import select_engine
 from tests.models.engines.nets import CLASSES, MEAN, SIZE, STD, images, linear_onnx, micro_network

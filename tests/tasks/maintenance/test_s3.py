@@ -11,7 +11,6 @@ from infra.compute.cluster import Cluster
 from infra.storage.store import Store
 from tasks.ingest.parent import read_head
 from tasks.ingest.stage import ingest
-from tasks.maintenance.gc import collect
 from tasks.maintenance.inspect import inspect
 from tasks.maintenance.repair import repair
 from tasks.maintenance.verify import verify
@@ -19,6 +18,7 @@ from tasks.pipeline.context import Context
 from tests.s3server import S3Server
 from tests.tasks.corpora.layouts import eyepacs, many_patients
 from tests.tasks.ingest.specs import spec
+from tests.tasks.maintenance.test_gc import collect
 
 
 @pytest.fixture

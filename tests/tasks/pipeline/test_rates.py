@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.engines.machine import machine_kind
+from infra.machine import machine_kind
 from tasks.pipeline import rates
 from tasks.pipeline.rates import FILE, INGEST, LABEL, ingest_details, label_details, remember_rate, remembered_rate
 

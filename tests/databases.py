@@ -1,0 +1,49 @@
+"""Migrated databases of Prefect and MLflow, made once for a run of the suite.
+
+A server brings a new database through all its migrations, 10 s for Prefect's; tests that are not about a machine's
+first run start with a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+
+FOLDER = "STILLROOM_TEST_DATABASES"
+"""Environment variable: the folder in which the processes of one run of the suite share them."""
+
+_MAKE = """
+import os
+from infra.servers.prefect_api import prefect_api
+from infra.servers.tracking import connect
+connect().search_experiments()
+os.environ.pop("PREFECT_API_URL", None)
+with prefect_api():
+    pass
+"""
+
+
+def copy_databases(home: Path) -> None:
+    """Put migrated databases where a `STILLROOM_HOME` has them; what is there stays."""
+    folder = Path(os.environ[FOLDER])
+    made = folder / "home"
+    with FileLock(f"{folder}.lock"):
+        if not made.exists():
+            _make(folder / "new")
+            (folder / "new").rename(made)
+    for file in (*made.glob("mlflow.db*"), *made.glob("prefect/prefect.db*")):
+        copy = home / file.relative_to(made)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+
+
+def _make(home: Path) -> None:
+    own = {"STILLROOM_HOME": str(home)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "STILLROOM_"))}
+    subprocess.run([sys.executable, "-c", _MAKE], env={**inherited, **own}, check=True)
