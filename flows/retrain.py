@@ -8,18 +8,21 @@ Environment: `STILLROOM_*` (see README); the spec's corpus and store must be rea
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field, model_validator
 
+from flows.line import stages
 from flows.run import run_line
 from flows.spec_files import find_spec
 from infra.errors import UsageError
 from tasks.spec import load_spec
 
 LAST = "register"
+Upto = Annotated[str, Field(json_schema_extra={"enum": [stage.name for stage in stages()]})]
+"""Name of a stage; the form offers those of the line."""
 
 
 class Override(BaseModel):
@@ -50,7 +53,7 @@ def retrain(
     spec: str,
     overrides: list[Override] = [],  # noqa: B006  (Prefect shows the default in its form)
     when_nothing_is_new: Literal["continue", "stop"] = "continue",
-    upto: str = LAST,
+    upto: Upto = LAST,
 ) -> Any:
     """Ingest, label, distil, evaluate, register; what the store holds already is found, not made again.
 
@@ -58,7 +61,7 @@ def retrain(
         spec: Path of a spec file on the machine that runs the flow, or the name of a spec in `STILLROOM_HOME/specs`.
         overrides: Keys of the spec that have other values in this run.
         when_nothing_is_new: Continue finds or makes the later stages too; stop ends after an ingest without changes.
-        upto: The last stage to run: ingest, teach, label, select, distill, evaluate or register.
+        upto: The last stage to run.
     """
     found = load_spec(find_spec(spec), [f"{one.key}={one.value}" for one in overrides])
     return run_line(found, upto, stop_when_unchanged=when_nothing_is_new == "stop")

@@ -94,7 +94,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                 tasks.run(steps)
             except BaseException:
                 # Steps work in threads that an interrupt does not reach: ask them to stop, or they run on.
-                watch.ask()
+                watch.request()
                 tasks.settle()
                 raise
             tasks.publish_report()

@@ -5,7 +5,7 @@ trainings therefore ask between batches. `distributed.Event` keeps the flag; a w
 connection it has, because `Event` itself would start a second client inside the worker.
 
 A worker that is closed (SIGTERM, its `--lifetime`, the end of a SLURM job) ends a few seconds later, and
-Dask does not inform its tasks; those that call `leave_check` between batches find out in time to save their state.
+Dask does not inform its tasks; those that call `preemption_check` between batches find out in time to save their state.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def stop_check(topic: str, *, every: float = EVERY) -> Callable[[], None]:
     return check
 
 
-def leave_check() -> Callable[[], bool]:
+def preemption_check() -> Callable[[], bool]:
     """The worker's side: a function to call between batches; it says whether this worker is about to close.
 
     It costs nothing, and is never true outside of a worker.

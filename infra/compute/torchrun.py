@@ -5,7 +5,7 @@ on messages of a rank, so ranks and the process that waits for them share a fold
 
     task       what the ranks are to do, pickled
     messages   lines of JSON, appended by rank 0
-    leave      there once the ranks are asked to end at their next chance
+    preempted  there once the ranks are asked to end at their next chance
     final-R    the error by which rank R ended for good, pickled: another try would not help, or not here
     failed-R   the error by which rank R ended in its last start, pickled; torchrun starts all of them again
     answer     what rank 0 made, pickled
@@ -49,9 +49,11 @@ def run_ranks(
     scratch: str | None = None,
     tell: Callable[[dict[str, Any]], None] = lambda message: None,
     stop: Callable[[], None] = lambda: None,
-    leave: Callable[[], bool] = lambda: False,
+    preempted: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Run `python -m module` in several processes, each of which begins with `RankProcess.take`; the value of rank 0.
+    """Run `python -m module` in several processes; the value of rank 0.
+
+    Each of them begins with `RankProcess.from_environment`.
 
     Args:
         task: what they are to do; pickled.
@@ -60,7 +62,7 @@ def run_ranks(
         scratch: where the folder is made; default: where temporary files go. A killed process leaves it behind.
         tell: gets the messages of rank 0, in order.
         stop: asked while they run; what it raises ends them at once.
-        leave: asked while they run; once it is true they are asked to end by themselves.
+        preempted: asked while they run; once it is true they are asked to end by themselves.
 
     Raises:
         StillroomError: that by which a rank ended for good, as it was.
@@ -83,8 +85,8 @@ def run_ranks(
                 if ended:
                     return _answer(folder, process.returncode)
                 stop()
-                if leave():
-                    (folder / "leave").touch()
+                if preempted():
+                    (folder / "preempted").touch()
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(SECONDS_BETWEEN_LOOKS)
         finally:
@@ -101,7 +103,7 @@ class RankProcess:
     ranks: int
 
     @classmethod
-    def take(cls) -> RankProcess:
+    def from_environment(cls) -> RankProcess:
         """First thing in a rank: tie it to torchrun, and find out which rank it is."""
         tie_to_parent()
         if _parent_of(os.getppid()) not in (None, int(os.environ[_STARTER])):
@@ -135,18 +137,18 @@ class RankProcess:
             timeout=timeout,
         )
 
-    def say(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send a message to the process that waits; only rank 0 does."""
         if self.rank == 0:
             with (self.folder / "messages").open("a") as file:
                 file.write(json.dumps(message) + "\n")
 
-    def leave(self) -> bool:
+    def preempted(self) -> bool:
         """Whether the ranks are asked to end at their next chance."""
-        return (self.folder / "leave").exists()
+        return (self.folder / "preempted").exists()
 
-    def sit(self, work: Callable[[], Any]) -> None:
-        """Do the work, and leave its value or error in the folder.
+    def run(self, work: Callable[[], Any]) -> None:
+        """Do the work, and write its value or error into the folder.
 
         An error of Stillroom's, or one that is transient, is final: `run_ranks` raises it. Any
         other may come of the death of another rank; torchrun starts all of them again.
@@ -156,12 +158,12 @@ class RankProcess:
         except Exception as error:
             error.add_note(f"in rank {self.rank} of {self.ranks}:\n{traceback.format_exc()}")
             kind = "final" if isinstance(error, StillroomError) or is_transient(error) else "failed"
-            self._leave_behind(f"{kind}-{self.rank}", picklable(error))
+            self._write(f"{kind}-{self.rank}", picklable(error))
             raise
         if self.rank == 0:
-            self._leave_behind("answer", answer)
+            self._write("answer", answer)
 
-    def _leave_behind(self, name: str, value: Any) -> None:
+    def _write(self, name: str, value: Any) -> None:
         part = self.folder / f"{name}.part"
         part.write_bytes(pickle.dumps(value))
         part.replace(self.folder / name)

@@ -213,17 +213,17 @@ class StopWatch:
 
     def __init__(self, flow_run_id: UUID | None) -> None:
         self.flow_run_id = flow_run_id
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
 
-    def ask(self) -> None:
-        """Ask from within: the process itself is being stopped."""
-        self._asked.set()
+    def request(self) -> None:
+        """Request a stop from within: the process itself is being stopped."""
+        self._requested.set()
 
     def requested(self) -> bool:
         """Whether the run shall stop."""
-        return self._asked.is_set()
+        return self._requested.is_set()
 
     def _watch(self) -> None:
         from prefect.client.orchestration import get_client
@@ -238,7 +238,7 @@ class StopWatch:
                     # An API that does not answer now is no request to stop; the next look may succeed.
                     continue
                 if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                    self._asked.set()
+                    self._requested.set()
                     return
 
     def __enter__(self) -> StopWatch:

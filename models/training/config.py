@@ -13,7 +13,7 @@ class DivergedError(ValueError):
     """The loss is not finite or far above its first values; the text names the keys of the batch."""
 
 
-class LeavingError(RuntimeError):
+class PreemptedError(RuntimeError):
     """The training stopped on request, to be resumed elsewhere; its last step is in a checkpoint."""
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.taps import Taps
-from models.training.config import Batch, DivergedError, LeavingError, TrainConfig
+from models.training.config import Batch, DivergedError, PreemptedError, TrainConfig
 from models.training.distributed import from_all, from_first, random_state, rank, separate_randomness, set_random_state
 from models.training.divergence_check import DivergenceCheck
 from models.training.early_stopping import EarlyStopping
@@ -97,7 +97,7 @@ class Trainer:
         validate: Validate | None = None,
         metric: str = "",
         stop: Callable[[], None] | None = None,
-        leave: Callable[[], bool] | None = None,
+        preempted: Callable[[], bool] | None = None,
     ) -> None:
         """Run from the current step to the last, or until early stop.
 
@@ -107,16 +107,16 @@ class Trainer:
                 and at the end. Means are those of the loss, its parts and lr, with the metrics of a validation added; a
                 resumed run gives the same. Throughput is `images_per_second` and `waiting`, a share of the time.
             on_step: gets (step, loss, parts and lr) of each step in order, some steps late.
-            on_checkpoint: gets (step, bytes) every `checkpoint_every` steps, and when `leave` ends the training.
+            on_checkpoint: gets (step, bytes) every `checkpoint_every` steps, and when `preempted` ends the training.
             validate: from weights to metrics; called `validations` times, on rank 0 only.
             metric: of these, the one that plateau, early stop and best weights depend on.
             stop: called before each step; raises to stop.
-            leave: called after each step (on an accelerator every 16); True: write a checkpoint and stop, to be
+            preempted: called after each step (on an accelerator every 16); True: write a checkpoint and stop, to be
                 resumed elsewhere.
 
         Raises:
             DivergedError: the loss is not finite or far above its first values.
-            LeavingError: `leave` returned True; the last step is in a checkpoint.
+            PreemptedError: `preempted` returned True; the last step is in a checkpoint.
             RuntimeError: the data ended early.
             ValueError: plateau, early stop or best weights lack a metric, or the validation does not return it.
         """
@@ -142,9 +142,9 @@ class Trainer:
             validating = self.step in validated
             logging = validating or last or self.step % self.config.log_every == 0
             saving = not last and self.step % self.config.checkpoint_every == 0
-            leaving = False
+            ending = False
             if logging or saving or len(self._pending) >= self._read_back_steps:
-                leaving = self._read_back(leave is not None and leave()) and not last
+                ending = self._read_back(preempted is not None and preempted()) and not last
             metrics = self._validate(validate, metric) if validate is not None and validating else {}
             if logging:
                 means = {**self.progress.take(), **metrics}
@@ -152,10 +152,10 @@ class Trainer:
                     on_log(self.step, means, throughput.take())
             if validating and self._early_stopping.should_stop:
                 return
-            if on_checkpoint is not None and (saving or leaving):
+            if on_checkpoint is not None and (saving or ending):
                 on_checkpoint(self.step, self.state())
-            if leaving:
-                raise LeavingError(f"stopped on request after step {self.step} of {self.config.steps}")
+            if ending:
+                raise PreemptedError(f"stopped on request after step {self.step} of {self.config.steps}")
 
     def _train_step(self, batch: Batch) -> None:
         """One optimizer step."""

@@ -20,7 +20,7 @@ from models.augmentation.draws import ViewRecipe, draw
 from models.augmentation.rendering import render, to_input
 from models.networks.build import Built, build
 from models.statistics.metrics import metrics, probabilities
-from models.training.config import DivergedError, LeavingError
+from models.training.config import DivergedError, PreemptedError
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
 from tasks.distill.assemble import Assembled, assemble
@@ -38,12 +38,12 @@ class TrainingCallbacks:
     Attributes:
         send: takes a message of `tasks.distill.training_messages`.
         stop: called before each step; raises to stop.
-        leave: called after each step; True: write a checkpoint and end, because the worker closes.
+        preempted: called after each step; True: write a checkpoint and end, because the worker closes.
     """
 
     send: Callable[[Message], None] = lambda message: None
     stop: Callable[[], None] = lambda: None
-    leave: Callable[[], bool] = lambda: False
+    preempted: Callable[[], bool] = lambda: False
 
 
 def run_training(job: TrainJob, callbacks: TrainingCallbacks, part: tuple[int, int] = (0, 1)) -> UnitRecord | None:
@@ -57,7 +57,7 @@ def run_training(job: TrainJob, callbacks: TrainingCallbacks, part: tuple[int, i
 
     Raises:
         PermanentError: the loss diverged; the text names the batch's keys.
-        TransientError: `callbacks.leave` returned True; the last step is in a checkpoint.
+        TransientError: `callbacks.preempted` returned True; the last step is in a checkpoint.
         UsageError: networks, losses or data do not fit.
     """
     first = part[0] == 0
@@ -73,7 +73,7 @@ def run_training(job: TrainJob, callbacks: TrainingCallbacks, part: tuple[int, i
         run.fit()
     except DivergedError as error:
         raise PermanentError(f"{job.arm} seed {job.seed}: {error}") from error
-    except LeavingError as error:
+    except PreemptedError as error:
         raise TransientError(f"{job.arm} seed {job.seed}: its worker closes; {error}") from error
     return run.finish() if first else None
 
@@ -126,7 +126,7 @@ class _Run:
             validate=validator(self.corpus, self.ready.built, self.ready.options, job),
             metric=job.metric,
             stop=self._between,
-            leave=self.callbacks.leave,
+            preempted=self.callbacks.preempted,
         )
         self.messages.flush()
 

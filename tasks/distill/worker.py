@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from infra.compute.stopping import leave_check, stop_check
+from infra.compute.stopping import preemption_check, stop_check
 from infra.compute.torchrun import RankProcess, run_ranks
 from infra.compute.worker_preload import GPUS
 from infra.storage.stage_cache import UnitRecord
@@ -27,12 +27,12 @@ def train(job: TrainJob) -> UnitRecord:
         CancelledError: the flow asked to stop.
         UsageError: networks, losses or data do not fit.
     """
-    send, stop, leave = _sender(job.topic), stop_check(job.topic), leave_check()
+    send, stop, preempted = _sender(job.topic), stop_check(job.topic), preemption_check()
     if job.ranks > 1:
-        return _train_on_ranks(job, send=send, stop=stop, leave=leave, scratch=_scratch(job.topic))
+        return _train_on_ranks(job, send=send, stop=stop, preempted=preempted, scratch=_scratch(job.topic))
     from tasks.distill.training_run import TrainingCallbacks, run_training
 
-    record = run_training(job, TrainingCallbacks(send, stop, leave))
+    record = run_training(job, TrainingCallbacks(send, stop, preempted))
     assert record is not None
     return record
 
@@ -65,7 +65,7 @@ def _train_on_ranks(
     *,
     send: Callable[[Message], None],
     stop: Callable[[], None],
-    leave: Callable[[], bool],
+    preempted: Callable[[], bool],
     scratch: str | None = None,
 ) -> UnitRecord:
     """Run a training in `job.ranks` processes on this host; raises what `tasks.distill.worker.train` does.
@@ -82,7 +82,7 @@ def _train_on_ranks(
         scratch=scratch,
         tell=send,
         stop=stop,
-        leave=leave,
+        preempted=preempted,
     )
     return record
 
@@ -97,27 +97,27 @@ def _devices(job: TrainJob) -> dict[str, str]:
 
 def main() -> None:
     """A rank, as torchrun starts it."""
-    seat = RankProcess.take()
-    seat.sit(lambda: _train_rank(seat))
+    rank = RankProcess.from_environment()
+    rank.run(lambda: _train_rank(rank))
 
 
-def _train_rank(seat: RankProcess) -> UnitRecord | None:
+def _train_rank(rank: RankProcess) -> UnitRecord | None:
     import torch
     import torch.distributed as dist
 
     from infra.errors import TransientError
-    from models.training.config import LeavingError
+    from models.training.config import PreemptedError
     from tasks.distill.training_run import TrainingCallbacks, run_training
 
-    job: TrainJob = seat.task
+    job: TrainJob = rank.task
     if job.device == "cuda":
-        job = replace(job, device=f"cuda:{seat.rank}")
-        torch.cuda.set_device(seat.rank)
-    seat.join("nccl" if job.device.startswith("cuda") else "gloo", RANK_TIMEOUT)
+        job = replace(job, device=f"cuda:{rank.rank}")
+        torch.cuda.set_device(rank.rank)
+    rank.join("nccl" if job.device.startswith("cuda") else "gloo", RANK_TIMEOUT)
     try:
-        record = run_training(job, TrainingCallbacks(seat.say, leave=seat.leave), (seat.rank, seat.ranks))
+        record = run_training(job, TrainingCallbacks(rank.send, preempted=rank.preempted), (rank.rank, rank.ranks))
     except TransientError as error:
-        if isinstance(error.__cause__, LeavingError):
+        if isinstance(error.__cause__, PreemptedError):
             dist.barrier()  # the worker ends all ranks when the first one fails; the checkpoint must be written by then
         raise
     dist.destroy_process_group()

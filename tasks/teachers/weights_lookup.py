@@ -93,8 +93,14 @@ class RegisteredStudent:
         Raises:
             CorruptError: the graph changed since the version was resolved.
         """
+        with self.file() as graph:
+            copy_to_store(self.weights, graph, store)
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """Its exported graph as a local file, for as long as the block runs."""
         with _artifacts(self.source) as folder:
-            copy_to_store(self.weights, _graph(folder, self.version)[0], store)
+            yield _graph(folder, self.version)[0]
 
 
 def find_registered(target: str) -> RegisteredStudent:

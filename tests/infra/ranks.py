@@ -15,14 +15,14 @@ from infra.errors import UsageError
 def work(rank: RankProcess) -> Any:
     """As the task says: the last rank dies in its first life (once, group) or raises (usage, bug); or all wait."""
     task, last, life = rank.task, rank.rank == rank.ranks - 1, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    rank.say({"rank": rank.rank, "life": life})
+    rank.send({"rank": rank.rank, "life": life})
     if task == "group":
         return add(rank, dies=last and life == 0)
     if task == "once" and last and life == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     while task == "wait" or (not last and task in ("usage", "bug")):
-        if rank.leave():
-            return "left"
+        if rank.preempted():
+            return "preempted"
         time.sleep(0.01)
     if task == "usage":
         raise UsageError("the spec is wrong")
@@ -48,8 +48,8 @@ def add(rank: RankProcess, *, dies: bool) -> float:
 
 def main() -> None:
     """A rank, as torchrun starts it."""
-    rank = RankProcess.take()
-    rank.sit(lambda: work(rank))
+    rank = RankProcess.from_environment()
+    rank.run(lambda: work(rank))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.compute.cluster import Cluster
-from infra.compute.stopping import StopFlag, leave_check, stop_check
+from infra.compute.stopping import StopFlag, preemption_check, stop_check
 from infra.errors import CancelledError, TransientError
 
 
@@ -63,7 +63,7 @@ def test_no_topic_never_stops_and_needs_no_worker() -> None:
 
 def leaving() -> bool:
     """What a task hears that asks whether its worker closes."""
-    return leave_check()()
+    return preemption_check()()
 
 
 def test_nobody_is_asked_to_leave_a_worker_that_stays(cluster: Cluster) -> None:

@@ -93,5 +93,5 @@ def test_a_request_to_stop_ends_them(mark: str) -> None:
 
 def test_ranks_hear_that_they_should_leave(mark: str) -> None:
     heard: list[dict[str, Any]] = []
-    assert run("wait", tell=heard.append, leave=once_heard(heard, lambda: True)) == "left"
+    assert run("wait", tell=heard.append, preempted=once_heard(heard, lambda: True)) == "preempted"
     assert gone(mark)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from models.losses.terms import Term
-from models.training.config import Batch, DivergedError, LeavingError, TrainConfig
+from models.training.config import Batch, DivergedError, PreemptedError, TrainConfig
 from tests.models.training.nets import ON_LABELS, batch, network, spoilt, trainer
 
 STEPS = 8
@@ -85,11 +85,11 @@ def work(rank: int, folder: str) -> None:
     except DivergedError as error:
         seen["diverged"] = str(error)
 
-    leaver = trainer(PLAIN, TERMS, network(norm=False))
+    ending = trainer(PLAIN, TERMS, network(norm=False))
     try:
-        leaver.fit(part(uneven(0), rank), leave=lambda: rank == 1 and leaver.step == 3)
-    except LeavingError as error:
-        seen["left"] = str(error)
+        ending.fit(part(uneven(0), rank), preempted=lambda: rank == 1 and ending.step == 3)
+    except PreemptedError as error:
+        seen["preempted"] = str(error)
 
     torch.save(seen, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

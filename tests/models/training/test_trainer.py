@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from models.losses.terms import Term
-from models.training.config import DivergedError, LeavingError, TrainConfig
+from models.training.config import DivergedError, PreemptedError, TrainConfig
 from tests.models.training.nets import ON_LABELS, STEPS, batch, batches, network, same, spoilt, trainer
 
 
@@ -166,14 +166,14 @@ def test_no_checkpoint_is_left_for_the_last_step() -> None:
 def test_a_training_that_leaves_has_put_its_last_step_away() -> None:
     saved: dict[int, bytes] = {}
     made = trainer(config())
-    with pytest.raises(LeavingError, match="after step 7 of 20"):
-        made.fit(batches(), on_checkpoint=saved.__setitem__, leave=lambda: made.step == 7)
+    with pytest.raises(PreemptedError, match="after step 7 of 20"):
+        made.fit(batches(), on_checkpoint=saved.__setitem__, preempted=lambda: made.step == 7)
     assert sorted(saved) == [7]
 
 
 def test_who_is_asked_to_leave_after_the_last_step_has_finished() -> None:
     made = trainer(config())
-    made.fit(batches(), leave=lambda: made.step == STEPS)
+    made.fit(batches(), preempted=lambda: made.step == STEPS)
     assert made.step == STEPS
 
 

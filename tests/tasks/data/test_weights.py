@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from infra.digest import sha256_file
 from infra.errors import UsageError
-from infra.servers.tracking import connect, quiet
-from infra.settings import reload_settings
 from infra.storage.store import LocalStore
 from models.networks.build import build
-from models.networks.weight_files import export_pt2
 from tasks.data.weights import weights_file
 from tasks.teachers.weights_lookup import find_weights
+from tests.tasks.registry import registered_student
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The graph of a registered micro_xs: version 1 of `eyes`, alias champion."""
-    folder = tmp_path_factory.mktemp("registry")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_HOME", str(folder / "home"))
-        patch.delenv("STILLROOM_MLFLOW_URI", raising=False)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        reload_settings()
-        client = connect()
-        path = folder / "model" / "artifacts" / "network.pt2"
-        path.parent.mkdir(parents=True)
-        built = build("micro_xs", num_classes=3, seed=7)
-        path.write_bytes(export_pt2(built.module, 32))
-        with quiet():
-            from mlflow.models import Model
-
-            about = {
-                "classes": ["a", "b", "c"],
-                "task": "single",
-                "input_size": 32,
-                "mean": [0.5] * 3,
-                "std": [0.5] * 3,
-            }
-            model = Model(metadata=about)
-            artifacts = {"network": {"path": "artifacts/network.pt2", "uri": ""}}
-            model.add_flavor("python_function", loader_module="mlflow.pyfunc.model", artifacts=artifacts)
-            model.save(str(folder / "model" / "MLmodel"))
-            client.create_registered_model("eyes")
-            client.create_model_version("eyes", source=str(folder / "model"))
-            client.set_registered_model_alias("eyes", "champion", "1")
+    with registered_student(tmp_path_factory.mktemp("registry")) as path:
         yield path
-    reload_settings()
 
 
 @pytest.mark.parametrize("target", ["eyes@champion", "eyes/1"])
