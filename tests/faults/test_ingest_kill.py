@@ -72,21 +72,17 @@ class Dask:
             process.wait()
 
 
-def place_of(root: Path, corpus: Path, cluster: str) -> Place:
-    return Place(root, text=SPEC.format(root=corpus, cluster=cluster))
-
-
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def truth(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[Path, str]:
     """The drawn corpus, and the digest of an undisturbed ingest."""
     root = tmp_path_factory.mktemp("undisturbed")
-    place = place_of(root, root / "corpus", "{workers: 2}")
+    place = Place(root, text=SPEC.format(root=root / "corpus", cluster="{workers: 2}"), api=prefect_server)
     return root / "corpus", digests(place.json("ingest", str(place.spec)))["ingest"]
 
 
 @pytest.fixture
-def dask(tmp_path: Path, truth: tuple[Path, str]) -> Iterator[Dask]:
-    place = Place(tmp_path / "place", text="{}")
+def dask(tmp_path: Path, truth: tuple[Path, str], prefect_server: str) -> Iterator[Dask]:
+    place = Place(tmp_path / "place", text="{}", api=prefect_server)
     dask = Dask(place)
     place.spec.write_text(SPEC.format(root=truth[0], cluster=f"{{kind: address, address: '{dask.address}'}}"))
     dask.start()

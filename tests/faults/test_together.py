@@ -26,10 +26,10 @@ run: {{cluster: {{workers: 1}}}}
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
-def test_both_succeed_with_one_result(kind: str, tmp_path: Path, s3_server: S3Server) -> None:
+def test_both_succeed_with_one_result(kind: str, tmp_path: Path, s3_server: S3Server, prefect_server: str) -> None:
     store = str(tmp_path / "store") if kind == "folder" else s3_server.url(s3_server.bucket(), "store")
     text = SPEC.format(store=store, root=tmp_path / "corpus")
-    places = [Place(tmp_path / name, text=text) for name in ("one", "two")]
+    places = [Place(tmp_path / name, text=text, api=prefect_server) for name in ("one", "two")]
     flows = [place.start("ingest", str(place.spec)) for place in places]
     assert [flow.wait(300) for flow in flows] == [0, 0], [(p.root / "log").read_text()[-2000:] for p in places]
     opened = open_store(store)

@@ -9,10 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.servers.prefect_api import free_port, start_api
-from infra.servers.server_process import wait_for
-from infra.settings import reload_settings
-from tests.databases import copy_databases
+from infra.servers.prefect_api import free_port
 from tests.line import Place
 
 
@@ -22,22 +19,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="package")
-def first(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def first(place: Place, prefect_server: str) -> dict[str, Any]:
     """The first run of the whole line, on an API of its own; those after it share one."""
     result = place.json("retrain", str(place.spec))
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("api")
-        copy_databases(home)
-        patch.setenv("STILLROOM_HOME", str(home))
-        patch.setenv("PREFECT_HOME", str(home / "prefect"))
-        reload_settings()
-        port = free_port()
-        server = start_api(port)
-        wait_for(f"http://127.0.0.1:{port}/api/health", server)
-    reload_settings()
-    place.api = f"http://127.0.0.1:{port}/api"
-    yield result
-    server.stop()
+    place.api = prefect_server
+    return result
 
 
 class Served:

@@ -45,8 +45,8 @@ class ToyPlace(Place):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> ToyPlace:
-    return ToyPlace(tmp_path_factory.mktemp("toy"))
+def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> ToyPlace:
+    return ToyPlace(tmp_path_factory.mktemp("toy"), api=prefect_server)
 
 
 @pytest.fixture(scope="module")
