@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
+from collections.abc import Hashable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +15,8 @@ from infra.compute.worker_preload import GPUS
 from infra.errors import TransientError, UsageError
 
 CLOSE_SECONDS = 5.0  # for a scheduler to answer when a client leaves
+LOST_SECONDS = 30.0
+"""Without its worker for so long, a nanny on this machine is replaced."""
 
 
 def cores() -> int:
@@ -20,11 +24,33 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Cluster:
-    """A lazy handle: a run whose stages are all cached never starts a worker."""
+class Absences:
+    """Since when workers have been absent without a break.
 
-    def __init__(self, section: ClusterSection) -> None:
+    Dask's own timer starts when a worker dies and looks once, after `lost-worker-timeout`: a worker that came back and
+    dies again just then counts as lost, its nanny is closed, and with it the next worker, at work already.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._since: dict[Hashable, float] = {}
+
+    def update(self, absent: Iterable[Hashable], now: float) -> set[Hashable]:
+        """Take note of who is absent now; those that have been for `limit` seconds."""
+        self._since = {name: self._since.get(name, now) for name in absent}
+        return {name for name, since in self._since.items() if now - since >= self._limit}
+
+
+class Cluster:
+    """A lazy handle: a run whose stages are all cached never starts a worker.
+
+    Args:
+        lost_seconds: that a nanny on this machine may be without its worker.
+    """
+
+    def __init__(self, section: ClusterSection, lost_seconds: float = LOST_SECONDS) -> None:
         self.section = section
+        self._absences = Absences(lost_seconds)
         self._lock = threading.Lock()
         self._client: Any = None
         self._cluster: Any = None
@@ -59,16 +85,23 @@ class Cluster:
         """Whether some worker declares the resource, such as `GPU`."""
         return any(worker["resources"].get(resource, 0) > 0 for worker in self.workers())
 
-    def replace_lost_workers(self, workers: int) -> None:
+    def replace_lost_workers(self, present: Iterable[Hashable]) -> None:
         """Start new workers in place of those that will not come back.
 
         A nanny gives up when its worker dies while it starts, a SLURM job ends with its time, a machine reboots.
 
         Args:
-            workers: how many there are now.
+            present: names of the workers that there are now.
         """
         # Kubernetes replaces pods by itself.
-        if self._cluster is not None and workers < self._full_size and self.section.kind != "kubernetes":
+        if self._cluster is None or self.section.kind == "kubernetes":
+            return
+        present = set(present)
+        if self.section.kind == "local":
+            lost = self._absences.update(set(self._cluster.workers) - present, time.monotonic())
+            if lost:
+                self._cluster.sync(_close_nannies, self._cluster, lost)
+        if len(present) < self._full_size:
             self._cluster.scale(self._full_size)
 
     def _connect(self) -> Any:
@@ -138,6 +171,11 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def _close_nannies(cluster: Any, names: Iterable[Hashable]) -> None:
+    for name in names:
+        await cluster.workers.pop(name).close(timeout=CLOSE_SECONDS)
 
 
 def _local(section: ClusterSection) -> tuple[Any, int]:

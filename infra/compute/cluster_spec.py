@@ -162,8 +162,9 @@ def dask_config(section: ClusterSection) -> dict[str, str | int]:
         # Dask keeps the last 1000 batches of every connection for its developers, our jobs in them.
         "distributed.admin.low-level-log-length": 10,
         # After so long without its worker a nanny is given up; `Cluster.replace_lost_workers` then starts another. On
-        # other machines a restart reads Python from a slow disk, and to give up a SLURM job is to queue again.
-        "distributed.deploy.lost-worker-timeout": "30s" if section.kind == "local" else "60s",
+        # this machine it decides about both (`infra.compute.cluster.Absences`). On others a restart reads Python from a
+        # slow disk, and to give up a SLURM job is to queue again.
+        "distributed.deploy.lost-worker-timeout": "365 days" if section.kind == "local" else "60s",
         "distributed.admin.tick.limit": "60s",
         # Looking at every stack 100 times a second costs 3 % of a worker's core; 10 times serve as well.
         "distributed.worker.profile.interval": "100ms",

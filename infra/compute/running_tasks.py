@@ -178,7 +178,7 @@ class RunningTasks(Generic[JobT]):
         except OSError:
             return  # the client notices by itself when its scheduler is gone
         self.slots = max(1, sum(worker["nthreads"] for worker in workers))
-        self.cluster.replace_lost_workers(len(workers))
+        self.cluster.replace_lost_workers(worker["name"] for worker in workers)
         wanted = (self.resources or {}).items()
         if any(all(worker["resources"].get(name, 0) >= amount for name, amount in wanted) for worker in workers):
             self._no_fit_since = None

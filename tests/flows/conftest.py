@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -45,9 +46,9 @@ class Served:
         return list(self.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 10}))
 
 
-@pytest.fixture
-def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
-    """`stillroom up` over the line's home, for one test."""
+@contextmanager
+def serving(place: Place) -> Iterator[Served]:
+    """`stillroom up` over the place's home, while the block runs."""
     shared, place.api = place.api, None
     ports = [free_port(), free_port()]
     process = place.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
@@ -56,3 +57,10 @@ def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
     assert "asked process" in place.run("down").stdout
     assert process.wait(60) == 0
     place.api = shared
+
+
+@pytest.fixture
+def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
+    """What `stillroom up` serves of the line's home, for one test."""
+    with serving(place) as found:
+        yield found

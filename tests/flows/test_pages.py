@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.flows.conftest import Served
+from tests.flows.conftest import Served, serving
 from tests.line import Place
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
+    """What `stillroom up` serves of the line's home, for all pages."""
+    with serving(place) as found:
+        yield found
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from infra.compute.cluster import Cluster
+from infra.compute.cluster import Absences, Cluster
 from infra.compute.cluster_spec import WORKER_ENVIRONMENT, ClusterSection
 from infra.compute.fan_out import Job, fan_out
 from infra.errors import TransientError, UsageError
@@ -139,3 +139,11 @@ def test_each_worker_of_a_machine_needs_a_gpu_of_its_own() -> None:
     section = ClusterSection.model_validate({"preset": "ssh", "workers": 3, "gpus": 2})
     with Cluster(section) as handle, pytest.raises(UsageError, match="there are 2 GPUs"):
         handle.client  # noqa: B018
+
+
+def test_a_worker_that_came_back_and_died_again_is_not_lost() -> None:
+    absences = Absences(30)
+    assert absences.update([1], now=0) == set()
+    assert absences.update([], now=5) == set()
+    assert absences.update([1, 2], now=31) == set()
+    assert absences.update([1], now=61) == {1}

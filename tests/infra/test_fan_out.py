@@ -150,12 +150,16 @@ def test_one_long_job_among_short_ones_holds_up_none(cluster: Cluster) -> None:
     assert sorted(found) == list(range(400))
 
 
-def test_workers_whose_nanny_gave_up_are_replaced(mortal: Cluster) -> None:
-    outcomes = fan_out(mortal, nap, _naps(100))
-    next(outcomes)
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}):
-        mortal.client.retire_workers(list(mortal.client.scheduler_info()["workers"]), close_workers=True)
+def test_workers_whose_nanny_gave_up_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLROOM_POLL", "0.2")
+    reload_settings()
+    with Cluster(ClusterSection(workers=2), lost_seconds=0.1) as cluster:
+        outcomes = fan_out(cluster, nap, _naps(100))
+        next(outcomes)
+        cluster.client.retire_workers(list(cluster.client.scheduler_info()["workers"]), close_workers=True)
         assert len(list(outcomes)) == 99
+    monkeypatch.undo()
+    reload_settings()
 
 
 def test_a_generator_that_is_closed_early_raises_the_flag(cluster: Cluster) -> None:
