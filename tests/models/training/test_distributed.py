@@ -77,5 +77,5 @@ def test_a_divergence_of_one_rank_stops_all_and_names_its_keys(ranks: list[Seen]
     assert [seen["diverged"] for seen in ranks] == [expected] * 2
 
 
-def test_when_one_rank_is_asked_to_leave_all_do(ranks: list[Seen]) -> None:
-    assert [seen["left"] for seen in ranks] == ["stopped on request after step 3 of 8"] * 2
+def test_when_one_rank_is_preempted_all_end(ranks: list[Seen]) -> None:
+    assert [seen["preempted"] for seen in ranks] == ["stopped on request after step 3 of 8"] * 2

@@ -163,7 +163,7 @@ def test_no_checkpoint_is_left_for_the_last_step() -> None:
     assert sorted(saved) == [10]
 
 
-def test_a_training_that_leaves_has_put_its_last_step_away() -> None:
+def test_a_preempted_training_has_its_last_step_in_a_checkpoint() -> None:
     saved: dict[int, bytes] = {}
     made = trainer(config())
     with pytest.raises(PreemptedError, match="after step 7 of 20"):
@@ -171,7 +171,7 @@ def test_a_training_that_leaves_has_put_its_last_step_away() -> None:
     assert sorted(saved) == [7]
 
 
-def test_who_is_asked_to_leave_after_the_last_step_has_finished() -> None:
+def test_a_preemption_after_the_last_step_changes_nothing() -> None:
     made = trainer(config())
     made.fit(batches(), preempted=lambda: made.step == STEPS)
     assert made.step == STEPS

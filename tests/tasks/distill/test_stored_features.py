@@ -42,12 +42,12 @@ def test_two_students_with_other_losses_share_one_set_of_labels(
     weights.unlink()
     before = store.sizes("labels/")
     keys = set()
-    for losses in LOSSES.values():
-        section = spec.student.model_copy(update={"loss": losses})
-        own: Spec = spec.model_copy(update={"student": section})
-        with Cluster(ClusterSection(workers=1)) as fresh:
+    with Cluster(ClusterSection(workers=1)) as fresh:
+        for losses in LOSSES.values():
+            section = spec.student.model_copy(update={"loss": losses})
+            own: Spec = spec.model_copy(update={"student": section})
             student = distill(Context(store, fresh, own.run), corpus, [labels.manifest], None, own)
-            assert fresh.client.run(loaded).popitem()[1] == []
-        keys.add(student.manifest.key)
+            keys.add(student.manifest.key)
+        assert fresh.client.run(loaded).popitem()[1] == []
     assert len(keys) == len(LOSSES)
     assert store.sizes("labels/") == before
