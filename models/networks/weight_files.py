@@ -7,6 +7,7 @@ safely.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pt2")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+# torch.export replaces functions of torch for the whole process while it traces.
+_EXPORTING = threading.Lock()
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -96,18 +99,20 @@ def export_pt2(module: nn.Module, input_size: int) -> bytes:
     module = module.eval().cpu()
     # Two rows: torch.export treats a batch of one as a constant.
     example = torch.zeros(2, 3, input_size, input_size)
-    try:
-        program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
-        raise ValueError(f"{type(module).__name__} cannot be exported for any batch size: {error}") from error
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    with _EXPORTING:
+        try:
+            program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+            raise ValueError(f"{type(module).__name__} cannot be exported for any batch size: {error}") from error
+        torch.export.save(program, buffer)
     return buffer.getvalue()
 
 
 def load_pt2(data: bytes) -> nn.Module:
     """The network of an archive; float32 [B, 3, n, n] to logits [B, C]."""
-    return torch.export.load(io.BytesIO(data)).module()
+    with _EXPORTING:
+        return torch.export.load(io.BytesIO(data)).module()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ KEY_TAG = "stillroom.key"
 """Tag of a version and of its MLflow run: the key of the registration."""
 
 CHALLENGER, CHAMPION = "challenger", "champion"
+
+# Two flows in one process may register at once; MLflow keeps the model that it is packing in a global variable.
+_PACKING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def _log_model(
 
     logged = client.create_logged_model(place, name="student", source_run_id=run_id)
     try:
-        with tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
+        with _PACKING, tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
             about = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
             packed = pack(corpus, student, Path(folder), about, report)
             found = parity(corpus, student, report, packed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -26,3 +28,12 @@ class _OnlyTwo(nn.Module):
 def test_a_network_of_one_batch_size_is_refused() -> None:
     with pytest.raises(ValueError, match="_OnlyTwo cannot be exported for any batch size"):
         export_pt2(_OnlyTwo(), 8)
+
+
+def test_threads_may_export_at_once() -> None:
+    modules = [build("micro_xs", num_classes=3, seed=seed).module for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        archives = list(pool.map(lambda module: export_pt2(module, 32), modules))
+    x = torch.rand(2, 3, 32, 32)
+    for module, archive in zip(modules, archives, strict=True):
+        torch.testing.assert_close(load_pt2(archive)(x), module(x))
