@@ -18,7 +18,7 @@ from infra.servers.prefect_api import free_port, start_api
 from infra.servers.server_process import wait_for
 from infra.settings import reload_settings
 from infra.storage.store import LocalStore, Store, open_store
-from tests.databases import FOLDER, copy_databases
+from tests.databases import FOLDER, copy_databases, migrated_settings
 from tests.s3server import FaultProxy, S3Server, environment
 
 # The same examples on every run; HYPOTHESIS_PROFILE=search looks for new ones.
@@ -103,16 +103,9 @@ def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prefect API that commands share, for tests that are not about how it starts and ends; its URL."""
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("api")
-        copy_databases(home)
-        patch.setenv("STILLROOM_HOME", str(home))
-        patch.setenv("PREFECT_HOME", str(home / "prefect"))
-        reload_settings()
-        port = free_port()
-        server = start_api(port)
+    with migrated_settings(tmp_path_factory.mktemp("api")):
+        server = start_api(port := free_port())
         wait_for(f"http://127.0.0.1:{port}/api/health", server)
-    reload_settings()
     yield f"http://127.0.0.1:{port}/api"
     server.stop()
 

@@ -10,9 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
+
+from infra.settings import reload_settings
 
 FOLDER = "STILLROOM_TEST_DATABASES"
 """Environment variable: the folder in which the processes of one run of the suite share them."""
@@ -41,6 +46,20 @@ def copy_databases(home: Path) -> None:
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, copy)
+
+
+@contextmanager
+def migrated_settings(home: Path) -> Iterator[None]:
+    """Settings of a machine with that home, on which Prefect and MLflow have run before, while the block runs."""
+    copy_databases(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_HOME", str(home))
+        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+            patch.setenv(name, "")  # so that what the block sets is undone
+            patch.delenv(name)
+        reload_settings()
+        yield
+    reload_settings()
 
 
 def _make(home: Path) -> None:

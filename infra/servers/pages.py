@@ -14,7 +14,7 @@ from infra.servers.prefect_api import served, services_note, start_api
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.settings import settings
 
-# The jobs of MLflow's server evaluate language models, and cost five processes that wait for them.
+# MLflow's server would start five processes for jobs that nothing here submits.
 _MLFLOW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 

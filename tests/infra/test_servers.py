@@ -21,7 +21,7 @@ from infra.servers.pages import start_mlflow
 from infra.servers.prefect_api import free_port, prefect_api, start_api
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.settings import reload_settings
-from tests.databases import copy_databases
+from tests.databases import migrated_settings
 
 START = 120.0  # seconds; a fresh database on a slow machine
 
@@ -29,17 +29,8 @@ START = 120.0  # seconds; a fresh database on a slow machine
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Prefect's API as a run starts it, over a database of its own; its URL."""
-    with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("home")
-        copy_databases(home)
-        patch.setenv("STILLROOM_HOME", str(home))
-        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
-            patch.setenv(name, "")  # so that what the block sets is undone
-            patch.delenv(name)
-        reload_settings()
-        with prefect_api() as url:
-            yield url
-    reload_settings()
+    with migrated_settings(tmp_path_factory.mktemp("home")), prefect_api() as url:
+        yield url
 
 
 def post(url: str, body: dict[str, Any]) -> Any:
