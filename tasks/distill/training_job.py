@@ -137,7 +137,7 @@ def build_job(
         labels=tuple(manifest.key for manifest in request.labels),
         select=request.select.key if request.select else None,
         model=request.model.model,
-        options=request.model.options,
+        options=request.model.build_options,
         input_size=request.model.size or spec.views.size,
         weights=weights,
         views=spec.views.resolved(corpus.modality).identity(),

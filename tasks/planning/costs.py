@@ -185,7 +185,7 @@ class _Estimate:
         check_engine(network, how, device=machine.device, threads=threads)
         details = label_details(
             teacher.model,
-            teacher.options,
+            teacher.build_options,
             size=network.size,
             classes=network.num_classes,
             features=teacher.features,
@@ -264,7 +264,7 @@ class _Estimate:
         online = stage == DISTILL_NAME and spec.student.teacher == "online"
         details = step_details(
             section.model,
-            section.options,
+            section.build_options,
             size=input_side(section, spec),
             classes=len(self.corpus.classes),
             batch=train.batch,

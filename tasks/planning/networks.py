@@ -82,7 +82,7 @@ def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Sto
             return build(
                 section.model,
                 num_classes=classes,
-                options=section.options,
+                options=section.build_options,
                 weights=None if pypi else path,
                 pypi=pypi,
                 size=input_side(section, spec),

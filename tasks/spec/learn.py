@@ -25,7 +25,7 @@ class StudentSection(ModelSection):
     seeds: list[int] = Field([0], min_length=1, description="one student a seed; the best on val is registered")
 
     def identity(self) -> dict[str, Any]:
-        section = self.model_dump(mode="json", exclude={"weights", "seeds"})
+        section = {name: value for name, value in super().identity().items() if name != "seeds"}
         section["train"] = self.train.identity()
         return section
 

@@ -29,6 +29,8 @@ _WHAT: dict[Kind, str] = {
 _TAKES: dict[str, frozenset[Kind]] = {
     "weights": frozenset({"network", "python"}),
     "options": frozenset({"network", "python"}),
+    "cut": frozenset({"network"}),
+    "head": frozenset({"network"}),
     "size": frozenset({"network", "onnx", "python"}),
     "mean": frozenset({"network", "graph", "onnx"}),
     "std": frozenset({"network", "graph", "onnx"}),
@@ -37,7 +39,7 @@ _TAKES: dict[str, frozenset[Kind]] = {
     "train": frozenset({"network"}),
     "folds": frozenset({"network"}),
 }
-_SINCE = ("mean", "std", "version")
+_SINCE = ("mean", "std", "version", "cut", "head")
 _ASKED = {"weights", "name", "features", "folds", "seed"}
 
 

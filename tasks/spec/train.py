@@ -75,8 +75,28 @@ class ModelSection(Section):
         "models:/NAME/VERSION (a registered student), or null for random",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the model")
+    cut: str | None = Field(
+        None, min_length=1, description="keep the network's modules up to this path (blocks.2); weights are cut too"
+    )
+    head: int | None = Field(None, ge=1, description="channels of a 1x1 convolution after the cut; null: none")
     size: int | None = Field(None, ge=16, le=2048, description="input side; default: views.size")
+
+    @model_validator(mode="after")
+    def _head_of_a_cut(self) -> ModelSection:
+        if self.head is not None and self.cut is None:
+            raise ValueError("`head` belongs to a cut network; give `cut:`, the path of its last module, too")
+        if "cut" in self.options:
+            raise ValueError("write `cut` and `head` beside `options`, not into them")
+        return self
+
+    @property
+    def build_options(self) -> dict[str, Any]:
+        """Keyword arguments of `models.networks.build.build`'s `options`."""
+        cut = {} if self.cut is None else {"cut": {"after": self.cut, "width": self.head}}
+        return {**self.options, **cut}
 
     def identity(self) -> dict[str, Any]:
         # A path says where the weights lie; their digest enters the key beside this section.
-        return self.model_dump(mode="json", exclude={"weights"})
+        section = self.model_dump(mode="json", exclude={"weights"})
+        # Left out where unset, so that what was trained before these keys came is found.
+        return {name: value for name, value in section.items() if name not in ("cut", "head") or value is not None}

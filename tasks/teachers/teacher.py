@@ -144,7 +144,7 @@ def teacher_model(teacher: TeacherHandle, corpus: Corpus, spec: Spec, store: Sto
     """
     section = teacher.section
     classes = corpus.classes
-    model, options, size = section.model, dict(section.options), section.size or spec.views.size
+    model, options, size = section.model, section.build_options, section.size or spec.views.size
     mean, std = section.mean, section.std
     try:
         if section.kind == "graph" and isinstance(teacher.origin, RegisteredStudent):
