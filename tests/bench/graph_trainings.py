@@ -107,6 +107,8 @@ def run_all(
 
     They are taken one by one: a training exists only while it runs.
     """
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()  # streams of their own do not wait for what made the data
     waiting = iter(trainings)
     running: list[_Running] = [_Running(one, device) for one in _few(waiting, slots)]
     while running:
