@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
+from tests.bench.graph_trainings import choose_layout
 from tests.bench.recipes_corpora import SETS, write
 from tests.bench.recipes_data import read
 from tests.bench.recipes_plans import PLANS
-from tests.bench.recipes_runs import Corpus
+from tests.bench.recipes_runs import MODELS, Corpus
 
 
 def main() -> None:
@@ -46,6 +47,9 @@ def main() -> None:
 def _one(name: str, given: argparse.Namespace, until: float) -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
     start = time.time()
+    if given.device == "cuda":
+        layouts = choose_layout(MODELS["cut60k"].build(2, 0).module, 128, 32)
+        print(f"{name}: ms a step by layout: {layouts}", flush=True)
     folder = Path(given.folder)
     plan = PLANS[given.plan]
     pictures = read(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tests.bench.recipes_runs import Corpus, Run
@@ -74,4 +74,45 @@ def _look_students(teacher: str, seed: int) -> Iterator[Run]:
         yield replace(alone, model=model)
 
 
-PLANS = {"look": Plan((160, 224), _look)}
+SIDE, STEPS = 128, 1000
+"""Of the students of the table: pixels, and optimiser steps of 32 images in every arm."""
+
+TEACHER = Run("teacher", "lite0", 0, 224, 300, 1e-3, batch=24, early_rate=0.2)
+RATES = {"cut60k": (1e-3, 3e-3), "micro": (3e-3, 1e-2)}
+
+
+def _table(corpus: Corpus, given: argparse.Namespace) -> None:
+    corpus.run(_scaled((replace(TEACHER, seed=seed) for seed in range(3)), given.factor))
+    corpus.teach("teacher x3", corpus.members)
+    corpus.members = []
+    rates: dict[str, float] = {}
+    for model, few in RATES.items():
+        taken: dict[float, float] = {}
+        for lr in few:
+            corpus.run(_scaled(_arms(model, 0, lr, arms=("joint mean",)), given.factor))
+            taken[lr] = corpus.last["val_ce"]
+        rates[model] = min(taken, key=lambda lr: taken[lr])
+        corpus.run(_scaled(_arms(model, 0, rates[model], arms=FIRST_ARMS), given.factor))
+    for model in ("cut60k_random", "cut1m"):
+        rates[model] = rates["cut60k"]
+    for seed in range(1, 5):
+        rest = [("cut60k", ("joint mean", *FIRST_ARMS)), ("micro", ("joint mean", *FIRST_ARMS))]
+        if seed <= 2:
+            rest += [("cut60k_random", ("joint mean", "labels")), ("cut1m", ("joint mean", "labels"))]
+            rest += [("cut60k", ("transfer mean", "two_phase_kd mean"))]
+        corpus.run(
+            _scaled((run for model, arms in rest for run in _arms(model, seed, rates[model], arms)), given.factor)
+        )
+
+
+FIRST_ARMS = ("labels", "two_phase mean", "oracle", "joint view")
+
+
+def _arms(model: str, seed: int, lr: float, arms: Sequence[str]) -> Iterator[Run]:
+    for name in arms:
+        arm, _, targets = name.partition(" ")
+        teacher = "teacher x3" if targets else ""
+        yield Run(arm, model, seed, SIDE, STEPS, lr, teacher, batch=32, targets=targets or "view")
+
+
+PLANS = {"look": Plan((160, 224), _look), "table": Plan((SIDE, 224), _table)}
