@@ -1,6 +1,7 @@
 """Losses on a teacher's logits: the student's [N, C] against one teacher's [N, C], a loss a row [N].
 
-Divergences at a temperature T carry the factor T^2, so that the size of their gradients does not depend on T (Hinton
+A loss of several yes-or-no outputs is the mean over them, as on labels; see `models.losses.terms`. Divergences at a
+temperature T carry the factor T^2, so that the size of their gradients does not depend on T (Hinton
 et al. 2015). The teacher's input is the same image, mixed or not; only losses that need a label use the targets.
 """
 
@@ -116,17 +117,19 @@ def _logit_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
 
 
 def _soft_binary(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
-    """Sum over classes of binary divergences (2308.06453)."""
-    return binary_divergence(t_NC, z_NC).sum(-1)
+    """Mean over classes of the binary divergences (2308.06453, whose MLD is their sum: C times this)."""
+    return binary_divergence(t_NC, z_NC).mean(-1)
 
 
 def _cumulative_kl(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float) -> Tensor:
-    """T^2 times the sum over C - 1 thresholds of the binary divergence of "worse than k".
+    """T^2 times the mean over C - 1 thresholds of the binary divergence of "worse than k"; 0 for a single class.
 
     The temperature applies to the class logits first, so that the thresholds stay consistent. [our reading]
     """
+    if z_NC.shape[1] == 1:
+        return z_NC.sum(1) * 0.0
     t, z = cumulative_logits(t_NC / temperature), cumulative_logits(z_NC / temperature)
-    return binary_divergence(t, z).sum(-1) * temperature**2
+    return binary_divergence(t, z).mean(-1) * temperature**2
 
 
 def _grade_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:

@@ -1,7 +1,14 @@
 """Names, sources and defaults of loss terms, without torch: keys are computed where torch is not imported.
 
-A term reads one of three inputs: `labels`, the `logits` of teachers, or `maps`, features of student and teachers. Most
-published weights of map losses were tuned on CIFAR with that loss alone; they do not transfer to other networks and
+A term reads one of three inputs: `labels`, the `logits` of teachers, or `maps`, features of student and teachers.
+
+The loss of an image on labels or logits is that of one softmax, or the mean over its yes-or-no outputs: the classes of
+a multilabel corpus, of which labels count where they are known, or the C - 1 thresholds of grades. A teacher as sure as
+the label then costs what the label costs (`kl` beside `cross_entropy`, `soft_binary` beside `binary`, `cumulative_kl`
+beside `cumulative`), so weight 1 of both balances them whatever the number of outputs. MLD (2308.06453) sums over
+classes instead: its weight 10 is 10 C here. The batch takes the mean over its images, as METHODS writes all of them.
+
+Most published weights of map losses were tuned on CIFAR with that loss alone; they do not transfer to other networks and
 other images. Such a term is rescaled by default: see `Term.rescale`.
 """
 
@@ -60,7 +67,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "logit_adjusted": Loss(
             "labels", "Menon et al. 2021, 2007.07314", ("single", "ordinal"), options=_options(tau=1.0)
         ),
-        "binary": Loss("labels", "binary cross-entropy of every class", ("multilabel",)),
+        "binary": Loss("labels", "binary cross-entropy, mean over the known classes", ("multilabel",)),
         "cumulative": Loss("labels", "cumulative logits, McCullagh 1980", ("ordinal",)),
         "squared_grade": Loss("labels", "squared error of the expected grade; cf. Huang et al. 2023", ("ordinal",)),
         # On teachers' logits.
@@ -83,7 +90,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         ),
         "logit_mse": Loss("logits", "Ba and Caruana 2014, 1312.6184", ANY),
         "soft_cross_entropy": Loss("logits", "cross-entropy of soft targets", SOFTMAX, 1.0),
-        "soft_binary": Loss("logits", "Yang et al. 2023, 2308.06453", ("multilabel",), published=10.0),
+        "soft_binary": Loss("logits", "Yang et al. 2023, 2308.06453, mean over classes", ("multilabel",)),
         "cumulative_kl": Loss("logits", "binary KL of every cumulative logit", ("ordinal",), 1.0),
         "grade_mse": Loss("logits", "squared difference of the expected grades", ("ordinal",)),
         "ofa": Loss(
@@ -238,18 +245,18 @@ def full_options(term: Term) -> dict[str, Any]:
     return {**known, **term.options}
 
 
-def default_terms(task: str, modality: str = "other", *, taught: bool) -> list[Term]:
+def default_terms(task: str, *, taught: bool) -> list[Term]:
     """Labels alone, or labels plus soft labels at temperature 1 (CIFAR's 4 does not transfer).
 
-    Graded corpora take cumulative logits, endoscopy (long tails) logit-adjusted cross-entropy.
+    Graded corpora take cumulative logits. Long tails, endoscopy's too, get no adjustment of the logits: it raises
+    balanced accuracy at the cost of macro-F1 and MCC, and the metric decides what is wanted.
     """
     if task == "multilabel":
         on_labels, on_teacher = Term("binary"), Term("soft_binary")
     elif task == "ordinal":
         on_labels, on_teacher = Term("cumulative"), Term("cumulative_kl")
     else:
-        on_labels = Term("logit_adjusted" if modality == "endoscopy" else "cross_entropy")
-        on_teacher = Term("kl")
+        on_labels, on_teacher = Term("cross_entropy"), Term("kl")
     on_labels = replace(on_labels, where="labelled")
     return [on_labels, on_teacher] if taught else [on_labels]
 

@@ -17,7 +17,7 @@ from tasks.spec.losses import terms_of_section
 from tasks.teachers.teacher import TeacherModel
 
 TEACH_NAME, DISTILL_NAME = "teach", "distill"
-VERSION = 2
+VERSION = 3
 MAX_REPEATS = 20
 """Times that one picture is seen before more views are advised: 6 did no harm on phantom-fundus, 24 cost 0.13 of F1."""
 STORED = "stored"
@@ -126,7 +126,7 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
     """The terms of an objective, their defaults decided by the corpus.
 
     Args:
-        losses: `student.loss`; None: the default of the corpus's task and kind of image.
+        losses: `student.loss`; None: the default of the corpus's task.
         taught: whether teachers teach; without them terms that need one are left out.
 
     Raises:
@@ -139,7 +139,7 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
     if not terms:
         terms = [
             term if term.needs_teacher else replace(term, smoothing=train.label_smoothing)
-            for term in default_terms(corpus.task, corpus.modality, taught=taught)
+            for term in default_terms(corpus.task, taught=taught)
         ]
     for term in terms:
         if corpus.task not in term.info.tasks:

@@ -38,9 +38,9 @@ def test_default_losses_follow_the_task(task: str, expected: list[str], store: L
     assert names(corpus, taught=False) == expected[:1]
 
 
-def test_long_tails_of_endoscopy_are_adjusted(store: LocalStore) -> None:
+def test_long_tails_of_endoscopy_are_not_adjusted_by_default(store: LocalStore) -> None:
     corpus = tiny_corpus(store, modality="endoscopy")
-    assert names(corpus) == ["logit_adjusted", "kl"]
+    assert names(corpus) == ["cross_entropy", "kl"]
 
 
 def test_without_teachers_their_terms_are_left_out(store: LocalStore) -> None:
