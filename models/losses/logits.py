@@ -97,7 +97,8 @@ def _dkd(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, al
 def _dist(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, beta: float, gamma: float) -> Tensor:
     """T^2 (beta (1 - correlation over a row's classes) + gamma (1 - correlation over a class's rows)) (2205.10536).
 
-    The second part is one number for the N rows, the mean over classes, added to every row.
+    The second part is one number for the N rows, the mean over classes, added to every row. With two classes the first
+    part is 0 or 2 and has no gradient; `models.losses.terms.check_classes` refuses it there.
     """
     q, p = F.softmax(z_NC / temperature, dim=-1), F.softmax(t_NC / temperature, dim=-1)
     of_rows, of_classes = 1 - _correlation(q, p), 1 - _correlation(q.T, p.T).mean()

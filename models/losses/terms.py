@@ -8,8 +8,8 @@ the label then costs what the label costs (`kl` beside `cross_entropy`, `soft_bi
 beside `cumulative`), so weight 1 of both balances them whatever the number of outputs. MLD (2308.06453) sums over
 classes instead: its weight 10 is 10 C here. The batch takes the mean over its images, as METHODS writes all of them.
 
-Most published weights of map losses were tuned on CIFAR with that loss alone; they do not transfer to other networks and
-other images. Such a term is rescaled by default: see `Term.rescale`.
+Most published weights of map losses were tuned on CIFAR with that loss alone; they do not transfer to other networks
+and other images. Such a term is rescaled by default: see `Term.rescale`.
 """
 
 from __future__ import annotations
@@ -243,6 +243,28 @@ def full_options(term: Term) -> dict[str, Any]:
         if name not in known:
             raise ValueError(f"{term.loss} has no option {name!r}; it has {', '.join(known) or 'none'}")
     return {**known, **term.options}
+
+
+def check_classes(term: Term, classes: int) -> None:
+    """Refuse what has no gradient between fewer than three classes.
+
+    The correlation of two vectors of two elements is 1 or -1, and their z-scores are 1 and -1, whatever the elements.
+
+    Raises:
+        ValueError: dist with its part over the classes of an image, or `standardise`; the text says what to take.
+    """
+    if classes > 2:
+        return
+    if term.loss == "dist" and full_options(term)["beta"]:
+        raise ValueError(
+            f"dist: the correlation over the classes of an image is always 1 or -1 with {classes} of them and teaches "
+            "nothing; take kl, or keep only the part over the images of a class with `options: {beta: 0}`"
+        )
+    if term.standardise:
+        raise ValueError(
+            f"{term.loss}: `standardise` turns the logits of {classes} classes into 1 and -1 and leaves nothing to "
+            "learn from; leave it out"
+        )
 
 
 def default_terms(task: str, *, taught: bool) -> list[Term]:

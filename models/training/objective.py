@@ -23,7 +23,7 @@ from models.losses.labels import label_loss
 from models.losses.logits import logit_loss, standardised
 from models.losses.sharing import shares
 from models.losses.targets import Targets
-from models.losses.terms import LOGIT_DISTANCES, Term, full_options
+from models.losses.terms import LOGIT_DISTANCES, Term, check_classes, full_options
 from models.training.rescale import Rescale
 
 
@@ -32,7 +32,7 @@ class Setting:
     """Facts of a training that losses depend on.
 
     Attributes:
-        classes: C.
+        classes: C; 0: unknown.
         prior: share of every class among the labelled training images, [C]; empty: unknown.
         samples: images that may train, for memory banks.
         student: shape of each of the student's taps by name, (D,) or (D, H, W).
@@ -56,7 +56,7 @@ class Objective(nn.Module):
         setting: facts of the training; needed by terms on features and on the prior.
 
     Raises:
-        ValueError: no term, an unknown loss or option, missing taps, a missing prior.
+        ValueError: no term, an unknown loss or option, missing taps, a missing prior, a loss that needs more classes.
     """
 
     def __init__(self, terms: Sequence[Term], setting: Setting | None = None) -> None:
@@ -65,6 +65,9 @@ class Objective(nn.Module):
             raise ValueError("an objective needs at least one term")
         self.terms = list(terms)
         setting = setting or Setting(classes=0)
+        for term in self.terms:
+            if setting.classes:
+                check_classes(term, setting.classes)
         self.parts = nn.ModuleList(_part(term, setting) for term in self.terms)
         self.titles = _titles(self.terms)
         measured = [i for i, term in enumerate(self.terms) if term.rescale]

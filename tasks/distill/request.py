@@ -10,7 +10,7 @@ from typing import Any
 from infra.digest import digest_of, unit_key
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
-from models.losses.terms import LOSSES, Term, default_terms, to_plain
+from models.losses.terms import LOSSES, Term, check_classes, default_terms, to_plain
 from tasks.data.corpus import Corpus
 from tasks.spec import LossTerm, ModelSection, StudentSection, TeacherSection, TrainSection
 from tasks.spec.losses import terms_of_section
@@ -130,7 +130,7 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
         taught: whether teachers teach; without them terms that need one are left out.
 
     Raises:
-        UsageError: a loss that is not for the corpus's task; those that are get named.
+        UsageError: a loss that is not for the corpus's task (those that are get named) or for so few classes.
     """
     terms = terms_of_section(
         [loss for loss in losses or [] if taught or LOSSES[loss.loss].reads == "labels"],
@@ -148,6 +148,10 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
                 f"student.loss: {term.loss} is for {' and '.join(term.info.tasks)} corpora; this one is "
                 f"{corpus.task}; for it there are {', '.join(fitting)}"
             )
+        try:
+            check_classes(term, len(corpus.classes))
+        except ValueError as error:
+            raise UsageError(f"student.loss: {error}") from error
     return terms
 
 

@@ -189,6 +189,30 @@ def test_an_inactive_term_is_still_reported() -> None:
     assert parts["kl"].item() == pytest.approx(total([Term("kl")], targets()))
 
 
+@pytest.mark.parametrize(
+    ("term", "says"),
+    [
+        (Term("dist"), r"always 1 or -1 with 2 of them.*take kl, or .*`options: \{beta: 0\}`"),
+        (Term("kl", standardise=True), r"kl: `standardise` turns the logits of 2 classes into 1 and -1.*leave it out"),
+        (Term("logit_mse", standardise=True), "logit_mse: `standardise` turns"),
+    ],
+)
+def test_what_teaches_nothing_with_two_classes_is_refused_there(term: Term, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Objective([term], Setting(classes=2))
+    Objective([term], Setting(classes=3))
+
+
+def test_dist_over_the_images_of_a_class_teaches_two_classes() -> None:
+    z = Z[:, :2].repeat(2, 1) + torch.arange(4.0)[:, None] * torch.tensor([0.3, -0.1])
+    z.requires_grad_()
+    t = torch.tensor([[[1.0, -1.0], [0.0, 2.0], [0.5, 0.1], [3.0, 0.0]]])
+    term = Term("dist", options={"beta": 0.0})
+    Objective([term], Setting(classes=2))(z, targets(4, teacher_KBC=t))[0].backward()
+    assert z.grad is not None
+    assert (z.grad.abs() > 1e-3).all()
+
+
 def test_a_prior_reaches_the_term_that_reads_it() -> None:
     terms, prior = [Term("logit_adjusted")], (0.7, 0.2, 0.1)
     expected = cross_entropy_of(Z + torch.tensor(prior).log(), LABEL).mean().item()

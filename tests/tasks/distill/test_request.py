@@ -61,6 +61,21 @@ def test_a_loss_of_another_task_names_those_that_fit(store: LocalStore) -> None:
         names(tiny_corpus(store, task="multilabel"), [LossTerm(loss="kl")])
 
 
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (LossTerm(loss="dist"), r"student.loss: dist: the correlation.*take kl"),
+        (LossTerm(loss="kl", standardise=True), r"student.loss: kl: `standardise`.*leave it out"),
+    ],
+)
+def test_losses_that_need_three_classes_are_refused_for_two(loss: LossTerm, says: str, store: LocalStore) -> None:
+    two = tiny_corpus(store, classes=2)
+    with pytest.raises(UsageError, match=says):
+        names(two, [loss])
+    assert names(two, [LossTerm(loss="dist", options={"beta": 0})]) == ["dist"]
+    assert names(tiny_corpus(store), [loss]) == [loss.loss]
+
+
 def teacher(**values: Any) -> TeacherSection:
     return TeacherSection(name="t", model="micro_xs", train=TRAIN, **values)
 
