@@ -168,7 +168,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
 """Every loss, by the name that a spec uses."""
 
 LOGIT_DISTANCES = ("kl", "dkd", "dist", "soft_cross_entropy", "logit_mse", "cumulative_kl", "soft_binary", "grade_mse")
-"""Terms that a rescaled term is measured against: the first of these in an objective."""
+"""Terms that a rescaled term is measured against: the first of these with a weight in an objective."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ class Term:
 
     Attributes:
         loss: a name of `LOSSES`.
-        weight: factor of the term. Of a rescaled term: its gradient norm relative to the first distillation term's.
+        weight: factor of the term. Of a rescaled term: its gradient norm relative to that of the first distillation
+            term with its weight.
         temperature: of losses that have one.
         where: samples that the term uses.
         smoothing: of label losses.
@@ -190,7 +191,7 @@ class Term:
         ramp: share of the training over which its weight rises linearly from there.
         end: share of the training at which it ends.
         rescale: divide by the ratio of gradient norms, measured over the first steps, so that `weight: 1` gives the
-            gradient norm of the objective's first distillation term.
+            gradient norm of the objective's first distillation term, that term's weight included.
         options: the loss's own keyword arguments, which override those of `LOSSES`.
     """
 

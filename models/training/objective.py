@@ -71,8 +71,10 @@ class Objective(nn.Module):
         self.parts = nn.ModuleList(_part(term, setting) for term in self.terms)
         self.titles = _titles(self.terms)
         measured = [i for i, term in enumerate(self.terms) if term.rescale]
-        against = next((i for i, t in enumerate(self.terms) if t.loss in LOGIT_DISTANCES and not t.rescale), None)
-        self.rescale = None if not measured or against is None else Rescale(measured, against)
+        against = next((i for i, term in enumerate(self.terms) if _is_reference(term) and not term.rescale), None)
+        self.rescale = (
+            None if not measured or against is None else Rescale(measured, against, self.terms[against].weight)
+        )
 
     @property
     def needs_teacher(self) -> bool:
@@ -147,6 +149,11 @@ def _value(
     loss: Tensor = part(z_BC, targets, maps)
     own = targets.weight_B
     return (loss * own).sum() / weight if loss.ndim else loss * own.sum() / weight
+
+
+def _is_reference(term: Term) -> bool:
+    """Whether rescaled terms may be measured against it: a term without weight does not pull at all."""
+    return term.loss in LOGIT_DISTANCES and term.weight > 0
 
 
 def _rows(term: Term, targets: Targets) -> Tensor | None:

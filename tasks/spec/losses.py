@@ -32,7 +32,9 @@ class LossTerm(Section):
         description="a name of models/losses/terms.py: cross_entropy, kl, dkd, dist, fitnets, rkd, fusion, ..."
     )
     weight: float = Field(
-        1.0, ge=0, description="of a rescaled term: its pull on the student beside that of the first distillation term"
+        1.0,
+        ge=0,
+        description="of a rescaled term: its pull on the student relative to the weighted first distillation term",
     )
     temperature: float | None = Field(None, gt=0, description="default: the loss's own; 1 to 2 for images of this kind")
     where: Literal["all", "labelled", "unlabelled"] = Field(
@@ -83,7 +85,8 @@ class LossTerm(Section):
         """The term with its defaults decided.
 
         Args:
-            beside_distillation: whether the objective has a term on logits that its pull can be measured against.
+            beside_distillation: whether the objective has a weighted term on logits that its pull can be measured
+                against.
             smoothing: of labels.
         """
         info = LOSSES[self.loss]
@@ -110,5 +113,5 @@ class LossTerm(Section):
 
 def terms_of_section(losses: list[LossTerm], *, smoothing: float) -> list[Term]:
     """The terms of `student.loss`."""
-    beside = any(loss.loss in LOGIT_DISTANCES for loss in losses)
+    beside = any(loss.loss in LOGIT_DISTANCES and loss.weight > 0 for loss in losses)
     return [loss.term(beside_distillation=beside, smoothing=smoothing) for loss in losses]

@@ -230,12 +230,12 @@ def test_options_reach_the_term() -> None:
     assert total([Term("dist", options={"gamma": 5.0})], targets(teacher_KBC=T[:1])) == pytest.approx(expected)
 
 
-def rescaled(weight: float, steps: int) -> tuple[list[float], Objective]:
-    """Norm of a rescaled term's gradient beside that of kl after some steps, and the objective."""
+def rescaled(weight: float, steps: int, reference: float = 1.0) -> tuple[list[float], Objective]:
+    """Norms of the gradients of kl, unweighted, and of a rescaled term after some steps, and the objective."""
     torch.manual_seed(0)
     student = nn.Linear(4, 3)
     x = torch.randn(2, 4)
-    terms = [Term("cross_entropy"), Term("kl"), Term("grade_mse", weight=weight, rescale=True)]
+    terms = [Term("cross_entropy"), Term("kl", weight=reference), Term("grade_mse", weight=weight, rescale=True)]
     objective = Objective(terms)
 
     def norm(chosen: list[Term], scale: float = 1.0) -> float:
@@ -246,7 +246,7 @@ def rescaled(weight: float, steps: int) -> tuple[list[float], Objective]:
 
     for _ in range(steps):
         found, parts = objective(student(x), targets(), student=list(student.parameters()))
-    added = (found - parts["cross_entropy"] - parts["kl"]) / parts["grade_mse"]
+    added = (found - parts["cross_entropy"] - reference * parts["kl"]) / parts["grade_mse"]
     return [norm([Term("kl")]), norm([Term("grade_mse")], added.item())], objective
 
 
@@ -258,6 +258,22 @@ def test_a_rescaled_term_of_weight_one_pulls_as_hard_as_the_distillation() -> No
 def test_the_weight_of_a_rescaled_term_is_its_pull_beside_the_distillation() -> None:
     (kl, grade), _ = rescaled(0.25, steps=1)
     assert grade == pytest.approx(0.25 * kl, rel=1e-4)
+
+
+@pytest.mark.parametrize("reference", [0.25, 4.0])
+def test_a_rescaled_term_pulls_as_hard_as_the_weighted_distillation(reference: float) -> None:
+    (kl, grade), _ = rescaled(1.0, steps=1, reference=reference)
+    assert grade == pytest.approx(reference * kl, rel=1e-4)
+
+
+def test_a_distillation_without_weight_is_no_reference() -> None:
+    grade = Term("grade_mse", rescale=True)
+    assert Objective([Term("kl", weight=0.0), grade]).rescale is None
+    (first, second) = (Objective([Term("kl", weight=0.0), Term("dist", weight=w), grade]) for w in (1.0, 3.0))
+    student = nn.Linear(3, 3)
+    losses = [one(student(Z), targets(), student=list(student.parameters())) for one in (first, second)]
+    pulls = [(total - w * parts["dist"]).item() for (total, parts), w in zip(losses, (1.0, 3.0), strict=True)]
+    assert pulls[1] == pytest.approx(3 * pulls[0], rel=1e-4)
 
 
 def test_the_scale_is_fixed_after_its_steps_and_lies_in_the_state() -> None:

@@ -60,7 +60,8 @@ def test_the_default_temperature_is_that_of_images_of_this_kind() -> None:
 
 def test_a_loss_on_features_is_rescaled_beside_a_distillation_alone() -> None:
     beside, alone = terms({"loss": "kl"}, {"loss": "fitnets"}), terms({"loss": "fitnets"})
-    assert [term.rescale for term in (*beside, *alone)] == [False, True, False]
+    silent = terms({"loss": "kl", "weight": 0}, {"loss": "fitnets"})
+    assert [term.rescale for term in (*beside, *alone, *silent)] == [False, True, False, False, False]
 
 
 def test_a_published_weight_can_be_had() -> None:
