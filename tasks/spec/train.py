@@ -17,6 +17,9 @@ class TrainSection(Section):
     batch: int = Field(32, ge=1, description="samples an optimiser step, over all devices")
     accumulate: int = Field(1, ge=1, description="parts that a batch is split into where memory is short")
     lr: float = Field(1e-3, gt=0)
+    projector_lr: float | None = Field(
+        None, gt=0, description="of projectors and other parameters of the losses, on the same schedule; null: lr"
+    )
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = Field(0.02, ge=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with rising learning rate")
@@ -28,7 +31,11 @@ class TrainSection(Section):
     patience: int = Field(2, ge=1, description="validations without a better metric before schedule plateau falls")
     ema: float | None = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; null: none")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
+    clip: float | None = Field(
+        1.0,
+        gt=0,
+        description="largest gradient norm, of the student and of the losses' projectors apart; null: no clipping",
+    )
     clip_value: float | None = Field(None, gt=0, description="largest value of a single gradient; null: any")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 autocast on a GPU that has it, else float32"
