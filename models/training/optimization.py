@@ -127,6 +127,14 @@ def validation_steps(config: TrainConfig) -> set[int]:
     return {round(i * config.steps / config.validations) for i in range(1, config.validations + 1)} - {0}
 
 
+def average_decay(config: TrainConfig) -> float | None:
+    """Share of the averaged weights that remains after a step late in the training; None: nothing is averaged.
+
+    The average looks back over 1 / (1 - decay) steps: `ema_share` of all, at least one.
+    """
+    return None if config.ema_share is None else 1 - 1 / max(1.0, config.ema_share * config.steps)
+
+
 class WeightAverage:
     """The exponential moving average of a network's parameters and buffers; frozen ones are copied once.
 

@@ -29,7 +29,9 @@ class TrainSection(Section):
     step_at: list[float] = Field([0.6, 0.85], description="shares of the training at which schedule step falls")
     factor: float = Field(0.1, gt=0, lt=1, description="of schedules step and plateau")
     patience: int = Field(2, ge=1, description="validations without a better metric before schedule plateau falls")
-    ema: float | None = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; null: none")
+    ema_share: float | None = Field(
+        0.05, gt=0, le=1, description="share of the steps over which weights are averaged (EMA); null: no averaging"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip: float | None = Field(
         1.0,
@@ -57,6 +59,16 @@ class TrainSection(Section):
     def judged(self) -> bool:
         """Whether the validation images decide anything of the weights."""
         return self.schedule == "plateau" or self.early_stop is not None or self.keep == "best"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_decay(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "ema" in values:
+            raise ValueError(
+                "`ema` was a decay, whose average goes back the same number of steps in a short and in a long training "
+                "(0.99: 100); give `ema_share`, the share of the steps that it goes back (default 0.05), null for none"
+            )
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSection:

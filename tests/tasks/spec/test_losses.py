@@ -82,6 +82,9 @@ def test_taps_default_to_those_of_the_loss() -> None:
         ("student.train.step_at=[0.9, 0.5]", "step_at lists rising shares"),
         ("student.train.epochs=2", "exactly one of steps and epochs"),
         ("student.teacher=live", "stored"),
+        ("student.train.ema=0.99", "`ema` was a decay.*give `ema_share`, the share of the steps"),
+        ("student.train.ema=null", "null for none"),
+        ("student.train.ema_share=0", "greater than 0"),
     ],
 )
 def test_a_training_that_makes_no_sense_is_refused(change: str, says: str) -> None:
