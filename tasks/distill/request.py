@@ -62,9 +62,7 @@ class Request:
         """
         if not self.labels:
             return ""  # every epoch has new views
-        shards = corpus.of_split("train")
-        whole = self.section.get("pool") != "labelled"
-        images = sum(len(shard) if whole else int(shard.labelled.sum()) for shard in shards)
+        images = training_rows(corpus, str(self.section.get("pool", "all")))
         times = self.steps * self.train.batch / max(1, images * max(1, views))
         if times < MAX_REPEATS:
             return ""
@@ -109,7 +107,24 @@ def label_digest(corpus: Corpus, split: str) -> str:
     )
 
 
+def training_rows(corpus: Corpus, pool: str) -> int:
+    """Training images that a pass goes over; those that select gives no weight are counted.
+
+    The arm on labels alone takes as many steps, and its key must not wait for what teachers and select say.
+
+    Args:
+        pool: all or labelled, as `student.pool`.
+    """
+    shards = corpus.of_split("train")
+    return sum(int(shard.labelled.sum()) if pool == "labelled" else len(shard) for shard in shards)
+
+
 def steps_of(train: TrainSection, rows: int) -> int:
+    """Optimiser steps of a training.
+
+    Args:
+        rows: images that a pass goes over.
+    """
     if train.steps is not None:
         return train.steps
     assert train.epochs is not None

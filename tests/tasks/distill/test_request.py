@@ -13,11 +13,21 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.distill.request import DISTILL_NAME, STORED, Request, on_stored, terms_of
-from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection
+from tasks.distill.stage import student_request
+from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection, parse_spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.losses import terms_of_section
 from tests.tiny import tiny_corpus, tiny_labels
 
 TRAIN = TrainSection(steps=4, label_smoothing=0.1)
+ARMS = (TAUGHT, LABELS_ONLY)
+SPEC = """
+name: s
+store: .
+corpus: {adapter: eyepacs, root: .}
+teachers: [{name: t, model: micro_xs, train: {steps: 1}}]
+student: {model: micro_xs, train: {epochs: 2, batch: 8}}
+"""
 
 
 def names(corpus: Corpus, losses: list[LossTerm] | None = None, *, taught: bool = True) -> list[str]:
@@ -136,3 +146,12 @@ def test_pictures_that_come_too_often_are_told(pool: str, views: int, steps: int
 
 def test_fresh_views_wear_nothing_out(store: LocalStore) -> None:
     assert request(TRAIN, steps=10_000).advice(tiny_corpus(store), 1) == ""
+
+
+@pytest.mark.parametrize(("pool", "steps"), [("all", 8), ("labelled", 6)])
+def test_epochs_count_the_images_of_the_pool_that_is_used(pool: str, steps: int, store: LocalStore) -> None:
+    corpus = tiny_corpus(store)  # 24 labelled images of 32
+    spec = parse_spec(SPEC, overrides=[f"student.pool={pool}"])
+    labels = [tiny_labels(corpus, "t", lambda shard, view: np.zeros((len(shard), 3), dtype=np.float32), views=1)]
+    found = [student_request(corpus, labels, None, spec, store, arm=arm, seed=0).steps for arm in ARMS]
+    assert found == [steps] * len(ARMS)
