@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.losses.labels import shared
+from models.losses.ranks import of_all_ranks, of_own_rows, with_other_ranks
 from models.losses.targets import Targets
 from models.statistics.ordinal import cumulative_logits, grade_of_logits
 
@@ -97,12 +98,18 @@ def _dkd(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, al
 def _dist(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, beta: float, gamma: float) -> Tensor:
     """T^2 (beta (1 - correlation over a row's classes) + gamma (1 - correlation over a class's rows)) (2205.10536).
 
-    The second part is one number for the N rows, the mean over classes, added to every row. With two classes the first
-    part is 0 or 2 and has no gradient; `models.losses.terms.check_classes` refuses it there.
+    The second part is one number for the rows of all ranks, the mean over classes, added to every row. With two classes
+    the first part is 0 or 2 and has no gradient; `models.losses.terms.check_classes` refuses it there. Where several
+    teachers share by rows (entropy, confidence), the second part takes the mean share of its rank's rows.
     """
     q, p = F.softmax(z_NC / temperature, dim=-1), F.softmax(t_NC / temperature, dim=-1)
-    of_rows, of_classes = 1 - _correlation(q, p), 1 - _correlation(q.T, p.T).mean()
-    return (beta * of_rows + gamma * of_classes) * temperature**2
+    value_N = beta * (1 - _correlation(q, p))
+    if gamma:
+        every_q, every_p = with_other_ranks(q), of_all_ranks(p)
+        if len(every_q):
+            of_classes = 1 - _correlation(every_q.T, every_p.T).mean()
+            value_N = value_N + gamma * of_own_rows(of_classes, targets.weight_B)
+    return value_N * temperature**2
 
 
 def _logit_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:

@@ -41,6 +41,8 @@ class Loss:
         options: its own keyword arguments with their defaults.
         stages: it reads the maps of several stages; False: one tap.
         default_tap: of student and teacher where the spec gives none: pooled, features or stages.
+        whole_batch: its value depends on which samples come in one batch; False: a sum over samples. Of dist: the part
+            over the images of a class.
         inside: what it adds to the student at inference; "": nothing.
     """
 
@@ -53,6 +55,7 @@ class Loss:
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     stages: bool = False
     default_tap: str = ""
+    whole_batch: bool = False
     inside: str = ""
 
 
@@ -87,6 +90,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             1.0,
             published=2.0,
             options=_options(beta=1.0, gamma=1.0),
+            whole_batch=True,
         ),
         "logit_mse": Loss("logits", "Ba and Caruana 2014, 1312.6184", ANY),
         "soft_cross_entropy": Loss("logits", "cross-entropy of soft targets", SOFTMAX, 1.0),
@@ -114,12 +118,28 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             default_tap="stages",
         ),
         "attention_channels": Loss(
-            "maps", "paper 3 (2008.13574), from its first author's later code", published=0.2, default_tap="features"
+            "maps",
+            "paper 3 (2008.13574), from its first author's later code",
+            published=0.2,
+            default_tap="features",
+            whole_batch=True,
         ),
         "similarity": Loss(
-            "maps", "Tung and Mori 2019, 1907.09682", published=3000.0, cifar=True, default_tap="features"
+            "maps",
+            "Tung and Mori 2019, 1907.09682",
+            published=3000.0,
+            cifar=True,
+            default_tap="features",
+            whole_batch=True,
         ),
-        "pkt": Loss("maps", "Passalis and Tefas 2018, 1803.10837", published=30000.0, cifar=True, default_tap="pooled"),
+        "pkt": Loss(
+            "maps",
+            "Passalis and Tefas 2018, 1803.10837",
+            published=30000.0,
+            cifar=True,
+            default_tap="pooled",
+            whole_batch=True,
+        ),
         "vid": Loss(
             "maps",
             "Ahn et al. 2019, 1904.05835",
@@ -133,6 +153,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             cifar=True,
             options=_options(distance=25.0, angle=50.0),
             default_tap="pooled",
+            whole_batch=True,
         ),
         "crd": Loss(
             "maps",
@@ -141,6 +162,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             cifar=True,
             options=_options(width=128, negatives=16384, tau=0.07, momentum=0.5),
             default_tap="pooled",
+            whole_batch=True,
         ),
         "review": Loss(
             "maps",
@@ -225,6 +247,13 @@ class Term:
     def needs_maps(self) -> bool:
         """Whether it reads features of a teacher."""
         return self.info.reads == "maps"
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether its value depends on which samples come in one batch."""
+        if self.loss == "dist" and not full_options(self)["gamma"]:
+            return False
+        return self.info.whole_batch or self.teachers == "aekd"
 
     def factor(self, done: float) -> float:
         """Its schedule: a factor from 0 to 1 when the share `done` (0 to 1) of the training is done."""

@@ -145,7 +145,8 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
         taught: whether teachers teach; without them terms that need one are left out.
 
     Raises:
-        UsageError: a loss that is not for the corpus's task (those that are get named) or for so few classes.
+        UsageError: a loss that is not for the corpus's task (those that are get named) or for so few classes,
+            or one that reads a batch as a whole where `train.accumulate` splits it.
     """
     terms = terms_of_section(
         [loss for loss in losses or [] if taught or LOSSES[loss.loss].reads == "labels"],
@@ -157,6 +158,13 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
             for term in default_terms(corpus.task, taught=taught)
         ]
     for term in terms:
+        if train.accumulate > 1 and term.needs_whole_batch:
+            raise UsageError(
+                f"student.loss: {term.loss}{' with aekd' if term.teachers == 'aekd' else ''} reads a batch as a whole, "
+                f"and train.accumulate: {train.accumulate} would show it parts of "
+                f"{train.batch // train.accumulate} images; set accumulate to 1, with a smaller train.batch where "
+                "memory is short, or take another loss"
+            )
         if corpus.task not in term.info.tasks:
             fitting = [name for name, info in LOSSES.items() if corpus.task in info.tasks]
             raise UsageError(

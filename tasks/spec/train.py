@@ -13,11 +13,14 @@ class TrainSection(Section):
     """How long and how to train; shared by teachers and students."""
 
     steps: int | None = Field(None, ge=1, description="optimiser steps")
-    epochs: float | None = Field(
-        None, gt=0, description="passes over the samples that the main arm uses; see student.pool"
-    )
+    epochs: float | None = Field(None, gt=0, description="passes over the samples that the main arm uses")
     batch: int = Field(32, ge=1, description="samples an optimiser step, over all devices")
-    accumulate: int = Field(1, ge=1, description="parts that a batch is split into where memory is short")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="parts that a batch is split into where memory is short; batch norm sees parts, and losses that "
+        "compare the images of a batch are refused",
+    )
     lr: float = Field(1e-3, gt=0)
     projector_lr: float | None = Field(
         None, gt=0, description="of projectors and other parameters of the losses, on the same schedule; null: lr"

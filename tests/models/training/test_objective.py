@@ -339,3 +339,25 @@ def test_default_objectives_learn_from_a_half_labelled_batch() -> None:
         assert z.grad is not None
         assert np.isfinite(z.grad.numpy()).all()
         assert (z.grad.abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        Term("dist", where="unlabelled"),
+        Term("kl", teachers="aekd", where="unlabelled"),
+        *(
+            Term(name, where="unlabelled", student_taps=("own",), teacher_taps=("their",), teachers="entropy")
+            for name in ("rkd", "similarity", "pkt")
+        ),
+    ],
+)
+def test_a_loss_of_a_whole_batch_costs_nothing_without_rows(term: Term) -> None:
+    z, own, their = Z.clone().requires_grad_(), torch.ones(2, 4).cumsum(1).requires_grad_(), torch.eye(2, 4)
+    setting = Setting(3, student={"own": (4,)}, teachers=({"their": (4,)},) * 2, names=("one", "two"))
+    given = targets(label_B=LABEL, maps=({"their": their},) * 2)
+    found, _ = Objective([Term("cross_entropy"), term], setting)(z, given, maps={"own": own})
+    found.backward()
+    assert found.item() == pytest.approx(cross_entropy_of(Z, LABEL).mean().item())
+    for leaf in (z, own):
+        assert leaf.grad is None or leaf.grad.isfinite().all()
