@@ -13,7 +13,7 @@ from infra.storage.manifest import Manifest
 from models.losses.terms import LOSSES, Term, check_classes, default_terms, to_plain
 from tasks.data.corpus import Corpus
 from tasks.spec import LossTerm, ModelSection, StudentSection, TeacherSection, TrainSection
-from tasks.spec.losses import terms_of_section
+from tasks.spec.losses import check_split, terms_of_section
 from tasks.teachers.teacher import TeacherModel
 
 TEACH_NAME, DISTILL_NAME = "teach", "distill"
@@ -158,13 +158,6 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
             for term in default_terms(corpus.task, taught=taught)
         ]
     for term in terms:
-        if train.accumulate > 1 and term.needs_whole_batch:
-            raise UsageError(
-                f"student.loss: {term.loss}{' with aekd' if term.teachers == 'aekd' else ''} reads a batch as a whole, "
-                f"and train.accumulate: {train.accumulate} would show it parts of "
-                f"{train.batch // train.accumulate} images; set accumulate to 1, with a smaller train.batch where "
-                "memory is short, or take another loss"
-            )
         if corpus.task not in term.info.tasks:
             fitting = [name for name, info in LOSSES.items() if corpus.task in info.tasks]
             raise UsageError(
@@ -173,6 +166,7 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
             )
         try:
             check_classes(term, len(corpus.classes))
+            check_split([term], train)
         except ValueError as error:
             raise UsageError(f"student.loss: {error}") from error
     return terms

@@ -92,6 +92,21 @@ def test_a_training_that_makes_no_sense_is_refused(change: str, says: str) -> No
         spec(change)
 
 
+@pytest.mark.parametrize("loss", ["rkd", "similarity", "pkt", "crd", "attention_channels", "dist"])
+def test_losses_of_a_whole_batch_are_refused_where_it_is_split(loss: str) -> None:
+    chosen = f"student.loss=[{{loss: kl}}, {{loss: {loss}}}]"
+    assert spec(chosen).student.loss
+    with pytest.raises(SpecError, match=rf"{loss} reads a batch as a whole, .*parts of 16 images; set accumulate to 1"):
+        spec(chosen, "student.train.accumulate=2")
+
+
+def test_a_split_batch_is_fine_for_losses_of_single_images() -> None:
+    split = "student.train.accumulate=2"
+    assert spec("student.loss=[{loss: dist, options: {gamma: 0}}, {loss: fitnets}]", split).student.loss
+    with pytest.raises(SpecError, match="kl with aekd reads a batch as a whole"):
+        spec("student.loss=[{loss: kl, teachers: aekd}]", split)
+
+
 def test_where_a_training_runs_is_no_part_of_its_identity() -> None:
     one, two = TrainSection(steps=1), TrainSection(steps=1, checkpoint_every=7)
     assert one.identity() == two.identity()
