@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.feature_losses.base import FeatureLoss, Shape, pair_deepest, same_size, unit
+from models.feature_losses.base import BatchLoss, FeatureLoss, Shape, pair_deepest, same_size, unit
 from models.losses.targets import Targets
 
 _DEAD = 1e-6
@@ -46,7 +46,7 @@ class Attention(FeatureLoss):
         return unit(map_NDHW.abs().pow(self._power).mean(1).flatten(1), _TINY)
 
 
-class ChannelAttention(FeatureLoss):
+class ChannelAttention(BatchLoss):
     """Distance of spatially normalised channels, of student and teacher of one architecture (paper 3, 2008.13574).
 
     As in the code of its first author, which is later than the preprint and need not be the paper's: each channel of
@@ -68,7 +68,7 @@ class ChannelAttention(FeatureLoss):
                 f"shaped as the teacher's {theirs}; use `attention`"
             )
 
-    def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
+    def of_batch(self, own: list[Tensor], theirs: list[Tensor]) -> Tensor:
         """A scalar; 0 for equal features, and then without gradient."""
         distances = [
             torch.linalg.vector_norm(unit(ours.flatten(2), _DEAD) - unit(teachers.flatten(2), _DEAD))

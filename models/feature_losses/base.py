@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.losses.ranks import of_all_ranks, of_own_rows, with_other_ranks
 from models.losses.targets import Targets
 
 T = TypeVar("T")
@@ -34,6 +35,26 @@ class FeatureLoss(nn.Module):
             theirs: the teacher's, likewise; of all teachers where the loss fuses them.
             targets: of the same N samples.
         """
+        raise NotImplementedError
+
+
+class BatchLoss(FeatureLoss):
+    """A loss of a whole batch that is no sum over its samples: of relations between them, or a norm over all.
+
+    In a torch.distributed group it sees the rows of all ranks. Subclasses implement `of_batch`.
+    """
+
+    collective = True
+
+    def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
+        """A scalar; 0 without rows."""
+        ours, teachers = [with_other_ranks(map_N) for map_N in own], [of_all_ranks(map_N) for map_N in theirs]
+        if not len(ours[0]):
+            return torch.stack([map_N.sum() for map_N in own]).sum() * 0.0
+        return of_own_rows(self.of_batch(ours, teachers), targets.weight_B)
+
+    def of_batch(self, own: list[Tensor], theirs: list[Tensor]) -> Tensor:
+        """The scalar of N >= 1 samples."""
         raise NotImplementedError
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.feature_losses.base import FeatureLoss, Shape, as_vector, only_tap
+from models.losses.ranks import of_all_ranks
 from models.losses.targets import Targets
 
 
@@ -121,7 +121,7 @@ class Contrastive(FeatureLoss):
             return self.log_partition
         taken_NJ = F.pad(is_other_NK, (1, 0), value=True)
         sums = [torch.where(taken_NJ, score_NJ, -math.inf).flatten().logsumexp(0) for score_NJ in scores]
-        sums_R3 = _of_all_ranks(torch.stack([*sums, taken_NJ.sum().to(sums[0].dtype)])[None])
+        sums_R3 = of_all_ranks(torch.stack([*sums, taken_NJ.sum().to(sums[0].dtype)])[None])
         count = sums_R3[:, 2].sum()
         if not bool(count > 0):
             return self.log_partition
@@ -132,7 +132,7 @@ class Contrastive(FeatureLoss):
 
     @torch.no_grad()
     def _update_banks(self, index_N: Tensor, student_NW: Tensor, teacher_NW: Tensor) -> None:
-        index_N, rows_N2W = _of_all_ranks(index_N), _of_all_ranks(torch.cat([student_NW, teacher_NW], dim=1))
+        index_N, rows_N2W = of_all_ranks(index_N), of_all_ranks(torch.cat([student_NW, teacher_NW], dim=1))
         # For an image that a batch contains twice, the mean is stored: the order of writes is not deterministic.
         index_U, place_N, count_U = index_N.unique(return_inverse=True, return_counts=True)
         mean_U2W = rows_N2W.new_zeros(len(index_U), rows_N2W.shape[1]).index_add_(0, place_N, rows_N2W)
@@ -140,18 +140,3 @@ class Contrastive(FeatureLoss):
         for bank_MW, new_UW in zip((self.student_bank, self.teacher_bank), mean_U2W.chunk(2, dim=1), strict=True):
             kept_UW = self._momentum * bank_MW[index_U] + (1 - self._momentum) * new_UW
             bank_MW[index_U] = F.normalize(kept_UW).to(bank_MW.dtype)
-
-
-def _of_all_ranks(rows_N: Tensor) -> Tensor:
-    """The rows of every rank, in the order of the ranks; ranks may have different numbers of rows."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return rows_N
-    ranks = dist.get_world_size()
-    counts = [torch.zeros(1, dtype=torch.int64, device=rows_N.device) for _ in range(ranks)]
-    dist.all_gather(counts, torch.tensor([len(rows_N)], device=rows_N.device))
-    sizes = [int(count) for count in counts]
-    padded = rows_N.new_zeros(max(sizes), *rows_N.shape[1:])
-    padded[: len(rows_N)] = rows_N
-    gathered = [torch.empty_like(padded) for _ in range(ranks)]
-    dist.all_gather(gathered, padded)
-    return torch.cat([rows[:size] for rows, size in zip(gathered, sizes, strict=True)])

@@ -1,7 +1,7 @@
 """Losses on relations between the samples of a batch: similarities, distances and angles of their features.
 
-They need no projector, whatever the widths. Each is one scalar for the batch, and 0 for a batch of one. Several taps
-are paired from the deepest and summed.
+They need no projector, whatever the widths. Each is one scalar for the batch, over all ranks where there are several,
+and 0 for a batch of one. Several taps are paired from the deepest and summed.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.feature_losses.base import FeatureLoss, Shape, as_vector, pair_deepest, unit
-from models.losses.targets import Targets
+from models.feature_losses.base import BatchLoss, Shape, as_vector, pair_deepest, unit
 
 _TINY = 1e-12
 _LEAST = 1e-7
 
 
-class _Relations(FeatureLoss):
+class _Relations(BatchLoss):
     def __init__(self, own: list[Shape], theirs: list[Shape], **_: object) -> None:
         super().__init__()
 
-    def forward(self, own: list[Tensor], theirs: list[Tensor], targets: Targets) -> Tensor:
+    def of_batch(self, own: list[Tensor], theirs: list[Tensor]) -> Tensor:
         """A scalar; 0 for equal relations."""
         return torch.stack([self._distance(ours, teachers) for ours, teachers in pair_deepest(own, theirs)]).sum()
 

@@ -1,6 +1,7 @@
 """Losses on labels: the student's predictions against annotations.
 
-Every loss takes the student's logits [N, C] and targets of N labelled rows and returns a loss a row [N]. For a row that
+Every loss takes the student's logits [N, C] and targets of N labelled rows and returns a loss a row [N]; of several
+yes-or-no outputs the mean, see `models.losses.terms`. For a row that
 is mixed with a partner, the losses of both labels are weighted by their shares (1710.09412). Smoothing with s replaces
 the label's distribution by (1 - s) times itself plus s times the uniform one, also in what is derived from the label.
 """

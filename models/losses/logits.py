@@ -1,6 +1,7 @@
 """Losses on a teacher's logits: the student's [N, C] against one teacher's [N, C], a loss a row [N].
 
-Divergences at a temperature T carry the factor T^2, so that the size of their gradients does not depend on T (Hinton
+A loss of several yes-or-no outputs is the mean over them, as on labels; see `models.losses.terms`. Divergences at a
+temperature T carry the factor T^2, so that the size of their gradients does not depend on T (Hinton
 et al. 2015). The teacher's input is the same image, mixed or not; only losses that need a label use the targets.
 """
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.losses.labels import shared
+from models.losses.ranks import of_all_ranks, of_own_rows, with_other_ranks
 from models.losses.targets import Targets
 from models.statistics.ordinal import cumulative_logits, grade_of_logits
 
@@ -96,11 +98,18 @@ def _dkd(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, al
 def _dist(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float, beta: float, gamma: float) -> Tensor:
     """T^2 (beta (1 - correlation over a row's classes) + gamma (1 - correlation over a class's rows)) (2205.10536).
 
-    The second part is one number for the N rows, the mean over classes, added to every row.
+    The second part is one number for the rows of all ranks, the mean over classes, added to every row. With two classes
+    the first part is 0 or 2 and has no gradient; `models.losses.terms.check_classes` refuses it there. Where several
+    teachers share by rows (entropy, confidence), the second part takes the mean share of its rank's rows.
     """
     q, p = F.softmax(z_NC / temperature, dim=-1), F.softmax(t_NC / temperature, dim=-1)
-    of_rows, of_classes = 1 - _correlation(q, p), 1 - _correlation(q.T, p.T).mean()
-    return (beta * of_rows + gamma * of_classes) * temperature**2
+    value_N = beta * (1 - _correlation(q, p))
+    if gamma:
+        every_q, every_p = with_other_ranks(q), of_all_ranks(p)
+        if len(every_q):
+            of_classes = 1 - _correlation(every_q.T, every_p.T).mean()
+            value_N = value_N + gamma * of_own_rows(of_classes, targets.weight_B)
+    return value_N * temperature**2
 
 
 def _logit_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
@@ -116,17 +125,19 @@ def _logit_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
 
 
 def _soft_binary(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:
-    """Sum over classes of binary divergences (2308.06453)."""
-    return binary_divergence(t_NC, z_NC).sum(-1)
+    """Mean over classes of the binary divergences (2308.06453, whose MLD is their sum: C times this)."""
+    return binary_divergence(t_NC, z_NC).mean(-1)
 
 
 def _cumulative_kl(z_NC: Tensor, t_NC: Tensor, targets: Targets, *, temperature: float) -> Tensor:
-    """T^2 times the sum over C - 1 thresholds of the binary divergence of "worse than k".
+    """T^2 times the mean over C - 1 thresholds of the binary divergence of "worse than k"; 0 for a single class.
 
     The temperature applies to the class logits first, so that the thresholds stay consistent. [our reading]
     """
+    if z_NC.shape[1] == 1:
+        return z_NC.sum(1) * 0.0
     t, z = cumulative_logits(t_NC / temperature), cumulative_logits(z_NC / temperature)
-    return binary_divergence(t, z).sum(-1) * temperature**2
+    return binary_divergence(t, z).mean(-1) * temperature**2
 
 
 def _grade_mse(z_NC: Tensor, t_NC: Tensor, targets: Targets) -> Tensor:

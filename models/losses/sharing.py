@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.losses.labels import label_loss
+from models.losses.ranks import sum_of_ranks
 from models.losses.targets import Targets
 
 KINDS = ("average", "entropy", "confidence", "aekd")
@@ -24,7 +25,7 @@ def shares(kind: str, losses: Tensor, z_NC: Tensor, t_KNC: Tensor | None, target
 
     Args:
         kind: average; entropy (EBKD) and confidence (CA-MKD, 2201.00007), a weight for each row; aekd (Du et
-            al., NeurIPS 2020), a weight for the batch.
+            al., NeurIPS 2020), a weight for the batch of all ranks, which must all call it.
         losses: of each teacher, [K, N], or [K] where the loss is a scalar for the batch; for aekd in the graph of
             `z_NC`.
         z_NC: the student's logits.
@@ -99,7 +100,7 @@ def _min_norm(losses: Tensor, z_NC: Tensor, targets: Targets) -> Tensor:
             )
         gradients.append(found.flatten())
     stacked = torch.stack(gradients).double()
-    gram = (stacked @ stacked.T).cpu().numpy()
+    gram = sum_of_ranks(stacked @ stacked.T).cpu().numpy()
     return torch.as_tensor(min_norm_point(gram, max(_CAP, 1 / count)), dtype=z_NC.dtype, device=z_NC.device)
 
 

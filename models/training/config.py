@@ -23,6 +23,7 @@ class TrainConfig:
 
     steps: int
     lr: float
+    projector_lr: float | None = None  # of the objective's own parameters; None: lr
     optimizer: str = "adamw"
     weight_decay: float = 0.02
     warmup: float = 0.05
@@ -30,7 +31,7 @@ class TrainConfig:
     step_at: tuple[float, ...] = (0.6, 0.85)
     factor: float = 0.1
     patience: int = 2
-    ema: float | None = 0.99
+    ema_share: float | None = 0.05
     clip: float | None = 1.0
     clip_value: float | None = None
     precision: str = "float32"  # bfloat16, float16: autocast; float16 with loss scaling

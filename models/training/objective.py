@@ -3,7 +3,8 @@
 Shapes: B samples of a batch, N of them that a term sees, C classes, K teachers. A term gets its N rows only (N >= 1),
 so no formula handles unused rows. It returns a loss a sample [N], or one for all of them. The objective divides
 by the weight of the whole batch: an image counts the same whatever its batch, the label term of a batch with few
-labelled images is small, and that of a batch without any is zero instead of NaN.
+labelled images is small, and that of a batch without any is zero instead of NaN. Terms that read a batch as a whole
+(`Term.needs_whole_batch`) see the rows of all ranks; see `models.losses.ranks`.
 
 An image that is mixed with a partner has both labels, each with its share (1710.09412, 1905.04899). Terms on teachers
 do not depend on it: the teachers' inputs were the mixed images.
@@ -21,9 +22,10 @@ from models.feature_losses.base import FeatureLoss, Shape
 from models.feature_losses.registry import feature_loss
 from models.losses.labels import label_loss
 from models.losses.logits import logit_loss, standardised
+from models.losses.ranks import sum_of_ranks
 from models.losses.sharing import shares
 from models.losses.targets import Targets
-from models.losses.terms import LOGIT_DISTANCES, Term, full_options
+from models.losses.terms import LOGIT_DISTANCES, Term, check_classes, full_options
 from models.training.rescale import Rescale
 
 
@@ -32,7 +34,7 @@ class Setting:
     """Facts of a training that losses depend on.
 
     Attributes:
-        classes: C.
+        classes: C; 0: unknown.
         prior: share of every class among the labelled training images, [C]; empty: unknown.
         samples: images that may train, for memory banks.
         student: shape of each of the student's taps by name, (D,) or (D, H, W).
@@ -56,7 +58,7 @@ class Objective(nn.Module):
         setting: facts of the training; needed by terms on features and on the prior.
 
     Raises:
-        ValueError: no term, an unknown loss or option, missing taps, a missing prior.
+        ValueError: no term, an unknown loss or option, missing taps, a missing prior, a loss that needs more classes.
     """
 
     def __init__(self, terms: Sequence[Term], setting: Setting | None = None) -> None:
@@ -65,11 +67,16 @@ class Objective(nn.Module):
             raise ValueError("an objective needs at least one term")
         self.terms = list(terms)
         setting = setting or Setting(classes=0)
+        for term in self.terms:
+            if setting.classes:
+                check_classes(term, setting.classes)
         self.parts = nn.ModuleList(_part(term, setting) for term in self.terms)
         self.titles = _titles(self.terms)
         measured = [i for i, term in enumerate(self.terms) if term.rescale]
-        against = next((i for i, t in enumerate(self.terms) if t.loss in LOGIT_DISTANCES and not t.rescale), None)
-        self.rescale = None if not measured or against is None else Rescale(measured, against)
+        against = next((i for i, term in enumerate(self.terms) if _is_reference(term) and not term.rescale), None)
+        self.rescale = (
+            None if not measured or against is None else Rescale(measured, against, self.terms[against].weight)
+        )
 
     @property
     def needs_teacher(self) -> bool:
@@ -135,7 +142,7 @@ def _value(
     weight: Tensor,
     index_N: Tensor | None,
 ) -> Tensor:
-    if index_N is not None and not len(index_N) and not (isinstance(part, _OnMaps) and part.collective):
+    if index_N is not None and not len(index_N) and not (isinstance(part, _Part) and part.collective):
         # Keeps every parameter in the graph; see above.
         return z_BC.sum() * 0.0 + sum((p.sum() * 0.0 for p in part.parameters()), z_BC.new_zeros(()))
     if index_N is not None:
@@ -144,6 +151,11 @@ def _value(
     loss: Tensor = part(z_BC, targets, maps)
     own = targets.weight_B
     return (loss * own).sum() / weight if loss.ndim else loss * own.sum() / weight
+
+
+def _is_reference(term: Term) -> bool:
+    """Whether rescaled terms may be measured against it: a term without weight does not pull at all."""
+    return term.loss in LOGIT_DISTANCES and term.weight > 0
 
 
 def _rows(term: Term, targets: Targets) -> Tensor | None:
@@ -181,7 +193,17 @@ def _teachers(targets: Targets) -> Tensor:
     return targets.teacher_KBC
 
 
-class _OnLabels(nn.Module):
+class _Part(nn.Module):
+    """A term's formula.
+
+    Attributes:
+        collective: every rank must call it in every step, also without rows.
+    """
+
+    collective = False
+
+
+class _OnLabels(_Part):
     def __init__(self, term: Term, setting: Setting, options: dict[str, object]) -> None:
         super().__init__()
         self._loss = label_loss(term.loss, prior=setting.prior, smoothing=term.smoothing, **options)
@@ -190,10 +212,11 @@ class _OnLabels(nn.Module):
         return self._loss(z_NC, targets)
 
 
-class _OnLogits(nn.Module):
+class _OnLogits(_Part):
     def __init__(self, term: Term, setting: Setting, options: dict[str, object]) -> None:
         super().__init__()
         self._term, self._setting = term, setting
+        self.collective = term.needs_whole_batch
         self._loss = logit_loss(term.loss, temperature=term.temperature, **options)
 
     def forward(self, z_NC: Tensor, targets: Targets, maps: Mapping[str, Tensor]) -> Tensor:
@@ -206,7 +229,7 @@ class _OnLogits(nn.Module):
         return _combined(losses, self._term, z_NC, raw_KNC, targets)
 
 
-class _OnMaps(nn.Module):
+class _OnMaps(_Part):
     """A loss on features: one module a teacher, or one for all of them where it is joint."""
 
     def __init__(self, term: Term, setting: Setting, options: dict[str, object]) -> None:
@@ -215,7 +238,6 @@ class _OnMaps(nn.Module):
         own = _shapes(term, "student", term.student_taps, setting.student)
         if not term.needs_maps:
             self.losses = nn.ModuleList([self._make(own, [], options)])
-            self.collective = False
             return
         chosen = [setting.teachers[k] for k in _chosen(term, setting, len(setting.teachers))]
         if not chosen:
@@ -261,7 +283,8 @@ def _combined(losses: Sequence[Tensor], term: Term, z_NC: Tensor, t_KNC: Tensor 
     share_KN = shares(term.teachers, stacked, z_NC, t_KNC, targets)
     if stacked.ndim == 1:
         weight_N = targets.weight_B
-        return (stacked * (share_KN * weight_N).sum(1) / weight_N.sum()).sum(0)
+        total = sum_of_ranks(weight_N.sum()).clamp(min=1e-12)
+        return (stacked * sum_of_ranks((share_KN * weight_N).sum(1)) / total).sum(0)
     return (stacked * share_KN).sum(0)
 
 

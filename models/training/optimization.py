@@ -10,19 +10,29 @@ from torch import Tensor, nn
 
 from models.training.config import TrainConfig
 
+RELATIVE_RATE = "relative_rate"
+"""Key of an optimizer's groups: their learning rate relative to the student's."""
 
-def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer of all parameters in `module` that learn; weight decay on matrices and kernels only.
+
+def make_optimizer(student: nn.Module, objective: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of all parameters that learn; weight decay on matrices and kernels only.
+
+    The objective's own parameters are groups of their own, with the rate `projector_lr` at the peak of the schedule.
 
     Raises:
-        ValueError: nothing learns, or an unknown optimizer.
+        ValueError: nothing of the student learns, or an unknown optimizer.
     """
-    learning = [p for p in module.parameters() if p.requires_grad]
-    if not learning:
+    parts = [(learning(student), 1.0), (learning(objective), (config.projector_lr or config.lr) / config.lr)]
+    if not parts[0][0]:
         raise ValueError(f"freeze: {', '.join(config.freeze)} leaves no parameter to train")
     groups = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": chosen, "weight_decay": decay, RELATIVE_RATE: relative}
+        for own, relative in parts
+        if own
+        for chosen, decay in (
+            ([p for p in own if p.ndim > 1], config.weight_decay),
+            ([p for p in own if p.ndim <= 1], 0.0),
+        )
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
@@ -31,6 +41,33 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
     raise ValueError(f"there is no optimizer {config.optimizer!r}; there are adamw, adam and sgd")
+
+
+def learning(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rates of all groups.
+
+    Args:
+        rate: the student's.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[RELATIVE_RATE]
+
+
+def clip_gradients(part: list[nn.Parameter], config: TrainConfig) -> Tensor:
+    """Clip gradients by value and then by their norm; returns the norm before, a scalar."""
+    if config.clip_value is None and config.clip is not None:
+        return nn.utils.clip_grad_norm_(part, config.clip)
+    norm = nn.utils.get_total_norm([p.grad for p in part if p.grad is not None])
+    if config.clip_value is not None:
+        nn.utils.clip_grad_value_(part, config.clip_value)
+        if config.clip is not None:
+            nn.utils.clip_grad_norm_(part, config.clip)
+    return norm
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> list[nn.Module]:
@@ -88,6 +125,14 @@ def learning_rate(step: int, config: TrainConfig, reductions: int = 0) -> float:
 def validation_steps(config: TrainConfig) -> set[int]:
     """Steps after which the student is validated: evenly spread, the last one included."""
     return {round(i * config.steps / config.validations) for i in range(1, config.validations + 1)} - {0}
+
+
+def average_decay(config: TrainConfig) -> float | None:
+    """Share of the averaged weights that remains after a step late in the training; None: nothing is averaged.
+
+    The average looks back over 1 / (1 - decay) steps: `ema_share` of all, at least one.
+    """
+    return None if config.ema_share is None else 1 - 1 / max(1.0, config.ema_share * config.steps)
 
 
 class WeightAverage:

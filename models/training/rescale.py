@@ -16,20 +16,22 @@ _LARGEST = 1e6
 
 
 class Rescale(nn.Module):
-    """Factors that give chosen terms the same gradient norm as a reference term.
+    """Factors that give chosen terms the same gradient norm as a weighted reference term.
 
     Over the first `STEPS` steps at which a chosen term is active, the norms of its gradient and of the reference's are
-    taken over the parameters of the student that both reach. The factor is the geometric mean of their ratios so far;
-    it is then fixed. [our reading: the papers give weights, not a way to transfer them]
+    taken over the parameters of the student that both reach. The factor is the geometric mean of their ratios so far
+    times the reference's weight; it is then fixed. The reference's schedule does not count. [our reading: the papers
+    give weights, not a way to transfer them]
 
     Args:
         chosen: which terms are rescaled.
         against: the reference term.
+        weight: of the reference term.
     """
 
-    def __init__(self, chosen: Sequence[int], against: int) -> None:
+    def __init__(self, chosen: Sequence[int], against: int, weight: float = 1.0) -> None:
         super().__init__()
-        self._chosen, self._against = list(chosen), against
+        self._chosen, self._against, self._weight = list(chosen), against, weight
         # Numbers, not buffers: reading a buffer would wait for the device in every step.
         self._logs, self._counts = [0.0] * len(self._chosen), [0] * len(self._chosen)
 
@@ -61,7 +63,7 @@ class Rescale(nn.Module):
         scales = [1.0] * len(values)
         for place, term in enumerate(self._chosen):
             if self._counts[place]:
-                scales[term] = math.exp(self._logs[place] / self._counts[place])
+                scales[term] = self._weight * math.exp(self._logs[place] / self._counts[place])
         return scales
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from models.training.config import Batch, TrainConfig
 from models.training.distributed import SharedBuffers, smallest_over_ranks, sum_over_ranks, world_size
 from models.training.objective import Objective
 from models.training.online_teachers import OnlineTeachers
-from models.training.optimization import freeze, make_optimizer
+from models.training.optimization import clip_gradients, freeze, learning, make_optimizer, set_learning_rate
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -46,7 +46,7 @@ class Learner(nn.Module):
         super().__init__()
         self.student, self.objective = student, objective
         self._taps, self._precision = taps, precision
-        self._learning = [p for p in student.parameters() if p.requires_grad]
+        self._learning = learning(student)
 
     def forward(
         self,
@@ -108,8 +108,9 @@ class Stepper:
         self._teachers = None if teachers is None else teachers.to(device)
         self._frozen_norms = freeze(student, config.freeze)
         self._learner = Learner(student, objective, taps, config.precision)
-        self._learning = [p for p in self._learner.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(self._learner, config)
+        # Clipped apart: the norm of projectors, which start at random, would shorten the student's steps.
+        self._clipped = [part for part in (learning(student), learning(objective)) if part]
+        self._optimizer = make_optimizer(student, objective, config)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self._parallel: DistributedDataParallel | None = None
         self._shared: SharedBuffers | None = None
@@ -133,10 +134,9 @@ class Stepper:
 
         Args:
             done: share of the training that is done, 0 to 1.
-            rate: learning rate.
+            rate: learning rate of the student.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self._optimizer, rate)
         if self._shared is not None:
             self._shared.save()
         self._optimizer.zero_grad(set_to_none=True)
@@ -183,17 +183,10 @@ class Stepper:
             return self._teachers.with_outputs(batch.teacher_x, targets)
 
     def _clip(self) -> Tensor:
-        """Clip gradients by value and then by norm; returns the norm before."""
+        """Clip the gradients of the student and of the objective, each by its own norm; returns the norm of both."""
         self._scaler.unscale_(self._optimizer)
-        config = self._config
-        if config.clip_value is None and config.clip is not None:
-            return nn.utils.clip_grad_norm_(self._learning, config.clip)
-        norm = nn.utils.get_total_norm([p.grad for p in self._learning if p.grad is not None])
-        if config.clip_value is not None:
-            nn.utils.clip_grad_value_(self._learning, config.clip_value)
-            if config.clip is not None:
-                nn.utils.clip_grad_norm_(self._learning, config.clip)
-        return norm
+        norms = [clip_gradients(part, self._config) for part in self._clipped]
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on, beside the networks."""

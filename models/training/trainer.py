@@ -24,7 +24,7 @@ from models.training.divergence_check import DivergenceCheck
 from models.training.early_stopping import EarlyStopping
 from models.training.objective import Objective
 from models.training.online_teachers import OnlineTeachers
-from models.training.optimization import WeightAverage, learning_rate, validation_steps
+from models.training.optimization import WeightAverage, average_decay, learning_rate, validation_steps
 from models.training.step_statistics import PendingSteps, RunningMeans, StepValues, Throughput
 from models.training.stepper import Stepper
 
@@ -74,7 +74,8 @@ class Trainer:
         self.step = 0
         self.progress = RunningMeans()
         self._stepper = Stepper(self.student, self.objective, config, self.device, taps, teachers)
-        self._average = None if config.ema is None else WeightAverage(self.student, config.ema)
+        decay = average_decay(config)
+        self._average = None if decay is None else WeightAverage(self.student, decay)
         self._best: dict[str, Tensor] | None = None
         self._early_stopping = EarlyStopping(config)
         self._divergence_check = DivergenceCheck(scaled=config.precision == "float16")

@@ -10,14 +10,14 @@ from typing import Any
 from infra.digest import digest_of, unit_key
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
-from models.losses.terms import LOSSES, Term, default_terms, to_plain
+from models.losses.terms import LOSSES, Term, check_classes, default_terms, to_plain
 from tasks.data.corpus import Corpus
 from tasks.spec import LossTerm, ModelSection, StudentSection, TeacherSection, TrainSection
-from tasks.spec.losses import terms_of_section
+from tasks.spec.losses import check_split, terms_of_section
 from tasks.teachers.teacher import TeacherModel
 
 TEACH_NAME, DISTILL_NAME = "teach", "distill"
-VERSION = 2
+VERSION = 3
 MAX_REPEATS = 20
 """Times that one picture is seen before more views are advised: 6 did no harm on phantom-fundus, 24 cost 0.13 of F1."""
 STORED = "stored"
@@ -62,9 +62,7 @@ class Request:
         """
         if not self.labels:
             return ""  # every epoch has new views
-        shards = corpus.of_split("train")
-        whole = self.section.get("pool") != "labelled"
-        images = sum(len(shard) if whole else int(shard.labelled.sum()) for shard in shards)
+        images = training_rows(corpus, str(self.section.get("pool", "all")))
         times = self.steps * self.train.batch / max(1, images * max(1, views))
         if times < MAX_REPEATS:
             return ""
@@ -109,7 +107,24 @@ def label_digest(corpus: Corpus, split: str) -> str:
     )
 
 
+def training_rows(corpus: Corpus, pool: str) -> int:
+    """Training images that a pass goes over; those that select gives no weight are counted.
+
+    The arm on labels alone takes as many steps, and its key must not wait for what teachers and select say.
+
+    Args:
+        pool: all or labelled, as `student.pool`.
+    """
+    shards = corpus.of_split("train")
+    return sum(int(shard.labelled.sum()) if pool == "labelled" else len(shard) for shard in shards)
+
+
 def steps_of(train: TrainSection, rows: int) -> int:
+    """Optimiser steps of a training.
+
+    Args:
+        rows: images that a pass goes over.
+    """
     if train.steps is not None:
         return train.steps
     assert train.epochs is not None
@@ -126,11 +141,12 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
     """The terms of an objective, their defaults decided by the corpus.
 
     Args:
-        losses: `student.loss`; None: the default of the corpus's task and kind of image.
+        losses: `student.loss`; None: the default of the corpus's task.
         taught: whether teachers teach; without them terms that need one are left out.
 
     Raises:
-        UsageError: a loss that is not for the corpus's task; those that are get named.
+        UsageError: a loss that is not for the corpus's task (those that are get named) or for so few classes,
+            or one that reads a batch as a whole where `train.accumulate` splits it.
     """
     terms = terms_of_section(
         [loss for loss in losses or [] if taught or LOSSES[loss.loss].reads == "labels"],
@@ -139,7 +155,7 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
     if not terms:
         terms = [
             term if term.needs_teacher else replace(term, smoothing=train.label_smoothing)
-            for term in default_terms(corpus.task, corpus.modality, taught=taught)
+            for term in default_terms(corpus.task, taught=taught)
         ]
     for term in terms:
         if corpus.task not in term.info.tasks:
@@ -148,6 +164,11 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
                 f"student.loss: {term.loss} is for {' and '.join(term.info.tasks)} corpora; this one is "
                 f"{corpus.task}; for it there are {', '.join(fitting)}"
             )
+        try:
+            check_classes(term, len(corpus.classes))
+            check_split([term], train)
+        except ValueError as error:
+            raise UsageError(f"student.loss: {error}") from error
     return terms
 
 

@@ -18,6 +18,7 @@ from tasks.distill.request import (
     steps_of,
     student_section,
     terms_of,
+    training_rows,
 )
 from tasks.distill.training_work import Training
 from tasks.pipeline.context import Context
@@ -56,7 +57,7 @@ class TeacherTraining(Training):
         if fold is not None:
             corpus = WithoutFold(corpus, *fold)
             arm, section = f"{arm}:fold-{fold[0]}-of-{fold[1]}", {**section, "fold": corpus.section()}
-        rows = sum(int(s.labelled.sum()) for s in corpus.of_split("train"))
+        rows = training_rows(corpus, "labelled")
         request = Request(
             stage=self.stage,
             arm=arm,
@@ -168,7 +169,7 @@ def student_request(
         model=student,
         train=student.train,
         # Both arms take as many steps: a longer training is not mistaken for a better teacher.
-        steps=steps_of(student.train, sum(len(shard) for shard in corpus.of_split("train"))),
+        steps=steps_of(student.train, training_rows(corpus, student.pool)),
         terms=on_stored(terms, spec.teachers) if stored else terms,
         section=student_section(student, taught=taught),
         labels=list(labels) if stored else [],

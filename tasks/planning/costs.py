@@ -245,7 +245,8 @@ class _Estimate:
         student, judged = self.spec.student, self.counts.in_split["val"] + self.counts.in_split["test"]
         if not left:
             return 0.0
-        steps = steps_of(student.train, self.counts.in_split["train"])
+        whole = student.pool == "all"
+        steps = steps_of(student.train, self.counts.in_split["train"] if whole else self.counts.labelled_train)
         one = self._training(student, "", DISTILL_NAME, student.train, steps, count)
         at_once = max(1, min(count, self.machine.at_once))
         for step in left:

@@ -142,7 +142,7 @@ def step_seconds(
         lr=train.lr,
         optimizer=train.optimizer,
         weight_decay=train.weight_decay,
-        ema=train.ema,
+        ema_share=train.ema_share,
         clip=train.clip,
         precision=precision_on(train, device),
     )

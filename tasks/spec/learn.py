@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.spec.base import Section
-from tasks.spec.losses import LossTerm
+from tasks.spec.losses import LossTerm, check_split, terms_of_section
 from tasks.spec.train import ModelSection, TrainSection
 
 
@@ -23,6 +23,11 @@ class StudentSection(ModelSection):
     )
     pool: Literal["all", "labelled"] = Field("all", description="training images that are used")
     seeds: list[int] = Field([0], min_length=1, description="one student a seed; the best on val is registered")
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> StudentSection:
+        check_split(terms_of_section(self.loss or [], smoothing=0.0), self.train)
+        return self
 
     def identity(self) -> dict[str, Any]:
         section = {name: value for name, value in super().identity().items() if name != "seeds"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from models.losses.terms import LOGIT_DISTANCES, LOSSES, Term, full_options
 from tasks.spec.base import Section
+from tasks.spec.train import TrainSection
 
 
 class ScheduleSection(Section):
@@ -32,7 +34,9 @@ class LossTerm(Section):
         description="a name of models/losses/terms.py: cross_entropy, kl, dkd, dist, fitnets, rkd, fusion, ..."
     )
     weight: float = Field(
-        1.0, ge=0, description="of a rescaled term: its pull on the student beside that of the first distillation term"
+        1.0,
+        ge=0,
+        description="of a rescaled term: its pull on the student relative to the weighted first distillation term",
     )
     temperature: float | None = Field(None, gt=0, description="default: the loss's own; 1 to 2 for images of this kind")
     where: Literal["all", "labelled", "unlabelled"] = Field(
@@ -83,7 +87,8 @@ class LossTerm(Section):
         """The term with its defaults decided.
 
         Args:
-            beside_distillation: whether the objective has a term on logits that its pull can be measured against.
+            beside_distillation: whether the objective has a weighted term on logits that its pull can be measured
+                against.
             smoothing: of labels.
         """
         info = LOSSES[self.loss]
@@ -110,5 +115,20 @@ class LossTerm(Section):
 
 def terms_of_section(losses: list[LossTerm], *, smoothing: float) -> list[Term]:
     """The terms of `student.loss`."""
-    beside = any(loss.loss in LOGIT_DISTANCES for loss in losses)
+    beside = any(loss.loss in LOGIT_DISTANCES and loss.weight > 0 for loss in losses)
     return [loss.term(beside_distillation=beside, smoothing=smoothing) for loss in losses]
+
+
+def check_split(terms: Sequence[Term], train: TrainSection) -> None:
+    """Refuse to split a batch for losses that depend on which samples come in it.
+
+    Raises:
+        ValueError: `accumulate` is above 1 beside such a loss; the text says what to set.
+    """
+    for term in terms:
+        if train.accumulate > 1 and term.needs_whole_batch:
+            raise ValueError(
+                f"{term.loss}{' with aekd' if term.teachers == 'aekd' else ''} reads a batch as a whole, and "
+                f"accumulate: {train.accumulate} would show it parts of {train.batch // train.accumulate} images; "
+                "set accumulate to 1, with a smaller batch where memory is short, or take another loss"
+            )

@@ -15,8 +15,16 @@ class TrainSection(Section):
     steps: int | None = Field(None, ge=1, description="optimiser steps")
     epochs: float | None = Field(None, gt=0, description="passes over the samples that the main arm uses")
     batch: int = Field(32, ge=1, description="samples an optimiser step, over all devices")
-    accumulate: int = Field(1, ge=1, description="parts that a batch is split into where memory is short")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="parts that a batch is split into where memory is short; batch norm sees parts, and losses that "
+        "compare the images of a batch are refused",
+    )
     lr: float = Field(1e-3, gt=0)
+    projector_lr: float | None = Field(
+        None, gt=0, description="of projectors and other parameters of the losses, on the same schedule; null: lr"
+    )
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = Field(0.02, ge=0)
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with rising learning rate")
@@ -26,9 +34,15 @@ class TrainSection(Section):
     step_at: list[float] = Field([0.6, 0.85], description="shares of the training at which schedule step falls")
     factor: float = Field(0.1, gt=0, lt=1, description="of schedules step and plateau")
     patience: int = Field(2, ge=1, description="validations without a better metric before schedule plateau falls")
-    ema: float | None = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; null: none")
+    ema_share: float | None = Field(
+        0.05, gt=0, le=1, description="share of the steps over which weights are averaged (EMA); null: no averaging"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null: no clipping")
+    clip: float | None = Field(
+        1.0,
+        gt=0,
+        description="largest gradient norm, of the student and of the losses' projectors apart; null: no clipping",
+    )
     clip_value: float | None = Field(None, gt=0, description="largest value of a single gradient; null: any")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 autocast on a GPU that has it, else float32"
@@ -50,6 +64,16 @@ class TrainSection(Section):
     def judged(self) -> bool:
         """Whether the validation images decide anything of the weights."""
         return self.schedule == "plateau" or self.early_stop is not None or self.keep == "best"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_decay(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "ema" in values:
+            raise ValueError(
+                "`ema` was a decay, whose average goes back the same number of steps in a short and in a long training "
+                "(0.99: 100); give `ema_share`, the share of the steps that it goes back (default 0.05), null for none"
+            )
+        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSection:

@@ -111,15 +111,15 @@ def test_logit_mse_of_a_multilabel_corpus_sees_every_offset() -> None:
     np.testing.assert_allclose(loss_of("logit_mse", Z, Z + 5.0, given), [25, 25])
 
 
-def test_soft_binary_is_the_sum_of_binary_divergences() -> None:
+def test_soft_binary_is_the_mean_of_binary_divergences() -> None:
     p, q = 1 / (1 + np.exp(-T[0].numpy())), 1 / (1 + np.exp(-Z.numpy()))
-    np.testing.assert_allclose(loss_of("soft_binary", Z, T[0]), binary_divergence(p, q).sum(-1))
+    np.testing.assert_allclose(loss_of("soft_binary", Z, T[0]), binary_divergence(p, q).mean(-1))
 
 
 def test_cumulative_kl_compares_the_probabilities_of_being_worse() -> None:
     q, p = softmax(Z / 2), softmax(T[0] / 2)
     worse_q, worse_p = (np.stack([x[:, 1] + x[:, 2], x[:, 2]], axis=1) for x in (q, p))
-    np.testing.assert_allclose(loss_of("cumulative_kl", Z, T[0]), 4 * binary_divergence(worse_p, worse_q).sum(-1))
+    np.testing.assert_allclose(loss_of("cumulative_kl", Z, T[0]), 4 * binary_divergence(worse_p, worse_q).mean(-1))
 
 
 def test_grade_mse_compares_expected_grades() -> None:

@@ -11,7 +11,10 @@ import torch
 import torch.distributed as dist
 
 from models.losses.terms import Term
+from models.networks.taps import Taps
 from models.training.config import Batch, DivergedError, PreemptedError, TrainConfig
+from models.training.objective import Objective, Setting
+from models.training.trainer import Trainer
 from tests.models.training.nets import ON_LABELS, batch, network, spoilt, trainer
 
 STEPS = 8
@@ -28,6 +31,41 @@ def uneven(start: int) -> Iterator[Batch]:
         made = batch(step)
         label = torch.where(torch.arange(8) < 4, -1, made.targets.label_B.clamp(min=0))
         yield replace(made, targets=replace(made.targets, label_B=label))
+
+
+def whole_batch(term: Term) -> Trainer:
+    """A trainer of labels and one more term with plain gradient steps; two teachers."""
+    student = network(norm=False, dropout=0.0)
+    taps = ("3",)
+    if term.needs_maps:
+        term = replace(term, student_taps=taps, teacher_taps=("pooled",))
+    setting = Setting(classes=2, student={"3": (144,)}, teachers=({"pooled": (6,)},) * 2, names=("one", "two"))
+    config = TrainConfig(steps=STEPS, lr=0.05, optimizer="sgd", clip=None, ema_share=None)
+    return Trainer(student, Objective([ON_LABELS, term], setting), config, taps=Taps(student, taps))
+
+
+def two_teachers() -> Iterator[Batch]:
+    """As `uneven`, with a second teacher."""
+    for made in uneven(0):
+        first = made.targets.teacher_KBC
+        assert first is not None
+        logits = torch.cat([first, first.flip(2).cumsum(1) / 3])
+        maps = made.targets.maps[0]["pooled"]
+        both = ({"pooled": maps}, {"pooled": maps.cumsum(0)})
+        yield replace(made, targets=replace(made.targets, teacher_KBC=logits, maps=both))
+
+
+WHOLE_BATCH = {
+    "similarity": Term("similarity", weight=3.0),
+    "pkt": Term("pkt", weight=30.0),
+    "rkd": Term("rkd", weight=0.1, teachers="entropy"),
+    "rkd of one rank's rows": Term("rkd", weight=0.1, where="unlabelled"),
+    "dist": Term("dist", options={"beta": 0.0}),
+    "dist of one rank's rows": Term("dist", where="unlabelled", options={"beta": 0.0}),
+    "aekd": Term("kl", teachers="aekd"),
+    "aekd of one rank's rows": Term("kl", teachers="aekd", where="unlabelled"),
+}
+"""Terms that read a batch as a whole."""
 
 
 def part(whole: Iterator[Batch], rank: int) -> Iterator[Batch]:
@@ -90,6 +128,11 @@ def work(rank: int, folder: str) -> None:
         ending.fit(part(uneven(0), rank), preempted=lambda: rank == 1 and ending.step == 3)
     except PreemptedError as error:
         seen["preempted"] = str(error)
+
+    for name, term in WHOLE_BATCH.items():
+        joint, losses = whole_batch(term), []
+        joint.fit(part(two_teachers(), rank), on_step=lambda step, values, into=losses: into.append(values))  # type: ignore[misc]
+        seen[name] = {"weights": joint.weights(), "steps": losses}
 
     torch.save(seen, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models.training.nets import network, trainer
-from tests.models.training.pair import CONFIG, STEPS, TERMS, kappa, uneven, work
+from tests.models.training.pair import CONFIG, STEPS, TERMS, WHOLE_BATCH, kappa, two_teachers, uneven, whole_batch, work
 
 Seen = dict[str, Any]
 
@@ -46,6 +46,20 @@ def test_the_losses_are_those_of_one_process(ranks: list[Seen], alone: Seen) -> 
         assert len(seen["steps"]) == STEPS
         for ours, theirs in zip(seen["steps"], alone["steps"], strict=True):
             assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", WHOLE_BATCH)
+def test_a_loss_of_a_whole_batch_sees_the_rows_of_all_ranks(ranks: list[Seen], name: str) -> None:
+    steps: list[dict[str, float]] = []
+    made = whole_batch(WHOLE_BATCH[name])
+    start = made.weights()
+    made.fit(two_teachers(), on_step=lambda step, values: steps.append(values))
+    assert max(float((value - start[key]).abs().max()) for key, value in made.weights().items()) > 1e-2
+    for seen in ranks:
+        for ours, theirs in zip(seen[name]["steps"], steps, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-4)
+        for key, value in made.weights().items():
+            torch.testing.assert_close(seen[name]["weights"][key], value, atol=1e-5, rtol=1e-5)
 
 
 def test_only_the_first_rank_validates(ranks: list[Seen]) -> None:

@@ -1,11 +1,12 @@
-"""The learning rate and the steps of validations."""
+"""The learning rate, the steps of validations and the averaged weights."""
 
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
 from models.training.config import TrainConfig
-from models.training.optimization import learning_rate, validation_steps
+from models.training.optimization import WeightAverage, average_decay, learning_rate, validation_steps
 
 
 def test_the_rate_rises_then_falls_to_zero() -> None:
@@ -41,3 +42,18 @@ def test_an_unknown_schedule_is_an_error() -> None:
 def test_validations_are_spread_evenly(steps: int, count: int, expected: set[int]) -> None:
     # round() goes to the even neighbour: of 0.4, 0.8, 1.2, 1.6 and 2.0 two steps remain.
     assert validation_steps(TrainConfig(steps=steps, lr=1.0, validations=count)) == expected
+
+
+@pytest.mark.parametrize("steps", [200, 2000, 20_000])
+def test_averaged_weights_lag_by_a_share_of_the_training(steps: int) -> None:
+    network = nn.Linear(1, 1, bias=False)
+    average = WeightAverage(network, average_decay(TrainConfig(steps=steps, lr=1.0, ema_share=0.05)) or 0.0)
+    for step in range(1, steps + 1):
+        network.weight.data.fill_(step / steps)
+        average.update(step)
+    assert 1 - float(average.weights()["weight"]) == pytest.approx(0.05, rel=0.15)
+
+
+@pytest.mark.parametrize(("share", "steps", "decay"), [(0.05, 2000, 0.99), (0.05, 10, 0.0), (None, 10, None)])
+def test_the_decay_follows_the_steps(share: float | None, steps: int, decay: float | None) -> None:
+    assert average_decay(TrainConfig(steps=steps, lr=1.0, ema_share=share)) == pytest.approx(decay)

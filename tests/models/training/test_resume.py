@@ -31,6 +31,7 @@ def everything(**values: object) -> TrainConfig:
             "early_stop": 9,
             "accumulate": 2,
             "clip_value": 0.5,
+            "ema_share": 0.5,
             "checkpoint_every": 8,
             "log_every": 5,
             **values,

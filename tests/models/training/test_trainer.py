@@ -27,7 +27,7 @@ def test_the_loss_falls(optimizer: str, lr: float) -> None:
 
 
 def test_decay_shrinks_matrices_and_leaves_the_rest() -> None:
-    made = trainer(config(optimizer="adamw", weight_decay=0.5, ema=None, lr=0.1))
+    made = trainer(config(optimizer="adamw", weight_decay=0.5, ema_share=None, lr=0.1))
     matrices = [g for g in made._stepper._optimizer.param_groups if g["weight_decay"]]
     assert [p.ndim for g in matrices for p in g["params"]] == [4, 2]
 
@@ -67,7 +67,7 @@ def test_a_network_that_is_all_frozen_is_an_error() -> None:
 def test_a_gradient_is_clipped_by_value() -> None:
     student = network(norm=False)
     made = trainer(
-        config(steps=1, optimizer="sgd", weight_decay=0.0, warmup=0.0, clip=None, clip_value=1e-4, ema=None),
+        config(steps=1, optimizer="sgd", weight_decay=0.0, warmup=0.0, clip=None, clip_value=1e-4, ema_share=None),
         student=student,
     )
     before = made.weights()
@@ -78,19 +78,19 @@ def test_a_gradient_is_clipped_by_value() -> None:
 
 
 def test_the_average_differs_from_the_last_weights() -> None:
-    made = trainer(config())
+    made = trainer(config(ema_share=0.5))
     made.fit(batches())
     assert not torch.equal(made.weights()["0.weight"], made.student.state_dict()["0.weight"])
 
 
 def test_without_an_average_the_last_weights_are_kept() -> None:
-    made = trainer(config(ema=None))
+    made = trainer(config(ema_share=None))
     made.fit(batches())
     assert torch.equal(made.weights()["0.weight"], made.student.state_dict()["0.weight"])
 
 
 def test_weights_are_a_copy() -> None:
-    made = trainer(config(ema=None))
+    made = trainer(config(ema_share=None))
     kept = made.weights()
     made.fit(batches())
     assert not torch.equal(kept["0.weight"], made.weights()["0.weight"])
@@ -98,7 +98,7 @@ def test_weights_are_a_copy() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_ends_near_full_precision(precision: str) -> None:
-    full, low = trainer(config(ema=None)), trainer(config(ema=None, precision=precision))
+    full, low = trainer(config(ema_share=None)), trainer(config(ema_share=None, precision=precision))
     losses: dict[str, float] = {}
     full.fit(batches(), on_log=lambda step, means, throughput: losses.update(full=means["loss"]))
     low.fit(batches(), on_log=lambda step, means, throughput: losses.update(low=means["loss"]))
@@ -211,13 +211,13 @@ def test_a_loss_out_of_all_proportion_ends_the_training() -> None:
 
 
 def test_a_high_rate_that_diverges_is_noticed() -> None:
-    made = trainer(config(steps=300, lr=1e12, optimizer="sgd", clip=None, ema=None), student=network(norm=False))
+    made = trainer(config(steps=300, lr=1e12, optimizer="sgd", clip=None, ema_share=None), student=network(norm=False))
     with pytest.raises(DivergedError):
         made.fit(batches(0, 300))
 
 
 def test_a_step_that_overflows_in_float16_is_left_out() -> None:
-    made = trainer(config(steps=1, precision="float16", ema=None), student=network(norm=False))
+    made = trainer(config(steps=1, precision="float16", ema_share=None), student=network(norm=False))
     made._stepper._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
     before = made.weights()
     made.fit(iter([batch(0)]))

@@ -82,7 +82,7 @@ def test_the_rate_falls_on_a_plateau() -> None:
 
 
 def test_without_validation_images_the_last_weights_are_kept() -> None:
-    made = trainer(TrainConfig(steps=20, lr=0.05, keep="best", early_stop=1))
+    made = trainer(TrainConfig(steps=20, lr=0.05, keep="best", early_stop=1, ema_share=0.5))
     made.fit(batches(), validate=lambda weights: {}, metric="kappa")
     assert made.step == 20
     assert not torch.equal(made.weights()["0.weight"], made.student.state_dict()["0.weight"])

@@ -13,11 +13,21 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.distill.request import DISTILL_NAME, STORED, Request, on_stored, terms_of
-from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection
+from tasks.distill.stage import student_request
+from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection, parse_spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.losses import terms_of_section
 from tests.tiny import tiny_corpus, tiny_labels
 
 TRAIN = TrainSection(steps=4, label_smoothing=0.1)
+ARMS = (TAUGHT, LABELS_ONLY)
+SPEC = """
+name: s
+store: .
+corpus: {adapter: eyepacs, root: .}
+teachers: [{name: t, model: micro_xs, train: {steps: 1}}]
+student: {model: micro_xs, train: {epochs: 2, batch: 8}}
+"""
 
 
 def names(corpus: Corpus, losses: list[LossTerm] | None = None, *, taught: bool = True) -> list[str]:
@@ -38,9 +48,9 @@ def test_default_losses_follow_the_task(task: str, expected: list[str], store: L
     assert names(corpus, taught=False) == expected[:1]
 
 
-def test_long_tails_of_endoscopy_are_adjusted(store: LocalStore) -> None:
+def test_long_tails_of_endoscopy_are_not_adjusted_by_default(store: LocalStore) -> None:
     corpus = tiny_corpus(store, modality="endoscopy")
-    assert names(corpus) == ["logit_adjusted", "kl"]
+    assert names(corpus) == ["cross_entropy", "kl"]
 
 
 def test_without_teachers_their_terms_are_left_out(store: LocalStore) -> None:
@@ -59,6 +69,29 @@ def test_smoothing_reaches_labels_alone(store: LocalStore) -> None:
 def test_a_loss_of_another_task_names_those_that_fit(store: LocalStore) -> None:
     with pytest.raises(UsageError, match=r"kl is for single and ordinal corpora.*there are binary"):
         names(tiny_corpus(store, task="multilabel"), [LossTerm(loss="kl")])
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (LossTerm(loss="dist"), r"student.loss: dist: the correlation.*take kl"),
+        (LossTerm(loss="kl", standardise=True), r"student.loss: kl: `standardise`.*leave it out"),
+    ],
+)
+def test_losses_that_need_three_classes_are_refused_for_two(loss: LossTerm, says: str, store: LocalStore) -> None:
+    two = tiny_corpus(store, classes=2)
+    with pytest.raises(UsageError, match=says):
+        names(two, [loss])
+    assert names(two, [LossTerm(loss="dist", options={"beta": 0})]) == ["dist"]
+    assert names(tiny_corpus(store), [loss]) == [loss.loss]
+
+
+def test_losses_of_a_whole_batch_are_refused_where_it_is_split(store: LocalStore) -> None:
+    split = TrainSection(steps=4, batch=8, accumulate=2)
+    losses = [LossTerm(loss="kl"), LossTerm(loss="rkd")]
+    with pytest.raises(UsageError, match=r"student.loss: rkd reads a batch as a whole, .*parts of 4 images"):
+        terms_of(tiny_corpus(store), losses, split, taught=True)
+    assert [term.loss for term in terms_of(tiny_corpus(store), losses, split, taught=False)] == ["cross_entropy"]
 
 
 def teacher(**values: Any) -> TeacherSection:
@@ -121,3 +154,12 @@ def test_pictures_that_come_too_often_are_told(pool: str, views: int, steps: int
 
 def test_fresh_views_wear_nothing_out(store: LocalStore) -> None:
     assert request(TRAIN, steps=10_000).advice(tiny_corpus(store), 1) == ""
+
+
+@pytest.mark.parametrize(("pool", "steps"), [("all", 8), ("labelled", 6)])
+def test_epochs_count_the_images_of_the_pool_that_is_used(pool: str, steps: int, store: LocalStore) -> None:
+    corpus = tiny_corpus(store)  # 24 labelled images of 32
+    spec = parse_spec(SPEC, overrides=[f"student.pool={pool}"])
+    labels = [tiny_labels(corpus, "t", lambda shard, view: np.zeros((len(shard), 3), dtype=np.float32), views=1)]
+    found = [student_request(corpus, labels, None, spec, store, arm=arm, seed=0).steps for arm in ARMS]
+    assert found == [steps] * len(ARMS)

@@ -140,7 +140,7 @@ def test_a_training_that_diverges_names_the_images_of_the_batch(
 
 def test_early_stop_ends_a_training_and_says_so(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     still = {"train.lr": "1e-12", "train.steps": 40, "train.validations": 8, "train.early_stop": 2}
-    spec = spec_of(store, **still, **{"train.ema": "null", "train.metric": "macro_f1"})
+    spec = spec_of(store, **still, **{"train.ema_share": "null", "train.metric": "macro_f1"})
     manifest = student(corpus, [], spec, cluster, arm=LABELS_ONLY).manifest
     facts = manifest.facts
     history = json.loads(store.get(manifest.output(kind="history").name))

@@ -60,7 +60,8 @@ def test_the_default_temperature_is_that_of_images_of_this_kind() -> None:
 
 def test_a_loss_on_features_is_rescaled_beside_a_distillation_alone() -> None:
     beside, alone = terms({"loss": "kl"}, {"loss": "fitnets"}), terms({"loss": "fitnets"})
-    assert [term.rescale for term in (*beside, *alone)] == [False, True, False]
+    silent = terms({"loss": "kl", "weight": 0}, {"loss": "fitnets"})
+    assert [term.rescale for term in (*beside, *alone, *silent)] == [False, True, False, False, False]
 
 
 def test_a_published_weight_can_be_had() -> None:
@@ -81,11 +82,29 @@ def test_taps_default_to_those_of_the_loss() -> None:
         ("student.train.step_at=[0.9, 0.5]", "step_at lists rising shares"),
         ("student.train.epochs=2", "exactly one of steps and epochs"),
         ("student.teacher=live", "stored"),
+        ("student.train.ema=0.99", "`ema` was a decay.*give `ema_share`, the share of the steps"),
+        ("student.train.ema=null", "null for none"),
+        ("student.train.ema_share=0", "greater than 0"),
     ],
 )
 def test_a_training_that_makes_no_sense_is_refused(change: str, says: str) -> None:
     with pytest.raises(SpecError, match=says):
         spec(change)
+
+
+@pytest.mark.parametrize("loss", ["rkd", "similarity", "pkt", "crd", "attention_channels", "dist"])
+def test_losses_of_a_whole_batch_are_refused_where_it_is_split(loss: str) -> None:
+    chosen = f"student.loss=[{{loss: kl}}, {{loss: {loss}}}]"
+    assert spec(chosen).student.loss
+    with pytest.raises(SpecError, match=rf"{loss} reads a batch as a whole, .*parts of 16 images; set accumulate to 1"):
+        spec(chosen, "student.train.accumulate=2")
+
+
+def test_a_split_batch_is_fine_for_losses_of_single_images() -> None:
+    split = "student.train.accumulate=2"
+    assert spec("student.loss=[{loss: dist, options: {gamma: 0}}, {loss: fitnets}]", split).student.loss
+    with pytest.raises(SpecError, match="kl with aekd reads a batch as a whole"):
+        spec("student.loss=[{loss: kl, teachers: aekd}]", split)
 
 
 def test_where_a_training_runs_is_no_part_of_its_identity() -> None:
