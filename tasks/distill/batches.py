@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.augmentation.draws import NO_PARTNER, ViewRecipe, epoch_view, partners
+from models.augmentation.draws import NO_PARTNER, ViewRecipe, epoch_view, partners, unstored_view
 from models.augmentation.rendering import to_input
 from models.losses.targets import Targets
 from models.training.config import Batch
@@ -46,14 +46,15 @@ class TrainData:
     Args:
         corpus: the ingested corpus.
         recipe: of the views.
-        view_count: stored views V.
+        view_count: stored random views V.
         teaching: soft labels, or None for a training on labels alone or with online teachers (which then sees a
-            fresh view every epoch instead of one of V: the labels-only arm gets the best augmentation there is).
+            new view every epoch instead of one of V: the labels-only arm gets the best augmentation there is).
         weights: sample weight by key (from select); a missing key weighs 1.
         seed: of the order.
         batch: samples a step, over all ranks.
         size, mean, std: the network's own input.
         sampling: which samples come, and how often; without any teacher only labelled ones do.
+        plain: whether a training without stored labels sees the plain view too, see `unstored_view`.
         online: the inputs of teachers that see the same pictures.
         features: teachers whose stored features are read, and the tap under which they are found.
         part: (rank, ranks): the slice of each global batch that is loaded here.
@@ -81,13 +82,14 @@ class TrainData:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         sampling: Sampling = NATURAL_SAMPLING,
+        plain: bool = True,
         online: Sequence[Input] = (),
         features: Mapping[int, str] | None = None,
         part: tuple[int, int] = (0, 1),
         pin: bool = False,
     ) -> None:
         self.corpus, self.recipe, self.view_count = corpus, recipe, view_count
-        self.teaching, self.batch = teaching, batch
+        self.teaching, self.batch, self.plain = teaching, batch, plain
         self.inputs = [Input(size, tuple(mean), tuple(std)), *online]
         self.features = dict(features or {})
         self.part = slice_of(batch, part)
@@ -168,8 +170,8 @@ class TrainData:
         return self.corpus.shards[self.numbers[position]]
 
     def _view(self, turn: int) -> int:
-        if self.teaching is None and self.view_count > 0:
-            return 1 + turn
+        if self.teaching is None:
+            return unstored_view(turn, self.view_count, plain=self.plain)
         return epoch_view(turn, self.view_count)
 
     def _mixed(self, turn: int, position: int) -> np.ndarray | None:

@@ -17,10 +17,15 @@ from infra.storage.store import LocalStore
 from models.losses.terms import LOSSES
 from models.networks.build import build
 from tasks.data.corpus import Corpus
-from tasks.distill.stage import distill, teach
+from tasks.distill.assemble import assemble
+from tasks.distill.request import DISTILL_NAME, TEACH_NAME
+from tasks.distill.stage import StudentTraining, TeacherTraining, distill, teach
+from tasks.distill.training_job import build_job
+from tasks.distill.training_work import Training
 from tasks.label.stage import label
 from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
+from tasks.spec.arms import LABELS_ONLY
 from tasks.teachers.teacher import TeacherHandle, teacher_handle
 from tests.tiny import tiny_corpus
 
@@ -132,3 +137,17 @@ def test_teachers_at_hand_see_the_labelled_part_alone_where_that_is_the_pool(
     whole = student(tiny_corpus(store), spec_of(store, [{"loss": "kl"}], teacher="online"), store, cluster)
     part = spec_of(store, [{"loss": "kl"}], teacher="online", pool="labelled")
     assert student(tiny_corpus(store), part, store, cluster).key != whole.key
+
+
+@pytest.mark.parametrize("stage", [TEACH_NAME, DISTILL_NAME])
+def test_students_alone_see_the_plain_view(stage: str, store: LocalStore, cluster: Cluster) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}])
+    context = Context(store, cluster, spec.run)
+    if stage == TEACH_NAME:
+        training: Training = TeacherTraining(context, corpus, spec.teachers[0], spec)
+    else:
+        training = StudentTraining(context, corpus, [], None, spec, arm=LABELS_ONLY)
+    job = build_job(
+        training.request, training.key, training.weights, corpus, spec, context, device="cpu", side_by_side=1
+    )
+    assert assemble(job, store, corpus).data.plain == (stage == DISTILL_NAME)

@@ -36,6 +36,7 @@ def test_a_short_spec_is_enough() -> None:
         (GOOD.replace("root: images", "root: images, split: {val: 0.6, test: 0.5}"), "leave nothing for train"),
         (GOOD + "ingest: {encode: keep, size: 512}\n", "encode: keep stores files as they are"),
         (GOOD.replace("name: dr", "name: [1"), "not YAML"),
+        (GOOD + "views: {count: 1000000}\n", "views.count: Input should be less than 1000000"),
         ("- 1", "a spec is a mapping"),
     ],
 )
