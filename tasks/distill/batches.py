@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.augmentation.draws import NO_PARTNER, ViewRecipe, epoch_view, partners, unstored_view
+from models.augmentation.draws import NO_PARTNER, ViewRecipe, epoch_view, mixture, partners, unstored_view
 from models.augmentation.rendering import to_input
 from models.losses.targets import Targets
 from models.training.config import Batch
@@ -175,8 +175,10 @@ class TrainData:
         return epoch_view(turn, self.view_count)
 
     def _mixed(self, turn: int, position: int) -> np.ndarray | None:
+        return self._partner(position, self._view(turn))
+
+    def _partner(self, position: int, view: int) -> np.ndarray | None:
         """Partners of a shard's rows: those stored with the labels, where there are any."""
-        view = self._view(turn)
         if self.teaching is None:
             return self._partners(position, view)
         return self.teaching.rows(self.numbers[position], view).partner
@@ -190,6 +192,38 @@ class TrainData:
         partner = np.full(len(shard), NO_PARTNER, dtype=np.int32)
         partner[rows] = np.where(found == NO_PARTNER, NO_PARTNER, rows[found])
         return partner
+
+    def mixing_note(self) -> str:
+        """How labelled images fare that are mixed with unlabelled ones, in view 1, for people; "" where none is."""
+        if self.recipe.mix == "none" or not self.view_count:
+            return ""
+        view = self._view(1)
+        labelled = half = 0
+        lost = 0.0
+        for position, rows in enumerate(self.rows.chosen):
+            shard, partner = self._shard(position), self._partner(position, view)
+            own = rows[shard.labelled[rows]]
+            labelled += len(own)
+            if partner is None:
+                continue
+            for row in own[partner[own] != NO_PARTNER].tolist():
+                other = int(partner[row])
+                half += not shard.labelled[other]
+                if not np.isin(other, rows):
+                    # The rest of the label stands in the partner's own picture, which is never shown.
+                    lost += 1 - mixture(self.recipe, view, str(shard.keys[row]), str(shard.keys[other])).share
+        if not half and not lost:
+            return ""
+        text = (
+            f"views.mix: {self.recipe.mix} mixes {half:,} of {labelled:,} labelled images with unlabelled ones (view "
+            f"{view}): each label counts by its share of the picture"
+        )
+        if not lost:
+            return text
+        return (
+            f"{text}. {lost / labelled:.0%} of the labels' weight is lost to partners that take no part "
+            "(student.pool, or weight 0 from select)"
+        )
 
     def batches(self, start: int, stop: int, *, ahead: int = 3, threads: int = 1) -> Iterator[Batch]:
         """Batches `start` to `stop` - 1, loaded ahead by threads."""

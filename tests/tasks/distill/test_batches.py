@@ -157,6 +157,40 @@ def test_an_unmixed_training_carries_no_partners(corpus: Corpus) -> None:
     assert (targets.partner_label_B, targets.partner_labels_BC, targets.share_B) == (None, None, None)
 
 
+def known_share(data: TrainData, epochs: int) -> float:
+    """Sum of the shares of known labels in the last of some epochs."""
+    shares = [
+        float(batch.targets.known_share_B[place])
+        for (_, epoch), (_, batch, place) in samples(data, epochs).items()
+        if epoch == epochs - 1
+    ]
+    return sum(shares)
+
+
+@pytest.mark.parametrize("recipe", RECIPES[:2], ids=lambda recipe: recipe.mix)
+def test_mixing_with_the_pool_takes_no_label_away(store: LocalStore, recipe: ViewRecipe) -> None:
+    corpus = tiny_corpus(store, train=20, unlabelled=180, shard_size=64)
+    data = data_of(corpus, recipe, taught(corpus, recipe))
+    assert known_share(data, epochs=2) == pytest.approx(20, rel=1e-5)
+    assert f"{recipe.mix} mixes" in data.mixing_note()
+    assert "of 20 labelled images" in data.mixing_note()
+    assert "lost" not in data.mixing_note()
+
+
+def test_labels_that_are_lost_to_partners_without_weight_are_told(store: LocalStore) -> None:
+    corpus, recipe = tiny_corpus(store, train=20, unlabelled=180, shard_size=64), RECIPES[0]
+    pool = {str(key): 0.0 for shard in corpus.of_split("train") for key in shard.keys[~shard.labelled]}
+    data = data_of(corpus, recipe, taught(corpus, recipe), pool, batch=20)
+    lost = 1 - known_share(data, epochs=2) / 20
+    assert lost > 0.1
+    assert f"{lost:.0%} of the labels' weight is lost" in data.mixing_note()
+
+
+def test_labelled_images_among_themselves_need_no_note(corpus: Corpus) -> None:
+    assert data_of(corpus, RECIPES[0], None).mixing_note() == ""
+    assert data_of(corpus, RECIPES[2], taught(corpus, RECIPES[2])).mixing_note() == ""
+
+
 def test_a_key_that_is_weighed_out_changes_no_other_sample(corpus: Corpus) -> None:
     recipe = RECIPES[0]
     teaching = taught(corpus, recipe)
