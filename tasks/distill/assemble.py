@@ -111,6 +111,7 @@ def _data(
         mean=built.mean,
         std=built.std,
         sampling=job.sampling,
+        targets=job.targets,
         plain=job.stage == DISTILL_NAME,
         online=[Input(network.size, network.mean, network.std) for network in networks],
         features=dict.fromkeys(stored, STORED),

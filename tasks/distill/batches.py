@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -54,6 +54,7 @@ class TrainData:
         batch: samples a step, over all ranks.
         size, mean, std: the network's own input.
         sampling: which samples come, and how often; without any teacher only labelled ones do.
+        targets: view: what teachers say of the view that is shown; mean: their mean over all stored views.
         plain: whether a training without stored labels sees the plain view too, see `unstored_view`.
         online: the inputs of teachers that see the same pictures.
         features: teachers whose stored features are read, and the tap under which they are found.
@@ -82,6 +83,7 @@ class TrainData:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         sampling: Sampling = NATURAL_SAMPLING,
+        targets: str = "view",
         plain: bool = True,
         online: Sequence[Input] = (),
         features: Mapping[int, str] | None = None,
@@ -90,6 +92,7 @@ class TrainData:
     ) -> None:
         self.corpus, self.recipe, self.view_count = corpus, recipe, view_count
         self.teaching, self.batch, self.plain = teaching, batch, plain
+        self.targets = targets
         self.inputs = [Input(size, tuple(mean), tuple(std)), *online]
         self.features = dict(features or {})
         self.part = slice_of(batch, part)
@@ -139,12 +142,23 @@ class TrainData:
             if self.teaching is None:
                 mixed = self._partners(position, view)
             else:
-                taught = self.teaching.rows(self.numbers[position], view, features=tuple(self.features))
+                taught = self._stored(self.teaching, self.numbers[position], view)
                 outputs.add(at, taught, rows)
                 mixed = taught.partner
             if mixed is not None:
                 partner[at] = mixed[rows]
         return partner, outputs.fields()
+
+    def _stored(self, teaching: SoftLabelReader, number: int, view: int) -> TeacherPredictions:
+        """What teachers say of one view of a shard, or of all its views."""
+        if self.targets == "view":
+            return teaching.rows(number, view, features=tuple(self.features))
+        mean = teaching.mean(number, self.view_count)
+        if not self.features:
+            return mean
+        # Features are those of the view that is shown.
+        shown = teaching.rows(number, view, features=tuple(self.features))
+        return replace(mean, valid=shown.valid, features=shown.features)
 
     def _pictures(self, block: np.ndarray, partner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [B, S, S, 3], and float32 [B], the share of each sample's own view."""

@@ -183,6 +183,6 @@ def _stored_features(term: Term, teacher: TeacherSection) -> str:
 def student_section(student: StudentSection, *, taught: bool) -> dict[str, Any]:
     """The part of `student:` that enters the key; `loss` is in the terms already."""
     section = student.identity()
-    for name in ("loss",) if taught else ("loss", "teacher", "pool"):
-        section.pop(name)
+    for name in ("loss",) if taught else ("loss", "teacher", "pool", "targets"):
+        section.pop(name, None)
     return section

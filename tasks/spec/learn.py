@@ -21,12 +21,17 @@ class StudentSection(ModelSection):
     teacher: Literal["stored", "online"] = Field(
         "stored", description="online: teachers see each batch; for feature maps, which are too large to store"
     )
+    targets: Literal["view", "mean"] = Field(
+        "view", description="soft labels of the view that is shown, or the mean over all stored views of the image"
+    )
     pool: Literal["all", "labelled"] = Field("all", description="training images that are used")
     seeds: list[int] = Field([0], min_length=1, description="one student a seed; the best on val is registered")
 
     def identity(self) -> dict[str, Any]:
         section = self.model_dump(mode="json", exclude={"weights", "seeds"})
         section["train"] = self.train.identity()
+        if self.targets == "view":
+            del section["targets"]  # came later; what was trained before is found
         return section
 
 

@@ -46,3 +46,16 @@ class Spec(Section):
                     f"student.loss: {term.loss} reads teacher {term.teacher}; there are {', '.join(names)}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _targets_have_views(self) -> Spec:
+        if self.student.targets == "view":
+            return self
+        if self.student.teacher != "stored":
+            raise ValueError("student.targets: mean is over stored views; set student.teacher: stored")
+        if self.views.mix != "none" and self.views.count:
+            raise ValueError(
+                f"student.targets: mean is over views of one image, and views.mix: {self.views.mix} mixes two; set "
+                "views.mix: none, or targets: view"
+            )
+        return self

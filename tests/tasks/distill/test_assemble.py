@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load
 
@@ -18,7 +19,7 @@ from models.losses.terms import LOSSES
 from models.networks.build import build
 from tasks.data.corpus import Corpus
 from tasks.distill.assemble import assemble
-from tasks.distill.request import DISTILL_NAME, TEACH_NAME
+from tasks.distill.batches import TrainData
 from tasks.distill.stage import StudentTraining, TeacherTraining, distill, teach
 from tasks.distill.training_job import build_job
 from tasks.distill.training_work import Training
@@ -27,7 +28,7 @@ from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
 from tasks.spec.arms import LABELS_ONLY
 from tasks.teachers.teacher import TeacherHandle, teacher_handle
-from tests.tiny import tiny_corpus
+from tests.tiny import tiny_corpus, tiny_labels
 
 ON_MAPS = [name for name, loss in LOSSES.items() if loss.default_tap]
 PLAIN = [name for name, loss in LOSSES.items() if not loss.default_tap]
@@ -139,15 +140,28 @@ def test_teachers_at_hand_see_the_labelled_part_alone_where_that_is_the_pool(
     assert student(tiny_corpus(store), part, store, cluster).key != whole.key
 
 
-@pytest.mark.parametrize("stage", [TEACH_NAME, DISTILL_NAME])
-def test_students_alone_see_the_plain_view(stage: str, store: LocalStore, cluster: Cluster) -> None:
-    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}])
-    context = Context(store, cluster, spec.run)
-    if stage == TEACH_NAME:
-        training: Training = TeacherTraining(context, corpus, spec.teachers[0], spec)
-    else:
-        training = StudentTraining(context, corpus, [], None, spec, arm=LABELS_ONLY)
+def data_of(training: Training, spec: Spec) -> TrainData:
+    """The data of a training, put together as on a worker."""
+    corpus, context = training.corpus, training.context
     job = build_job(
         training.request, training.key, training.weights, corpus, spec, context, device="cpu", side_by_side=1
     )
-    assert assemble(job, store, corpus).data.plain == (stage == DISTILL_NAME)
+    return assemble(job, context.store, corpus).data
+
+
+def test_students_alone_see_the_plain_view(store: LocalStore, cluster: Cluster) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}])
+    context = Context(store, cluster, spec.run)
+    assert not data_of(TeacherTraining(context, corpus, spec.teachers[0], spec), spec).plain
+    assert data_of(StudentTraining(context, corpus, [], None, spec, arm=LABELS_ONLY), spec).plain
+
+
+def test_mean_targets_reach_the_taught_student_alone(store: LocalStore, cluster: Cluster) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}], targets="mean")
+    labels = [tiny_labels(corpus, "t0", lambda shard, view: np.zeros((len(shard), 3), np.float32), views=1)]
+    context, single = Context(store, cluster, spec.run), spec_of(store, [{"loss": "kl"}])
+    training = StudentTraining(context, corpus, labels, None, spec)
+    assert data_of(training, spec).targets == "mean"
+    assert training.key != StudentTraining(context, corpus, labels, None, single).key
+    alone = [StudentTraining(context, corpus, [], None, each, arm=LABELS_ONLY).key for each in (spec, single)]
+    assert alone[0] == alone[1]

@@ -121,6 +121,32 @@ def test_stored_features_stand_under_their_tap_beside_their_rows(corpus: Corpus,
         assert torch.equal(maps["stored"].flatten(1).amin(1), expected)
 
 
+def turned(shard: Shard, view: int) -> np.ndarray:
+    """Logits that name a class in turn."""
+    return 5 * np.eye(3, dtype=np.float32)[(np.arange(len(shard)) + view) % 3]
+
+
+def test_targets_may_be_the_mean_over_all_stored_views(corpus: Corpus) -> None:
+    teaching = SoftLabelReader(corpus, [tiny_labels(corpus, "a", turned, views=2)])
+    shown, mean = (data_of(corpus, PLAIN, teaching, targets=targets) for targets in ("view", "mean"))
+    for step in range(6):
+        batch, averaged = shown.load(step), mean.load(step)
+        assert torch.equal(batch.x_B3HW, averaged.x_B3HW)
+        assert batch.targets.teacher_KBC is not None
+        assert batch.targets.teacher_KBC.softmax(-1).amax() > 0.9
+        assert averaged.targets.teacher_KBC is not None
+        torch.testing.assert_close(averaged.targets.teacher_KBC.softmax(-1), torch.full((1, 16, 3), 1 / 3))
+        assert averaged.targets.valid_B.all()
+
+
+def test_features_beside_mean_targets_are_those_of_the_view(corpus: Corpus) -> None:
+    teaching = SoftLabelReader(corpus, [with_features(corpus, tiny_labels(corpus, "a", turned, views=2), (5,))])
+    data = data_of(corpus, PLAIN, teaching, targets="mean", features={0: "stored"})
+    batch = data.load(2)  # of the second epoch, view 1
+    expected = torch.tensor([feature_of(key, 1) for key in batch.keys])
+    assert torch.equal(batch.targets.maps[0]["stored"][:, 0], expected)
+
+
 def test_features_that_nobody_stored_are_asked_for_by_name(corpus: Corpus) -> None:
     data = data_of(
         corpus, PLAIN, SoftLabelReader(corpus, [tiny_labels(corpus, "a", flat, views=2)]), features={0: "stored"}
