@@ -35,6 +35,12 @@ class Spec(Section):
             return self
         return self.model_copy(update={"views": self.views.model_copy(update={"count": self.select.views})})
 
+    @property
+    def val_views(self) -> int:
+        """Random views of validation images that are labelled: those that `select` averages and calibrates."""
+        # Mixed ones are of no use to it.
+        return min(self.select.views, self.for_labels.views.count) if self.views.mix == "none" else 0
+
     @model_validator(mode="after")
     def _teachers_have_names(self) -> Spec:
         names = [teacher.name for teacher in self.teachers]
