@@ -145,7 +145,7 @@ def teacher_units(
         folds: per training shard, see `tasks.label.job.label_key`; empty without fold teachers.
         val_count: random views of validation shards, for `select`.
     """
-    section = {
+    section: dict[str, Any] = {
         "teacher": teacher.name,
         "corpus": corpus.title,
         "model": teacher.identity(),
