@@ -181,6 +181,7 @@ def tiny_labels(
     logits_of: Callable[[Shard, int], np.ndarray],
     *,
     views: int = 0,
+    val_views: int = 0,
     partner: Callable[[Shard, int], np.ndarray | None] = lambda shard, view: None,
 ) -> Manifest:
     """A label manifest whose logits the test chooses, without a network.
@@ -188,12 +189,14 @@ def tiny_labels(
     Args:
         logits_of: (shard, view) -> float32 [N, C].
         views: random views of training shards beside the plain view of every shard.
+        val_views: random views of validation shards.
         partner: (shard, view) -> int32 [N], or None where the view is not mixed.
     """
     cache = StageCache(corpus.store)
     outputs = []
+    random = {"train": views, "val": val_views}
     for number, shard in enumerate(corpus.shards):
-        for view in range(1 + (views if shard.split == "train" else 0)):
+        for view in range(1 + random.get(shard.split, 0)):
             soft = to_soft_labels(logits_of(shard, view), partner=partner(shard, view))
             unit = digest_of([teacher, shard.id, view])
             outputs.append(

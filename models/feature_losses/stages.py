@@ -73,7 +73,7 @@ class OneForAll(FeatureLoss):
             y_NC = F.one_hot(label_N, t_NC.shape[1]) * is_labelled_N1
             return -(((t_NC + y_NC) ** self._epsilon - y_NC) * log_SNC).sum(dim=(0, 2))
 
-        return of_classes(loss, targets)
+        return of_classes(loss, targets, unlabelled=True)
 
 
 class Review(FeatureLoss):

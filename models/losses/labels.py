@@ -1,9 +1,10 @@
 """Losses on labels: the student's predictions against annotations.
 
 Every loss takes the student's logits [N, C] and targets of N labelled rows and returns a loss a row [N]; of several
-yes-or-no outputs the mean, see `models.losses.terms`. For a row that
-is mixed with a partner, the losses of both labels are weighted by their shares (1710.09412). Smoothing with s replaces
-the label's distribution by (1 - s) times itself plus s times the uniform one, also in what is derived from the label.
+yes-or-no outputs the mean, see `models.losses.terms`. For a row that is mixed with a partner, the losses of both labels
+are weighted by their shares (1710.09412); where one of the two has no label, the other keeps its share, so that mixing
+with unlabelled images takes no label away [our reading]. Smoothing with s replaces the label's distribution by (1 - s)
+times itself plus s times the uniform one, also in what is derived from the label.
 """
 
 from __future__ import annotations
@@ -111,8 +112,11 @@ _PLAIN = {
 }
 
 
-def of_classes(loss: Callable[[Tensor], Tensor], targets: Targets) -> Tensor:
+def of_classes(loss: Callable[[Tensor], Tensor], targets: Targets, *, unlabelled: bool = False) -> Tensor:
     """A loss [N] of labels int64 [N], weighted over both labels of a mixed image.
+
+    Args:
+        unlabelled: the loss is asked about unlabelled images too, with any class as their label; else they cost 0.
 
     Raises:
         ValueError: the corpus is multilabel.
@@ -121,8 +125,8 @@ def of_classes(loss: Callable[[Tensor], Tensor], targets: Targets) -> Tensor:
         raise ValueError("this loss needs one class an image, and the corpus is multilabel; use binary")
 
     def known(label_N: Tensor) -> Tensor:
-        # A partner is unlabelled only where its share is zero; its loss must still be finite.
-        return loss(label_N.clamp(min=0))
+        value_N = loss(label_N.clamp(min=0))
+        return value_N if unlabelled else torch.where(label_N >= 0, value_N, torch.zeros_like(value_N))
 
     return shared(known, targets.label_B, targets.partner_label_B, targets.share_B)
 

@@ -32,6 +32,15 @@ class Targets:
             return own
         return own & ((self.share_B == 1) | _labelled(self.partner_label_B, self.partner_labels_BC))
 
+    @property
+    def known_share_B(self) -> Tensor:
+        """float32 [B]: share of the image whose label is known; above 0 and below 1 where one of two mixed ones is."""
+        own = _labelled(self.label_B, self.labels_BC).to(self.weight_B.dtype)
+        if self.share_B is None or self.partner_label_B is None:
+            return own
+        partner = _labelled(self.partner_label_B, self.partner_labels_BC).to(own.dtype)
+        return self.share_B * own + (1 - self.share_B) * partner
+
     def each(self, change: Callable[[Tensor, int], Tensor]) -> Targets:
         """Targets with `change(tensor, dimension of the samples)` applied to every tensor."""
         changed: dict[str, object] = {}

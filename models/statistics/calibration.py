@@ -16,7 +16,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature T in [0.01, 100] that maximises the likelihood of logits / T.
 
     Args:
-        logits: [N, C].
+        logits: [N, C], or [V, N, C] of V views whose probabilities are averaged.
         labels: [N] int class numbers (softmax), or [N, C] with 1, 0 and -1 for unknown (sigmoid per class).
 
     Returns:
@@ -26,16 +26,28 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if not known.any():
         return 1.0
     logits = logits.astype(np.float64)
+    rows = np.flatnonzero(known)
 
     def loss(log_t: float) -> float:
         scaled = logits * math.exp(-log_t)
+        if logits.ndim == 3:
+            return float(-_log_mean_likelihood(scaled, labels)[known].mean())
         if labels.ndim == 1:
-            rows = np.flatnonzero(known)
             return float((_log_sum_exp(scaled[rows]) - scaled[rows, labels[rows]]).mean())
         # log(1 + e^x) - y x is the negative log-likelihood of a logit x.
         return float((np.logaddexp(0.0, scaled) - labels * scaled)[known].mean())
 
     return float(f"{math.exp(_minimum(loss, -_LOG_RANGE, _LOG_RANGE)):.4g}")
+
+
+def _log_mean_likelihood(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Logarithm of the labels' mean probability over views, like `labels`; of any value where one is unknown."""
+    if labels.ndim == 1:
+        own = np.take_along_axis(logits, np.maximum(labels, 0)[None, :, None], axis=2)[..., 0]
+        log_p = own - np.logaddexp.reduce(logits, axis=2)
+    else:
+        log_p = -np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
+    return np.asarray(np.logaddexp.reduce(log_p, axis=0) - math.log(len(logits)))
 
 
 def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
@@ -44,7 +56,10 @@ def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
 
 
 def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
-    """Golden section search: the likelihood is convex in 1 / T, so it has one minimum in log T."""
+    """Golden section search: of one view, minus the log likelihood is convex in 1 / T, so it has one minimum in log T.
+
+    Of a mean over views it need not be convex; the search then ends in one of its minima.
+    """
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = function(left), function(right)
     while high - low > 1e-6:

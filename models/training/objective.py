@@ -160,7 +160,9 @@ def _is_reference(term: Term) -> bool:
 
 def _rows(term: Term, targets: Targets) -> Tensor | None:
     seen_B = targets.weight_B > 0
-    if not term.needs_teacher or term.where == "labelled":
+    if term.info.reads == "labels":
+        seen_B = seen_B & (targets.known_share_B > 0)
+    elif term.where == "labelled":
         seen_B = seen_B & targets.labelled_B
     elif term.where == "unlabelled":
         seen_B = seen_B & ~targets.labelled_B

@@ -189,6 +189,39 @@ class SoftLabelReader:
             self._partner(parts, shard, view),
             {teacher: self._features(parts[teacher], teacher) for teacher in features},
         )
+        return self._keep(shard, view, predictions)
+
+    def mean(self, shard: int, views: int) -> TeacherPredictions:
+        """Logits of every teacher's mean probabilities over the plain view and random ones of a shard, no features.
+
+        Probabilities are softmax, for multilabel corpora sigmoid; cumulative probabilities of grades are sums of
+        softmax ones, so their means are right too. A row is valid where some view of it is; other views are left out
+        of its mean.
+
+        Args:
+            views: random views 1 to `views` beside the plain one.
+
+        Raises:
+            UsageError: as `rows`, or the views are mixed with partners and do not show single images.
+            CorruptError: as `rows`.
+        """
+        with self._lock:
+            found = self._cache.get((shard, -views))
+            if found is not None and views:
+                self._cache.move_to_end((shard, -views))
+                return found
+        parts = [self.rows(shard, view) for view in range(views + 1)]
+        if any(part.partner is not None for part in parts):
+            raise UsageError(
+                "stored views are mixed with partners and do not show single images, so that they have no mean: "
+                "set views.mix: none and label again, or use single views"
+            )
+        logits = mean_logits([(part.logits, part.valid) for part in parts], many=self.corpus.task == "multilabel")
+        valid = np.any([part.valid for part in parts], axis=0)
+        return self._keep(shard, -views, TeacherPredictions(logits, valid, None)) if views else parts[0]
+
+    def _keep(self, shard: int, view: int, predictions: TeacherPredictions) -> TeacherPredictions:
+        """Remember a view, or under a negative number the mean over as many random views and the plain one."""
         with self._lock:
             replaced = self._cache.pop((shard, view), None)
             self._bytes += predictions.nbytes - (replaced.nbytes if replaced else 0)
@@ -267,6 +300,27 @@ class SoftLabelReader:
                 f"shard {shard}; run repair"
             )
         return soft
+
+
+def mean_logits(views: Sequence[tuple[np.ndarray, np.ndarray]], *, many: bool) -> np.ndarray:
+    """Logits whose probabilities are the mean over views of the views' probabilities, float32 [..., N, C].
+
+    All is done with logarithms, so that no probability becomes 0.
+
+    Args:
+        views: logits [..., N, C] and bool [N] of each: rows that count. Zeros where a row counts in no view.
+        many: probabilities are sigmoids (multilabel), else softmax; the logits of a row are then log-probabilities.
+    """
+    total = np.full((1 + many, *views[0][0].shape), -np.inf)
+    for logits, counts in views:
+        z = logits.astype(np.float64)
+        # Of yes and of no, or of the classes.
+        log_p = -np.logaddexp(0, [-z, z]) if many else (z - np.logaddexp.reduce(z, axis=-1, keepdims=True))[None]
+        total = np.where(counts[:, None], np.logaddexp(total, log_p), total)
+    count = np.sum([counts for _, counts in views], axis=0)[:, None]
+    with np.errstate(invalid="ignore"):
+        mean = total[0] - (total[1] if many else np.log(np.maximum(count, 1)))
+    return np.where(count > 0, mean, 0).astype(np.float32)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

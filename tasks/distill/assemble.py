@@ -25,7 +25,7 @@ from tasks.data.corpus import Corpus
 from tasks.data.soft_labels import SoftLabelReader
 from tasks.data.weights import PYPI, weights_file
 from tasks.distill.batches import Input, TrainData
-from tasks.distill.request import STORED
+from tasks.distill.request import DISTILL_NAME, STORED
 from tasks.distill.training_job import TrainJob
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def _data(
         mean=built.mean,
         std=built.std,
         sampling=job.sampling,
+        targets=job.targets,
+        plain=job.stage == DISTILL_NAME,
         online=[Input(network.size, network.mean, network.std) for network in networks],
         features=dict.fromkeys(stored, STORED),
         part=part,

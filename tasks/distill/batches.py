@@ -10,14 +10,14 @@ import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.augmentation.draws import NO_PARTNER, ViewRecipe, epoch_view, partners
+from models.augmentation.draws import NO_PARTNER, ViewRecipe, epoch_view, mixture, partners, unstored_view
 from models.augmentation.rendering import to_input
 from models.losses.targets import Targets
 from models.training.config import Batch
@@ -46,14 +46,16 @@ class TrainData:
     Args:
         corpus: the ingested corpus.
         recipe: of the views.
-        view_count: stored views V.
+        view_count: stored random views V.
         teaching: soft labels, or None for a training on labels alone or with online teachers (which then sees a
-            fresh view every epoch instead of one of V: the labels-only arm gets the best augmentation there is).
+            new view every epoch instead of one of V: the labels-only arm gets the best augmentation there is).
         weights: sample weight by key (from select); a missing key weighs 1.
         seed: of the order.
         batch: samples a step, over all ranks.
         size, mean, std: the network's own input.
         sampling: which samples come, and how often; without any teacher only labelled ones do.
+        targets: view: what teachers say of the view that is shown; mean: their mean over all stored views.
+        plain: whether a training without stored labels sees the plain view too, see `unstored_view`.
         online: the inputs of teachers that see the same pictures.
         features: teachers whose stored features are read, and the tap under which they are found.
         part: (rank, ranks): the slice of each global batch that is loaded here.
@@ -81,13 +83,16 @@ class TrainData:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         sampling: Sampling = NATURAL_SAMPLING,
+        targets: str = "view",
+        plain: bool = True,
         online: Sequence[Input] = (),
         features: Mapping[int, str] | None = None,
         part: tuple[int, int] = (0, 1),
         pin: bool = False,
     ) -> None:
         self.corpus, self.recipe, self.view_count = corpus, recipe, view_count
-        self.teaching, self.batch = teaching, batch
+        self.teaching, self.batch, self.plain = teaching, batch, plain
+        self.targets = targets
         self.inputs = [Input(size, tuple(mean), tuple(std)), *online]
         self.features = dict(features or {})
         self.part = slice_of(batch, part)
@@ -137,12 +142,23 @@ class TrainData:
             if self.teaching is None:
                 mixed = self._partners(position, view)
             else:
-                taught = self.teaching.rows(self.numbers[position], view, features=tuple(self.features))
+                taught = self._stored(self.teaching, self.numbers[position], view)
                 outputs.add(at, taught, rows)
                 mixed = taught.partner
             if mixed is not None:
                 partner[at] = mixed[rows]
         return partner, outputs.fields()
+
+    def _stored(self, teaching: SoftLabelReader, number: int, view: int) -> TeacherPredictions:
+        """What teachers say of one view of a shard, or of all its views."""
+        if self.targets == "view":
+            return teaching.rows(number, view, features=tuple(self.features))
+        mean = teaching.mean(number, self.view_count)
+        if not self.features:
+            return mean
+        # Features are those of the view that is shown.
+        shown = teaching.rows(number, view, features=tuple(self.features))
+        return replace(mean, valid=shown.valid, features=shown.features)
 
     def _pictures(self, block: np.ndarray, partner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [B, S, S, 3], and float32 [B], the share of each sample's own view."""
@@ -168,13 +184,15 @@ class TrainData:
         return self.corpus.shards[self.numbers[position]]
 
     def _view(self, turn: int) -> int:
-        if self.teaching is None and self.view_count > 0:
-            return 1 + turn
+        if self.teaching is None:
+            return unstored_view(turn, self.view_count, plain=self.plain)
         return epoch_view(turn, self.view_count)
 
     def _mixed(self, turn: int, position: int) -> np.ndarray | None:
+        return self._partner(position, self._view(turn))
+
+    def _partner(self, position: int, view: int) -> np.ndarray | None:
         """Partners of a shard's rows: those stored with the labels, where there are any."""
-        view = self._view(turn)
         if self.teaching is None:
             return self._partners(position, view)
         return self.teaching.rows(self.numbers[position], view).partner
@@ -188,6 +206,38 @@ class TrainData:
         partner = np.full(len(shard), NO_PARTNER, dtype=np.int32)
         partner[rows] = np.where(found == NO_PARTNER, NO_PARTNER, rows[found])
         return partner
+
+    def mixing_note(self) -> str:
+        """How labelled images fare that are mixed with unlabelled ones, in view 1, for people; "" where none is."""
+        if self.recipe.mix == "none" or not self.view_count:
+            return ""
+        view = self._view(1)
+        labelled = half = 0
+        lost = 0.0
+        for position, rows in enumerate(self.rows.chosen):
+            shard, partner = self._shard(position), self._partner(position, view)
+            own = rows[shard.labelled[rows]]
+            labelled += len(own)
+            if partner is None:
+                continue
+            for row in own[partner[own] != NO_PARTNER].tolist():
+                other = int(partner[row])
+                half += not shard.labelled[other]
+                if not np.isin(other, rows):
+                    # The rest of the label stands in the partner's own picture, which is never shown.
+                    lost += 1 - mixture(self.recipe, view, str(shard.keys[row]), str(shard.keys[other])).share
+        if not half and not lost:
+            return ""
+        text = (
+            f"views.mix: {self.recipe.mix} mixes {half:,} of {labelled:,} labelled images with unlabelled ones (view "
+            f"{view}): each label counts by its share of the picture"
+        )
+        if not lost:
+            return text
+        return (
+            f"{text}. {lost / labelled:.0%} of the labels' weight is lost to partners that take no part "
+            "(student.pool, or weight 0 from select)"
+        )
 
     def batches(self, start: int, stop: int, *, ahead: int = 3, threads: int = 1) -> Iterator[Batch]:
         """Batches `start` to `stop` - 1, loaded ahead by threads."""

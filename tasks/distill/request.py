@@ -58,16 +58,16 @@ class Request:
         to 0.35 of macro-F1 against labels with fresh views: the student learns the pictures by heart.
 
         Args:
-            views: stored views of an image.
+            views: stored random views of an image, beside the plain one.
         """
         if not self.labels:
             return ""  # every epoch has new views
         images = training_rows(corpus, str(self.section.get("pool", "all")))
-        times = self.steps * self.train.batch / max(1, images * max(1, views))
+        times = self.steps * self.train.batch / max(1, images * (1 + views))
         if times < MAX_REPEATS:
             return ""
         return (
-            f"{images:,} images in {max(1, views)} stored views: each picture will be seen {times:,.0f} times. More "
+            f"{images:,} images in {1 + views} stored views: each picture will be seen {times:,.0f} times. More "
             "stored views (views.count) or student.teacher: online keep a student from learning them by heart"
         )
 
@@ -204,6 +204,6 @@ def _stored_features(term: Term, teacher: TeacherSection) -> str:
 def student_section(student: StudentSection, *, taught: bool) -> dict[str, Any]:
     """The part of `student:` that enters the key; `loss` is in the terms already."""
     section = student.identity()
-    for name in ("loss",) if taught else ("loss", "teacher", "pool"):
-        section.pop(name)
+    for name in ("loss",) if taught else ("loss", "teacher", "pool", "targets"):
+        section.pop(name, None)
     return section

@@ -50,6 +50,7 @@ class TrainJob:
         weights: where the initial weights are, and their digest.
         batch: samples an optimiser step, over all ranks.
         sampling: which samples come, and how often.
+        targets: view or mean: stored soft labels of the view that is shown, or their mean over views.
         online: teachers that see each batch; empty: stored soft labels are used, or no teacher at all.
         metric: validation metric of plateau, early stop and best.
         ranks: processes of the training; 1: this one.
@@ -81,6 +82,7 @@ class TrainJob:
     device: str
     threads: int
     sampling: Sampling = Sampling()
+    targets: str = "view"
     online: tuple[TeacherModel, ...] = ()
     metric: str = ""
     ranks: int = 1
@@ -147,6 +149,7 @@ def build_job(
         device=device,
         threads=run.threads or max(1, cores() // max(1, min(side_by_side, context.cluster.slots))),
         sampling=_sampling(request, spec),
+        targets=spec.student.targets if request.labels else "view",
         online=request.online,
         metric=f"val_{metric}",
         ranks=_ranks(context.cluster, device, run.devices or 1),

@@ -69,6 +69,8 @@ def run_training(job: TrainJob, callbacks: TrainingCallbacks, part: tuple[int, i
         job, store, corpus, ready, callbacks if first else replace(callbacks, send=lambda message: None), writes=first
     )
     run.resume()
+    if first and (note := ready.data.mixing_note()):
+        run.messages.line(note)
     try:
         run.fit()
     except DivergedError as error:

@@ -26,7 +26,7 @@ from tasks.evaluate.scope import PREDICT_STAGE
 
 @dataclass(frozen=True)
 class PredictJob:
-    """One model on one shard at view 0; names and numbers, never a module."""
+    """One model on one view of one shard; names and numbers, never a module."""
 
     key: str
     store: str
@@ -38,6 +38,8 @@ class PredictJob:
     batch: int
     threads: int
     device: str
+    view: int = 0
+    recipe: ViewRecipe | None = None  # of a random view
     skip: tuple[tuple[int, str], ...] = ()  # rows that must not be touched, and why
 
 
@@ -97,12 +99,12 @@ def _logits(job: PredictJob, corpus: Corpus, rows: Sequence[int]) -> np.ndarray:
     torch.set_num_threads(job.threads)
     shard = corpus.shards[job.shard]
     network = cached_network(job.store, job.model_stage, job.model_key, job.model_sha256, job.device)
-    recipe = ViewRecipe(size=network.view_size)
+    recipe = job.recipe or ViewRecipe(size=network.view_size)
     logits = []
     for start in range(0, len(rows), job.batch):
         block = rows[start : start + job.batch]
         views = np.stack(
-            [render(stored_image(corpus, shard, r), recipe, draw(recipe, 0, str(shard.keys[r]))) for r in block]
+            [render(stored_image(corpus, shard, r), recipe, draw(recipe, job.view, str(shard.keys[r]))) for r in block]
         )
         x = torch.from_numpy(to_input(views, network.input_size, network.mean, network.std)).to(job.device)
         with torch.inference_mode():

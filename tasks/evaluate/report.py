@@ -117,7 +117,8 @@ def _table_of_arms(numbers: Mapping[str, Any]) -> str:
     rows = []
     for arm, row in numbers["arms"].items():
         seeds = f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else ""
-        cells = [title_of(arm) + seeds]
+        views = f", mean of {row['views']} views" if "views" in row else ""
+        cells = [title_of(arm) + seeds + views]
         for metric in shown:
             cell = number(row["values"][metric])
             span = row["interval"].get(metric) if metric == shown[0] else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from infra.errors import SpecError, UsageError
 from infra.storage.manifest import Manifest
+from models.augmentation.draws import ViewRecipe
 from tasks.data.catalog import MISSING, QUARANTINED
 from tasks.data.corpus import Corpus
 from tasks.spec import Spec
@@ -66,6 +67,20 @@ def _order(model: Manifest) -> tuple[int, str, int, str]:
 def main_metric(corpus: Corpus, spec: Spec) -> str:
     """The metric that ranks the models."""
     return spec.evaluate.metric or _MAIN[corpus.task]
+
+
+def averaged_views(spec: Spec) -> dict[str, int]:
+    """Random views that a model's probabilities are averaged over beside the plain one, by arm; only where some are."""
+    return {f"teacher:{teacher.name}": teacher.average for teacher in spec.teachers if teacher.average}
+
+
+def random_views(corpus: Corpus, spec: Spec, size: int) -> ViewRecipe:
+    """The recipe of the random views that models are judged by.
+
+    Args:
+        size: side of the views that the model was trained on, in pixels.
+    """
+    return ViewRecipe.from_values({**spec.views.resolved(corpus.modality).model_dump(), "size": size})
 
 
 def first_referred(corpus: Corpus, spec: Spec) -> int | None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 from infra.digest import unit_key
 from infra.errors import CorpusError
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
-from tasks.evaluate.scope import JUDGED, check_models, first_referred, in_order, is_phantom, main_metric
+from tasks.evaluate.scope import (
+    JUDGED,
+    averaged_views,
+    check_models,
+    first_referred,
+    in_order,
+    is_phantom,
+    main_metric,
+    random_views,
+)
 from tasks.evaluate.units import count_units, predict_all
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, UnitCount, run_stage
@@ -67,8 +77,15 @@ class Evaluation(StageWork):
                 "phantom": is_phantom(spec),
                 "task": corpus.task,
                 "classes": corpus.classes,
+                **self._averaged(),
             },
         )
+
+    def _averaged(self) -> dict[str, Any]:
+        """What averages over views add to the key; nothing where there are none."""
+        averaged = averaged_views(self.spec)
+        recipe = random_views(self.corpus, self.spec, self.spec.views.size)
+        return {"average": averaged, "views": recipe.recipe_id} if averaged else {}
 
     def lookup(self) -> Manifest | None:
         manifest = super().lookup()

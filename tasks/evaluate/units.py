@@ -16,8 +16,10 @@ from infra.digest import digest_of, unit_key
 from infra.errors import is_killed
 from infra.storage.manifest import Manifest, Quarantined
 from infra.storage.stage_cache import UnitRecord
+from models.augmentation.draws import ViewRecipe
 from tasks.data.corpus import Corpus, Shard
-from tasks.evaluate.scope import JUDGED, PREDICT_STAGE
+from tasks.data.soft_labels import mean_logits
+from tasks.evaluate.scope import JUDGED, PREDICT_STAGE, averaged_views, random_views
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import UnitCount
 from tasks.pipeline.units import outcomes, without_poison
@@ -31,7 +33,8 @@ class Predictions:
     """What the models and the baselines are judged by.
 
     Attributes:
-        logits: by (model, number of the shard): float32 [N, C] of all rows, NaN where a row was left out.
+        logits: by (model, number of the shard): float32 [N, C] of all rows, NaN where a row was left out; where a
+            teacher is judged by several views, those of its mean probabilities.
         features: by number of the shard: `thumbnail` and `border` of its labelled rows.
         left_out: by number of the shard: rows that cannot be predicted, and why.
     """
@@ -63,6 +66,8 @@ class _Unit:
     key: str
     model: int
     shard: int
+    view: int = 0
+    recipe: ViewRecipe | None = None  # of a random view
 
 
 def count_units(context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> UnitCount:
@@ -87,30 +92,45 @@ def predict_all(context: Context, corpus: Corpus, models: Sequence[Manifest], sp
             done[record.key] = record
             context.progress(len(done), len(units))
     found = Predictions()
+    views: dict[tuple[int, int], list[np.ndarray]] = {}
     for unit in units:
         record = done[unit.key]
         arrays = load_arrays(context.store.get(record.outputs[0].name))
         if unit.model >= 0:
-            found.logits[unit.model, unit.shard] = arrays["logits"]
+            views.setdefault((unit.model, unit.shard), []).append(arrays["logits"])
         else:
             found.features[unit.shard] = arrays
         if record.quarantine:
             row_of = {str(key): row for row, key in enumerate(corpus.shards[unit.shard].keys)}
             reasons = found.left_out.setdefault(unit.shard, {})
             reasons.update({row_of[each.source]: each.reason for each in record.quarantine})
+    found.logits.update({place: _mean(logits, corpus.task) for place, logits in views.items()})
     return found
+
+
+def _mean(views: Sequence[np.ndarray], task: str) -> np.ndarray:
+    """Logits of the mean probabilities over views; NaN in rows that are NaN in some view."""
+    if len(views) == 1:
+        return views[0]
+    known = np.all([np.isfinite(logits).all(axis=1) for logits in views], axis=0)
+    mean = mean_logits([(np.where(known[:, None], z, 0), known) for z in views], many=task == "multilabel")
+    return np.where(known[:, None], mean, np.nan).astype(np.float32)
 
 
 def _units(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> list[_Unit]:
     units = []
+    averaged = averaged_views(spec)
     judged = [(i, s) for i, s in enumerate(corpus.shards) if s.split in JUDGED and s.labelled.any()]
     for m, model in enumerate(models):
         used = ("model", "options", "view_size", "input_size", "mean", "std")
-        section = {"view": 0, **{k: model.facts[k] for k in used}}
+        section = {k: model.facts[k] for k in used}
         weights = [model.output(kind="model").id]
-        for i, shard in judged:
-            key = unit_key("predict", VERSION, inputs=[shard.id], section=section, weights=weights)
-            units.append(_Unit(key, m, i))
+        recipe = random_views(corpus, spec, int(model.facts["view_size"]))
+        for view in range(1 + averaged.get(str(model.facts["arm"]), 0)):
+            own = {**section, "view": view, **({"recipe": recipe.recipe_id} if view else {})}
+            for i, shard in judged:
+                key = unit_key("predict", VERSION, inputs=[shard.id], section=own, weights=weights)
+                units.append(_Unit(key, m, i, view, recipe if view else None))
     if spec.evaluate.baselines:
         for i, shard in enumerate(corpus.shards):
             if shard.labelled.any():
@@ -146,7 +166,8 @@ def _make(
             continue
         rows[unit.key] = range(len(shard))
         model = models[unit.model]
-        names[unit.key] = f"predictions of {model.facts['arm']} seed {model.facts['seed']} on {shard.output.name}"
+        seen = f"view {unit.view} of {shard.output.name}" if unit.view else shard.output.name
+        names[unit.key] = f"predictions of {model.facts['arm']} seed {model.facts['seed']} on {seen}"
         job = predict.PredictJob(
             key=unit.key,
             store=store,
@@ -158,6 +179,8 @@ def _make(
             batch=context.run.predict_batch,
             threads=threads,
             device=device,
+            view=unit.view,
+            recipe=unit.recipe,
         )
         networks.append(Job(unit.key, (job,)))
     for function, probe, jobs, needs in (

@@ -23,7 +23,7 @@ from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, ma
 from tasks.evaluate.grades import add_grades
 from tasks.evaluate.report import ReportContext, markdown, title_of
 from tasks.evaluate.results import Arm, Truth, better, shown_arm, summarise
-from tasks.evaluate.scope import JUDGED, first_referred, is_phantom, kept_out
+from tasks.evaluate.scope import JUDGED, averaged_views, first_referred, is_phantom, kept_out
 from tasks.evaluate.units import Predictions
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY
@@ -83,6 +83,9 @@ def write_outputs(
     if corpus.task == "ordinal":
         referred = first_referred(corpus, spec)
         facts = add_grades(facts, arms, val, test, referable=referred, resamples=section.bootstrap, bins=section.bins)
+    for arm, views in averaged_views(spec).items():
+        if arm in facts["arms"]:
+            facts["arms"][arm]["views"] = 1 + views
     facts["corpus"] = corpus.title
     facts["phantom"] = is_phantom(spec)
     unpredicted = sum(map(len, found.left_out.values()))

@@ -38,7 +38,12 @@ class LabelCost:
 
 
 def label_cost(
-    shards: Iterable[tuple[str, int]], teachers: Sequence[LabelRate], views: Iterable[int], *, mixed: bool
+    shards: Iterable[tuple[str, int]],
+    teachers: Sequence[LabelRate],
+    views: Iterable[int],
+    *,
+    mixed: bool,
+    val_views: int = 0,
 ) -> list[LabelCost]:
     """Cost of labelling everything anew, teacher by teacher, for each number of views; what is cached costs nothing.
 
@@ -46,14 +51,15 @@ def label_cost(
         shards: split and number of images of every shard (`shard_rows`).
         views: numbers of random views of training images.
         mixed: random views are mixed with partners, whose rows are stored too.
+        val_views: most random views of validation images.
     """
-    alike = Counter((split == "train", rows) for split, rows in shards)
+    alike = Counter(shards)
     found = []
     for teacher in teachers:
         for count in views:
             files = answers = size = 0
-            for (train, rows), times in alike.items():
-                random = count if train else 0
+            for (split, rows), times in alike.items():
+                random = {"train": count, "val": min(count, val_views)}.get(split, 0)
                 plain = soft_label_bytes(rows, teacher.classes, teacher.features)
                 other = soft_label_bytes(rows, teacher.classes, teacher.features, mixed=mixed)
                 files += times * (1 + random)

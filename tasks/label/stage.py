@@ -43,7 +43,7 @@ class LabelWork(StageWork):
         self.corpus, self.teacher, self.spec = corpus, teacher, spec
         model = teacher_model(teacher, corpus, spec, context.store)
         folds = fold_of(corpus, len(model.folds)) if model.folds else {}
-        self.units = teacher_units(corpus, model, spec.views.resolved(corpus.modality), folds)
+        self.units = teacher_units(corpus, model, spec.views.resolved(corpus.modality), folds, spec.val_views)
         self.together: list[LabelWork] = [self]
         self.result: StageResult | None = None
         self._found: Manifest | None = None

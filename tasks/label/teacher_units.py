@@ -37,6 +37,7 @@ class TeacherUnits:
         section: enters the key.
         folds: fold of every row of the training shards, by shard number; empty without fold teachers.
         count: random views of training shards.
+        val_count: random views of validation shards.
         done: by key of a unit, its soft-label file.
         facts: by key of a unit, of its record.
         quarantine: by key of a unit, samples kept out.
@@ -51,6 +52,7 @@ class TeacherUnits:
     key: str
     folds: dict[int, np.ndarray]
     count: int
+    val_count: int = 0
     done: dict[str, Output] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     quarantine: dict[str, tuple[Quarantined, ...]] = field(default_factory=dict)
@@ -59,11 +61,12 @@ class TeacherUnits:
 
     @cached_property
     def units(self) -> list[LabelUnit]:
-        """All units: the plain view of every shard, the random views of training shards."""
+        """All units: the plain view of every shard, the random views of training and validation shards."""
+        random = {"train": self.count, "val": self.val_count}
         return [
             LabelUnit(number, shard, view, label_key(shard.id, self.teacher, self.recipe, view, self.folds.get(number)))
             for number, shard in enumerate(self.corpus.shards)
-            for view in range(1 + (self.count if shard.split == "train" else 0))
+            for view in range(1 + random.get(shard.split, 0))
         ]
 
     @property
@@ -133,15 +136,16 @@ class TeacherUnits:
 
 
 def teacher_units(
-    corpus: Corpus, teacher: TeacherModel, views: ViewsSection, folds: dict[int, np.ndarray]
+    corpus: Corpus, teacher: TeacherModel, views: ViewsSection, folds: dict[int, np.ndarray], val_count: int = 0
 ) -> TeacherUnits:
     """A teacher's labelling before anything of it is looked up.
 
     Args:
         views: resolved for the corpus's kind of image.
         folds: per training shard, see `tasks.label.job.label_key`; empty without fold teachers.
+        val_count: random views of validation shards, for `select`.
     """
-    section = {
+    section: dict[str, Any] = {
         "teacher": teacher.name,
         "corpus": corpus.title,
         "model": teacher.identity(),
@@ -150,10 +154,12 @@ def teacher_units(
     }
     if folds:
         section["folds"] = digest_of([folds[number].tolist() for number in sorted(folds)])
+    if val_count:
+        section["val_views"] = val_count
     inputs = [shard.id for shard in corpus.shards]
     key = unit_key(STAGE, VERSION, inputs=inputs, section=section, weights=teacher.weight_ids)
     recipe = ViewRecipe.from_values(views.model_dump())
-    return TeacherUnits(corpus, teacher, recipe, section, key, folds, views.count)
+    return TeacherUnits(corpus, teacher, recipe, section, key, folds, views.count, val_count)
 
 
 def look_up_records(own: TeacherUnits, cache: StageCache, *, verify: bool, retry_quarantined: bool) -> None:

@@ -171,7 +171,8 @@ class _Estimate:
             features = feature_shape(network) if network.features else ()
             for step in self._open("label", teacher=teacher.name):
                 state = self.states[step.title]
-                answers = own["train"] * (1 + self.spec.for_labels.views.count) + own["val"] + own["test"]
+                answers = own["train"] * (1 + self.spec.for_labels.views.count) + own["test"]
+                answers += own["val"] * (1 + self.spec.val_views)
                 rate = self._label_rate(teacher, network)
                 left = 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
                 self.costs.seconds[step.title] = left * answers / rate

@@ -125,7 +125,11 @@ def _labels(spec: Spec, counts: CorpusCounts, costs: PlanCosts) -> list[LabelCos
     else:
         shards = planned_shard_rows(counts.in_split, spec.ingest.shard_size)
     return label_cost(
-        shards, costs.teachers, sorted({spec.for_labels.views.count, *VIEWS}), mixed=spec.views.mix != "none"
+        shards,
+        costs.teachers,
+        sorted({spec.for_labels.views.count, *VIEWS}),
+        mixed=spec.views.mix != "none",
+        val_views=spec.val_views,
     )
 
 

@@ -23,45 +23,57 @@ from infra.errors import UsageError
 from models.statistics.calibration import fit_temperature
 from models.statistics.metrics import probabilities, weighted
 from tasks.data.corpus import Corpus
-from tasks.data.soft_labels import SoftLabelReader, entropy
+from tasks.data.soft_labels import SoftLabelReader, TeacherPredictions, entropy
 
 READERS = 8
 """Threads that wait for the store."""
 
 
 def calibrate(
-    corpus: Corpus, reader: SoftLabelReader, *, fit: bool
+    corpus: Corpus, reader: SoftLabelReader, *, fit: bool, views: int = 0
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Temperature of every teacher, and its NLL and ECE on labelled validation images before and after.
 
     Args:
         fit: False leaves every temperature at 1.
+        views: random views averaged with the plain one, as in `ensemble_statistics`; each view's logits are divided
+            by the temperature before their probabilities are averaged. A row counts where all its views are valid.
 
     Returns:
         temperatures by teacher; by teacher `images`, `nll`, `nll_raw`, `ece`, `ece_raw` (raw: at temperature 1;
-        `models.statistics.metrics` defines both), or nothing where no validation image is labelled.
+        `models.statistics.metrics` defines both), or nothing where no validation image is labelled. Averages say over
+        how many `views` they are.
+
+    Raises:
+        UsageError: views of validation images that are not stored.
+        CorruptError: a stored file is not what its manifest promises.
     """
     parts, labels = [], []
     for number, shard in enumerate(corpus.shards):
         if shard.split == "val":
-            rows = reader.rows(number, 0)
-            use = rows.valid & shard.labelled
-            parts.append(rows.logits[:, use])
+            seen = [reader.rows(number, view) for view in range(1 + views)]
+            use = np.all([rows.valid for rows in seen], axis=0) & shard.labelled
+            parts.append(np.stack([rows.logits[:, use] for rows in seen], axis=1))
             labels.append((shard.label if shard.labels is None else shard.labels)[use])
     if not sum(len(part) for part in labels):
         return dict.fromkeys(reader.teachers, 1.0), {}
-    logits, truth = np.concatenate(parts, axis=1), np.concatenate(labels)
+    logits, truth = np.concatenate(parts, axis=2), np.concatenate(labels)
+    if not views:
+        logits = logits[:, 0]
     temperatures = {name: fit_temperature(logits[k], truth) if fit else 1.0 for k, name in enumerate(reader.teachers)}
     figures = {}
     for k, (name, temperature) in enumerate(temperatures.items()):
         raw, scaled = (_figures(corpus.task, logits[k] / t, truth) for t in (1.0, temperature))
-        figures[name] = {"images": len(truth), **scaled, **{f"{n}_raw": value for n, value in raw.items()}}
+        averaged = {"views": 1 + views} if views else {}
+        figures[name] = {"images": len(truth), **averaged, **scaled, **{f"{n}_raw": value for n, value in raw.items()}}
     return temperatures, figures
 
 
 def _figures(task: str, logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     many = truth if truth.ndim == 2 else None
-    prob = probabilities(task, logits)
+    prob = (
+        probabilities(task, logits) if logits.ndim == 2 else np.mean([probabilities(task, z) for z in logits], axis=0)
+    )
     found = weighted(task, prob, truth, many, np.ones((len(prob), 1)), only=("nll", "ece"))
     return {name: round(float(value[0]), 4) for name, value in found.items()}
 
@@ -167,14 +179,23 @@ def _averaged(
     count = rows.valid.astype(np.int64)
     for view in range(1, 1 + views):
         rows = reader.rows(number, view)
-        if rows.partner is not None:
-            raise UsageError(
-                f"select.views is {views}, but stored views are mixed with partners and do not show single images: "
-                "set select.views: 0, or views.mix: none and label again"
-            )
+        check_single(rows, views)
         total += reader.each(number, view, temperatures) * rows.valid[:, None]
         count += rows.valid
     return total / np.maximum(count, 1)[:, None], count > 0
+
+
+def check_single(rows: TeacherPredictions, views: int) -> None:
+    """Whether a random view shows single images.
+
+    Raises:
+        UsageError: it is mixed with partners.
+    """
+    if rows.partner is not None:
+        raise UsageError(
+            f"select.views is {views}, but stored views are mixed with partners and do not show single images: "
+            "set select.views: 0, or views.mix: none and label again"
+        )
 
 
 def _predicted(found: EnsembleStatistics) -> EnsembleStatistics:

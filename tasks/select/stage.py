@@ -23,7 +23,7 @@ from tasks.data.soft_labels import SoftLabelReader
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage
 from tasks.select.class_prior import labelled_counts, mass, prior, shares
-from tasks.select.ensemble import EnsembleStatistics, calibrate, ensemble_statistics
+from tasks.select.ensemble import EnsembleStatistics, calibrate, check_single, ensemble_statistics
 from tasks.select.policy import PoolWeights, PseudoClasses, pool_weights
 from tasks.select.ranking import find_label_errors
 from tasks.spec import SelectSection, Spec
@@ -69,11 +69,11 @@ class Selection(StageWork):
     def make(self) -> Made:
         corpus, section = self.corpus, self.section
         reader = SoftLabelReader(corpus, self.labels)
-        _check_views(self.labels, section.views)
+        _check_views(reader, section.views)
         count, known = labelled_counts(corpus)
         if section.align is not None and not known.any():
             raise UsageError(f"select.align: corpus {corpus.title} has no labelled training image to take a prior from")
-        temperatures, calibration = calibrate(corpus, reader, fit=section.calibrate)
+        temperatures, calibration = calibrate(corpus, reader, fit=section.calibrate, views=section.views)
         fold_teachers = [n for n, m in enumerate(self.labels) if m.facts.get("folds", 0) >= 2 and section.label_errors]
         found = ensemble_statistics(corpus, reader, temperatures, views=section.views, fold_teachers=fold_teachers)
         pseudo = PseudoClasses(found, corpus.classes, many=corpus.task == "multilabel")
@@ -122,14 +122,32 @@ def _bind(context: Context, spec: Spec, *, corpus: Manifest, labels: Sequence[Ma
 SELECT = Stage("select", _bind, folders=("weights/", "annotate/"))
 
 
-def _check_views(manifests: Sequence[Manifest], views: int) -> None:
-    for manifest in manifests:
-        stored = max((o.meta["view"] for o in manifest.outputs_where(kind="soft", split="train")), default=0)
+def _check_views(reader: SoftLabelReader, views: int) -> None:
+    if not views:
+        return
+    for manifest in reader.manifests:
+        teacher = manifest.section["teacher"]
+        stored = _stored_views(manifest, "train")
         if views > stored:
             raise UsageError(
-                f"select.views is {views}, but teacher {manifest.section['teacher']} has {stored} random views of "
-                "training images: lower it, or raise views.count and label again"
+                f"select.views is {views}, but teacher {teacher} has {stored} random views of training images: lower "
+                "it, or raise views.count and label again"
             )
+    check_single(reader.rows(_first(reader.corpus, "train"), 1), views)
+    for manifest in reader.manifests if any(reader.corpus.of_split("val")) else ():
+        if views > _stored_views(manifest, "val"):
+            raise UsageError(
+                f"select.views is {views}, but teacher {manifest.section['teacher']} has "
+                f"{_stored_views(manifest, 'val')} random views of validation images: label again with this spec"
+            )
+
+
+def _stored_views(manifest: Manifest, split: str) -> int:
+    return max((int(o.meta["view"]) for o in manifest.outputs_where(kind="soft", split=split)), default=0)
+
+
+def _first(corpus: Corpus, split: str) -> int:
+    return next(number for number, shard in enumerate(corpus.shards) if shard.split == split)
 
 
 def _write_weights(

@@ -21,6 +21,9 @@ class StudentSection(ModelSection):
     teacher: Literal["stored", "online"] = Field(
         "stored", description="online: teachers see each batch; for feature maps, which are too large to store"
     )
+    targets: Literal["view", "mean"] = Field(
+        "view", description="soft labels of the view that is shown, or the mean over all stored views of the image"
+    )
     pool: Literal["all", "labelled"] = Field("all", description="training images that are used")
     seeds: list[int] = Field([0], min_length=1, description="one student a seed; the best on val is registered")
 
@@ -32,6 +35,8 @@ class StudentSection(ModelSection):
     def identity(self) -> dict[str, Any]:
         section = {name: value for name, value in super().identity().items() if name != "seeds"}
         section["train"] = self.train.identity()
+        if self.targets == "view":
+            del section["targets"]  # came later; what was trained before is found
         return section
 
 

@@ -35,6 +35,12 @@ class Spec(Section):
             return self
         return self.model_copy(update={"views": self.views.model_copy(update={"count": self.select.views})})
 
+    @property
+    def val_views(self) -> int:
+        """Random views of validation images that are labelled: those that `select` averages and calibrates."""
+        # Mixed ones are of no use to it.
+        return min(self.select.views, self.for_labels.views.count) if self.views.mix == "none" else 0
+
     @model_validator(mode="after")
     def _teachers_have_names(self) -> Spec:
         names = [teacher.name for teacher in self.teachers]
@@ -45,4 +51,17 @@ class Spec(Section):
                 raise ValueError(
                     f"student.loss: {term.loss} reads teacher {term.teacher}; there are {', '.join(names)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_have_views(self) -> Spec:
+        if self.student.targets == "view":
+            return self
+        if self.student.teacher != "stored":
+            raise ValueError("student.targets: mean is over stored views; set student.teacher: stored")
+        if self.views.mix != "none" and self.views.count:
+            raise ValueError(
+                f"student.targets: mean is over views of one image, and views.mix: {self.views.mix} mixes two; set "
+                "views.mix: none, or targets: view"
+            )
         return self

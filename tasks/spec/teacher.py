@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from models.augmentation.draws import FIRST_UNSTORED
 from tasks.spec.train import ModelSection, TrainSection
 
 Kind = Literal["network", "graph", "onnx", "python", "table"]
@@ -38,9 +39,10 @@ _TAKES: dict[str, frozenset[Kind]] = {
     "features": frozenset({"network", "onnx"}),
     "train": frozenset({"network"}),
     "folds": frozenset({"network"}),
+    "average": frozenset({"network"}),
 }
 _SINCE = ("mean", "std", "version", "cut", "head")
-_ASKED = {"weights", "name", "features", "folds", "seed"}
+_ASKED = {"weights", "name", "features", "folds", "average", "seed"}
 
 
 class TeacherSection(ModelSection):
@@ -67,6 +69,14 @@ class TeacherSection(ModelSection):
     seed: int = Field(0, ge=0, description="of the fine-tuning; members of an ensemble differ by it")
     folds: int | None = Field(
         None, ge=2, le=100, description="out-of-fold labels: that many more trainings, none of which saw its own fold"
+    )
+
+    average: int | None = Field(
+        None,
+        ge=1,
+        lt=FIRST_UNSTORED,
+        description="judge it by the mean over the plain view and so many random ones of each image; null: the plain "
+        "one alone",
     )
 
     @property
@@ -99,6 +109,8 @@ class TeacherSection(ModelSection):
             raise ValueError("an ONNX file does not say what its input is normalised with; give mean and std")
         if self.folds is not None and self.train is None:
             raise ValueError("`folds` are trainings; add `train:`")
+        if self.average is not None and self.train is None:
+            raise ValueError("`average` is of the report, which judges trained teachers; add `train:`")
         if self.seed and self.train is None:
             raise ValueError("`seed` is of the fine-tuning; add `train:`")
         return self

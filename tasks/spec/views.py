@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from models.augmentation.draws import FIRST_UNSTORED
 from tasks.spec.base import Section
 
 _ONE_SIDED = frozenset({"xray"})
@@ -19,7 +20,12 @@ class ViewsSection(Section):
     """
 
     size: int = Field(224, ge=16, le=2048, description="side S of a rendered view in pixels")
-    count: int = Field(4, ge=0, description="stored views V beside the plain one; epoch e uses 1 + e mod V")
+    count: int = Field(
+        4,
+        ge=0,
+        lt=FIRST_UNSTORED,
+        description="stored random views V beside the plain one, 0; epoch e of a student uses e mod (V + 1)",
+    )
     crop_scale: tuple[float, float] = Field((0.6, 1.0), description="area share of the random crop")
     crop_ratio: tuple[float, float] = Field((0.8, 1.25), description="aspect ratio of the random crop")
     hflip: bool | None = Field(None, description="mirror left-right; default: yes, but for x-rays no")

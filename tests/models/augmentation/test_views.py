@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.augmentation.draws import Draw, ViewRecipe, draw, epoch_view
+from models.augmentation.draws import FIRST_UNSTORED, Draw, ViewRecipe, draw, epoch_view, unstored_view
 from models.augmentation.rendering import decode, render, to_input
 
 PLAIN_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
@@ -77,9 +77,17 @@ def test_negative_view_is_refused() -> None:
         draw(ViewRecipe(96), -1, "k")
 
 
-def test_epochs_cycle_through_stored_views() -> None:
-    assert [epoch_view(epoch, 3) for epoch in range(5)] == [1, 2, 3, 1, 2]
+def test_epochs_cycle_through_stored_views_from_the_plain_one_on() -> None:
+    assert [epoch_view(epoch, 3) for epoch in range(6)] == [0, 1, 2, 3, 0, 1]
     assert epoch_view(7, 0) == 0
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_views_of_trainings_without_stored_labels_are_never_stored(plain: bool) -> None:
+    seen = [unstored_view(epoch, 3, plain=plain) for epoch in range(6)]
+    new = [FIRST_UNSTORED + epoch for epoch in range(6)]
+    assert seen == ([0, *new[1:4], 0, new[5]] if plain else new)
+    assert unstored_view(2, 0, plain=plain) == 0
 
 
 def test_view_zero_is_the_area_averaged_centre_square() -> None:

@@ -63,11 +63,28 @@ def test_terms_on_teachers_see_the_rows_that_they_ask_for(where: str, rows: list
     assert found == pytest.approx(expected)
 
 
+HALF = targets(label_B=torch.tensor([2, -1]), partner_label_B=torch.tensor([-1, 1]), share_B=torch.tensor([0.25, 0.25]))
+"""A labelled image and an unlabelled one, each mixed with a partner of the other kind."""
+
+
 def test_a_mixture_is_labelled_only_when_both_its_pictures_are() -> None:
-    share = torch.tensor([0.5, 0.5])
-    mixed = targets(label_B=torch.tensor([2, -1]), partner_label_B=torch.tensor([-1, 1]), share_B=share)
-    assert mixed.labelled_B.tolist() == [False, False]
-    assert total([Term("cross_entropy")], mixed) == 0.0
+    assert HALF.labelled_B.tolist() == [False, False]
+    assert total([Term("kl", where="unlabelled")], HALF) == total([Term("kl")], HALF) > 0
+
+
+def test_a_label_that_is_mixed_with_an_unlabelled_picture_keeps_its_share() -> None:
+    expected = cross_entropy_of(Z[:1], torch.tensor([2])) / 4 + cross_entropy_of(Z[1:], torch.tensor([1])) * 3 / 4
+    assert total([Term("cross_entropy")], HALF) == pytest.approx(expected.item() / 2)
+    assert HALF.known_share_B.tolist() == [0.25, 0.75]
+
+
+def test_labels_of_many_classes_keep_their_share_beside_an_unlabelled_picture() -> None:
+    labels = torch.tensor([[1.0, -1.0, 0.0], [-1.0, -1.0, -1.0]])
+    mixed = targets(
+        labels_BC=labels, partner_label_B=LABEL, partner_labels_BC=labels.flip(0), share_B=torch.tensor([0.25, 0.25])
+    )
+    own, other = (total([Term("binary")], targets(labels_BC=each)) for each in (labels, labels.flip(0)))
+    assert total([Term("binary")], mixed) == pytest.approx(own / 4 + other * 3 / 4)
 
 
 def test_a_picture_that_is_mixed_with_nothing_needs_no_partner_s_label() -> None:

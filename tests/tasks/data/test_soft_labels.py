@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save
 
 from infra.errors import CorruptError, UsageError
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
+from models.statistics.ordinal import cumulative_logits
 from tasks.data.corpus import Shard
-from tasks.data.soft_labels import SoftLabelReader, read_soft_labels, to_soft_labels, write_soft_labels
+from tasks.data.soft_labels import (
+    SoftLabelReader,
+    mean_logits,
+    read_soft_labels,
+    sigmoid,
+    softmax,
+    to_soft_labels,
+    write_soft_labels,
+)
 from tests.tiny import tiny_corpus, tiny_labels
 
 
@@ -164,3 +174,64 @@ def test_features_are_read_once_and_counted(store: LocalStore) -> None:
 def test_a_reader_needs_a_teacher(store: LocalStore) -> None:
     with pytest.raises(UsageError, match="at least one teacher"):
         SoftLabelReader(tiny_corpus(store), [])
+
+
+VIEWS = [
+    (np.random.default_rng(view).normal(0, 4, (2, 5, 3)).astype(np.float32), np.ones(5, bool)) for view in range(4)
+]
+"""Four views of five images by two teachers."""
+
+
+def test_the_mean_over_views_is_that_of_softmax() -> None:
+    expected = np.mean([softmax(logits.astype(np.float64)) for logits, _ in VIEWS], axis=0)
+    np.testing.assert_allclose(softmax(mean_logits(VIEWS, many=False)), expected, rtol=1e-5)
+
+
+def test_the_mean_over_views_is_that_of_sigmoid_for_many_labels() -> None:
+    expected = np.mean([sigmoid(logits.astype(np.float64)) for logits, _ in VIEWS], axis=0)
+    np.testing.assert_allclose(sigmoid(mean_logits(VIEWS, many=True).astype(np.float64)), expected, rtol=1e-5)
+
+
+def test_the_mean_over_views_is_that_of_cumulative_probabilities_of_grades() -> None:
+    def worse(logits: np.ndarray) -> np.ndarray:
+        return cumulative_logits(torch.from_numpy(logits.astype(np.float64))).sigmoid().numpy()
+
+    expected = np.mean([worse(logits) for logits, _ in VIEWS], axis=0)
+    np.testing.assert_allclose(worse(mean_logits(VIEWS, many=False)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_the_mean_leaves_views_out_in_which_a_row_is_not_valid(many: bool) -> None:
+    valid = np.array([True, True, True, True, False])
+    never = [(logits, valid & (np.arange(5) != view)) for view, (logits, _) in enumerate(VIEWS)]
+    found = mean_logits(never, many=many)
+    assert not found[:, 4].any()
+    rest = [VIEWS[view] for view in (0, 1, 3)]
+    np.testing.assert_allclose(found[:, 2], mean_logits(rest, many=many)[:, 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_the_mean_of_extreme_logits_is_finite(many: bool) -> None:
+    sure = np.array([[6e4, -6e4, 0.0]], np.float32)
+    assert np.isfinite(mean_logits([(sure, np.ones(1, bool))] * 3, many=many)).all()
+
+
+def test_the_mean_of_a_shard_is_over_the_plain_view_and_the_random_ones(store: LocalStore) -> None:
+    def turned(shard: Shard, view: int) -> np.ndarray:
+        return np.roll(numbered(shard, 0) % 7, view, axis=1)
+
+    reader = SoftLabelReader(tiny_corpus(store), [tiny_labels(tiny_corpus(store), "a", turned, views=2)])
+    expected = np.mean([softmax(reader.logits(0, view)) for view in (0, 1)], axis=0)
+    np.testing.assert_allclose(softmax(reader.mean(0, 1).logits), expected, rtol=1e-5)
+    assert reader.mean(0, 1) is reader.mean(0, 1)
+    np.testing.assert_allclose(softmax(reader.mean(0, 2).logits), 1 / 3, rtol=1e-5)
+
+
+def test_mixed_views_have_no_mean(store: LocalStore) -> None:
+    def swapped(shard: Shard, view: int) -> np.ndarray | None:
+        return np.arange(len(shard), dtype=np.int32)[::-1] if view else None
+
+    corpus = tiny_corpus(store)
+    reader = SoftLabelReader(corpus, [tiny_labels(corpus, "a", flat, views=1, partner=swapped)])
+    with pytest.raises(UsageError, match=r"mixed with partners.*set views.mix: none"):
+        reader.mean(0, 1)

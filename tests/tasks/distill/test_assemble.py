@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load
 
@@ -14,15 +15,24 @@ from infra.compute.cluster import Cluster
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
+from models.augmentation.draws import ViewRecipe
 from models.losses.terms import LOSSES
 from models.networks.build import build
 from tasks.data.corpus import Corpus
-from tasks.distill.stage import distill, teach
+from tasks.data.views import stored_partners
+from tasks.distill.assemble import assemble
+from tasks.distill.batches import TrainData
+from tasks.distill.stage import StudentTraining, TeacherTraining, distill, teach
+from tasks.distill.training_job import TrainJob, build_job
+from tasks.distill.training_messages import Message
+from tasks.distill.training_run import TrainingCallbacks, run_training
+from tasks.distill.training_work import Training
 from tasks.label.stage import label
 from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
+from tasks.spec.arms import LABELS_ONLY
 from tasks.teachers.teacher import TeacherHandle, teacher_handle
-from tests.tiny import tiny_corpus
+from tests.tiny import tiny_corpus, tiny_labels
 
 ON_MAPS = [name for name, loss in LOSSES.items() if loss.default_tap]
 PLAIN = [name for name, loss in LOSSES.items() if not loss.default_tap]
@@ -132,3 +142,51 @@ def test_teachers_at_hand_see_the_labelled_part_alone_where_that_is_the_pool(
     whole = student(tiny_corpus(store), spec_of(store, [{"loss": "kl"}], teacher="online"), store, cluster)
     part = spec_of(store, [{"loss": "kl"}], teacher="online", pool="labelled")
     assert student(tiny_corpus(store), part, store, cluster).key != whole.key
+
+
+def job_of(training: Training, spec: Spec) -> TrainJob:
+    corpus, context = training.corpus, training.context
+    return build_job(
+        training.request, training.key, training.weights, corpus, spec, context, device="cpu", side_by_side=1
+    )
+
+
+def data_of(training: Training, spec: Spec) -> TrainData:
+    """The data of a training, put together as on a worker."""
+    return assemble(job_of(training, spec), training.context.store, training.corpus).data
+
+
+def test_students_alone_see_the_plain_view(store: LocalStore, cluster: Cluster) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}])
+    context = Context(store, cluster, spec.run)
+    assert not data_of(TeacherTraining(context, corpus, spec.teachers[0], spec), spec).plain
+    assert data_of(StudentTraining(context, corpus, [], None, spec, arm=LABELS_ONLY), spec).plain
+
+
+def test_mean_targets_reach_the_taught_student_alone(store: LocalStore, cluster: Cluster) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}], targets="mean")
+    labels = [tiny_labels(corpus, "t0", lambda shard, view: np.zeros((len(shard), 3), np.float32), views=1)]
+    context, single = Context(store, cluster, spec.run), spec_of(store, [{"loss": "kl"}])
+    training = StudentTraining(context, corpus, labels, None, spec)
+    assert data_of(training, spec).targets == "mean"
+    assert training.key != StudentTraining(context, corpus, labels, None, single).key
+    alone = [StudentTraining(context, corpus, [], None, each, arm=LABELS_ONLY).key for each in (spec, single)]
+    assert alone[0] == alone[1]
+
+
+def test_a_training_says_how_many_labels_are_mixed_with_unlabelled_images(store: LocalStore, cluster: Cluster) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}])
+    spec = spec.model_copy(update={"views": spec.views.model_copy(update={"mix": "mixup"})})
+    recipe = ViewRecipe.from_values(spec.views.resolved("other").model_dump())
+    labels = tiny_labels(
+        corpus,
+        "t0",
+        lambda shard, view: np.zeros((len(shard), 3), np.float32),
+        views=1,
+        partner=lambda shard, view: stored_partners(recipe, view, shard),
+    )
+    training = StudentTraining(Context(store, cluster, spec.run), corpus, [labels], None, spec)
+    sent: list[Message] = []
+    run_training(job_of(training, spec), TrainingCallbacks(send=sent.append))
+    lines = [line for message in sent for line in message["lines"]]
+    assert [line for line in lines if "of 24 labelled images with unlabelled ones (view 1)" in line] == lines[:1]

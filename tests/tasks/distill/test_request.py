@@ -138,8 +138,8 @@ def test_validation_labels_count_where_they_decide(store: LocalStore) -> None:
 @pytest.mark.parametrize(
     ("pool", "views", "steps", "says"),
     [
-        ("labelled", 1, 50, "24 images in 1 stored views: each picture will be seen 67 times"),
-        ("all", 1, 50, "32 images in 1 stored views: each picture will be seen 50 times"),
+        ("labelled", 1, 50, "24 images in 2 stored views: each picture will be seen 33 times"),
+        ("all", 1, 50, "32 images in 2 stored views: each picture will be seen 25 times"),
         ("labelled", 2, 15, ""),
         ("all", 1, 15, ""),
     ],

@@ -13,7 +13,7 @@ from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
-from models.augmentation.draws import NO_PARTNER, ViewRecipe, partners
+from models.augmentation.draws import FIRST_UNSTORED, NO_PARTNER, ViewRecipe, partners
 from models.augmentation.rendering import to_input
 from tasks.data.corpus import Corpus, Shard
 from tasks.data.soft_labels import SoftLabelReader, read_soft_labels, write_soft_labels
@@ -62,7 +62,7 @@ def data_of(corpus: Corpus, recipe: ViewRecipe, teaching: SoftLabelReader | None
 
 def test_online_teachers_see_the_student_s_pictures_at_their_own_size(corpus: Corpus) -> None:
     other = Input(24, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    data = data_of(corpus, ViewRecipe(32, mix="cutmix"), None, online=[OWN, other, other])
+    data = data_of(corpus, ViewRecipe(32, mix="cutmix"), None, online=[OWN, other, other], plain=False)
     batch = data.load(0)
     x, first, second = batch.teacher_x[0], *batch.teacher_x[1:]
     assert x is batch.x_B3HW
@@ -82,15 +82,16 @@ def test_online_teachers_bring_no_logits_and_take_the_unlabelled_along(corpus: C
     assert (data.load(0).targets.label_B < 0).any() or (data.load(1).targets.label_B < 0).any()
 
 
-def test_online_training_sees_every_epoch_anew(corpus: Corpus) -> None:
+def test_online_training_sees_new_views_between_plain_ones(corpus: Corpus) -> None:
     data = data_of(corpus, PLAIN, None, online=[OWN], batch=32)
     seen = [dict(zip(b.keys, b.x_B3HW, strict=True)) for b in map(data.load, range(6))]
-    assert len({epoch["train-0003"].numpy().tobytes() for epoch in seen}) == 6
+    # The first epoch and the fourth show the plain view.
+    assert len({epoch["train-0003"].numpy().tobytes() for epoch in seen}) == 5
 
 
 def test_online_partners_are_drawn_among_all_that_train(corpus: Corpus) -> None:
     recipe = ViewRecipe(32, mix="mixup")
-    data = data_of(corpus, recipe, None, online=[OWN], batch=31, weights={"train-0005": 0.0})
+    data = data_of(corpus, recipe, None, online=[OWN], batch=31, weights={"train-0005": 0.0}, plain=False)
     batch = data.load(0)
     targets = batch.targets
     assert targets.partner_label_B is not None
@@ -98,7 +99,7 @@ def test_online_partners_are_drawn_among_all_that_train(corpus: Corpus) -> None:
     assert len(seen) == 31
     for shard in corpus.of_split("train"):
         rows = np.flatnonzero(shard.keys != "train-0005")
-        found = partners(recipe, 1, shard.keys[rows])
+        found = partners(recipe, FIRST_UNSTORED, shard.keys[rows])
         assert found is not None
         for row, other in zip(rows.tolist(), found.tolist(), strict=True):
             assert seen[str(shard.keys[row])] == (-1 if other == NO_PARTNER else shard.label[rows[other]])
@@ -109,7 +110,7 @@ def test_stored_features_stand_under_their_tap_beside_their_rows(corpus: Corpus,
     bare, rich = (tiny_labels(corpus, name, flat, views=2) for name in ("bare", "rich"))
     teaching = SoftLabelReader(corpus, [bare, with_features(corpus, rich, shape)])
     data = data_of(corpus, PLAIN, teaching, features={1: "stored"})
-    for step, view in enumerate([1, 1, 2, 2, 1]):
+    for step, view in enumerate([0, 0, 1, 1, 2, 2, 0]):
         batch = data.load(step)
         nothing, maps = batch.targets.maps
         assert not nothing
@@ -118,6 +119,32 @@ def test_stored_features_stand_under_their_tap_beside_their_rows(corpus: Corpus,
         expected = torch.tensor([feature_of(key, view) for key in batch.keys])
         assert torch.equal(maps["stored"].flatten(1).amax(1), expected)
         assert torch.equal(maps["stored"].flatten(1).amin(1), expected)
+
+
+def turned(shard: Shard, view: int) -> np.ndarray:
+    """Logits that name a class in turn."""
+    return 5 * np.eye(3, dtype=np.float32)[(np.arange(len(shard)) + view) % 3]
+
+
+def test_targets_may_be_the_mean_over_all_stored_views(corpus: Corpus) -> None:
+    teaching = SoftLabelReader(corpus, [tiny_labels(corpus, "a", turned, views=2)])
+    shown, mean = (data_of(corpus, PLAIN, teaching, targets=targets) for targets in ("view", "mean"))
+    for step in range(6):
+        batch, averaged = shown.load(step), mean.load(step)
+        assert torch.equal(batch.x_B3HW, averaged.x_B3HW)
+        assert batch.targets.teacher_KBC is not None
+        assert batch.targets.teacher_KBC.softmax(-1).amax() > 0.9
+        assert averaged.targets.teacher_KBC is not None
+        torch.testing.assert_close(averaged.targets.teacher_KBC.softmax(-1), torch.full((1, 16, 3), 1 / 3))
+        assert averaged.targets.valid_B.all()
+
+
+def test_features_beside_mean_targets_are_those_of_the_view(corpus: Corpus) -> None:
+    teaching = SoftLabelReader(corpus, [with_features(corpus, tiny_labels(corpus, "a", turned, views=2), (5,))])
+    data = data_of(corpus, PLAIN, teaching, targets="mean", features={0: "stored"})
+    batch = data.load(2)  # of the second epoch, view 1
+    expected = torch.tensor([feature_of(key, 1) for key in batch.keys])
+    assert torch.equal(batch.targets.maps[0]["stored"][:, 0], expected)
 
 
 def test_features_that_nobody_stored_are_asked_for_by_name(corpus: Corpus) -> None:

@@ -32,8 +32,8 @@ def test_bytes_are_those_of_the_file(rows: int, classes: int, features: tuple[in
 
 def test_bytes_and_files_are_those_of_a_labelling(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
-    labels = tiny_labels(corpus, "big", lambda shard, view: np.zeros((len(shard), 3), np.float32), views=2)
-    (cost,) = label_cost(shard_rows(corpus), [LabelRate("big", 3)], [2], mixed=False)
+    labels = tiny_labels(corpus, "big", lambda shard, view: np.zeros((len(shard), 3), np.float32), views=2, val_views=1)
+    (cost,) = label_cost(shard_rows(corpus), [LabelRate("big", 3)], [2], mixed=False, val_views=1)
     assert (cost.files, cost.answers) == (len(labels.outputs), sum(o.samples for o in labels.outputs))
     assert cost.bytes == sum(output.bytes for output in labels.outputs)
 

@@ -52,6 +52,18 @@ def test_every_missing_view_is_labelled_once(store: LocalStore, cluster: Cluster
     assert result.manifest.facts["invalid"] == 0
 
 
+def test_views_that_select_averages_are_labelled_of_validation_images_too(
+    store: LocalStore, cluster: Cluster, weights: Path
+) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, weights)
+    more = spec.model_copy(update={"select": spec.select.model_copy(update={"views": 1})})
+    plain = label_one(corpus, spec, cluster).manifest
+    result = label_one(corpus, more, cluster)
+    assert [o.meta["view"] for o in result.manifest.outputs_where(kind="soft", split="val")] == [0, 1]
+    assert (result.made, result.total) == (1, 9)
+    assert result.manifest.key != plain.key
+
+
 def test_stored_logits_are_the_teachers_own(store: LocalStore, cluster: Cluster, weights: Path) -> None:
     corpus = tiny_corpus(store)
     spec = spec_of(store, weights)

@@ -44,7 +44,7 @@ def by_key(seed: int, view_noise: float = 1.0, classes: int = 3):  # type: ignor
 def taught(store: LocalStore, **values: object) -> Taught:
     """tiny_corpus of these values with teachers `a` (trained in folds) and `b`, one random view each."""
     corpus = tiny_corpus(store, **{"train": 24, "unlabelled": 40, "val": 16, **values})  # type: ignore[arg-type]
-    a, b = (tiny_labels(corpus, name, by_key(seed), views=1) for seed, name in enumerate("ab"))
+    a, b = (tiny_labels(corpus, name, by_key(seed), views=1, val_views=1) for seed, name in enumerate("ab"))
     return Taught(corpus, [a.model_copy(update={"facts": {"folds": 5}}), b])
 
 

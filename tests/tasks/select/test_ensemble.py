@@ -8,7 +8,7 @@ import pytest
 from infra.storage.store import LocalStore
 from models.statistics.calibration import fit_temperature
 from tasks.data.corpus import Shard
-from tasks.data.soft_labels import SoftLabelReader, entropy
+from tasks.data.soft_labels import SoftLabelReader, entropy, sigmoid, softmax
 from tasks.select.ensemble import agreement, calibrate, confidence, disagreement
 from tests.tiny import tiny_corpus, tiny_labels
 
@@ -72,6 +72,25 @@ def test_known_temperature_of_a_multilabel_teacher_is_recovered() -> None:
     assert fit_temperature(logits * 2, labels) == pytest.approx(2, rel=0.05)
 
 
+@pytest.mark.parametrize("true", [0.5, 2.0])
+@pytest.mark.parametrize("many", [True, False])
+def test_temperature_of_averaged_views_is_recovered(many: bool, true: float) -> None:
+    rng = np.random.default_rng(0)
+    views = rng.normal(0, 2, (3, 20000, 4))
+    if many:
+        labels = (rng.random((20000, 4)) < sigmoid(views).mean(axis=0)).astype(int)
+    else:
+        labels = (rng.random((20000, 1)) > softmax(views).mean(axis=0).cumsum(axis=1)).sum(axis=1)
+    assert fit_temperature(views * true, labels) == pytest.approx(true, rel=0.05)
+
+
+def test_one_view_of_several_has_the_temperature_of_one() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 4, (300, 3)), rng.integers(-1, 3, 300)
+    assert fit_temperature(logits[None], labels) == fit_temperature(logits, labels)
+    assert fit_temperature(np.stack([logits] * 3), labels) == fit_temperature(logits, labels)
+
+
 def test_no_labels_leave_the_temperature_at_one() -> None:
     assert fit_temperature(np.ones((4, 3)), np.full(4, -1)) == 1.0
 
@@ -91,6 +110,18 @@ def test_calibration_tells_nll_and_ece_before_and_after(store: LocalStore) -> No
     expected = {"images": 16, "nll_raw": 5, "nll": -0.75 * np.log(0.75) - 0.25 * np.log(0.125)}
     assert {name: figures["a"][name] for name in expected} == pytest.approx(expected, abs=2e-3)
     assert (figures["a"]["ece_raw"], figures["a"]["ece"]) == pytest.approx((0.25, 0), abs=2e-3)
+
+
+def test_averaged_views_are_measured_as_averages(store: LocalStore) -> None:
+    def turned(shard: Shard, view: int) -> np.ndarray:
+        """Sure of another class in each of three views: the mean knows nothing."""
+        return (np.eye(3)[(np.arange(len(shard)) + view) % 3] * 20).astype(np.float32)
+
+    corpus = tiny_corpus(store, val=16)
+    teaching = SoftLabelReader(corpus, [tiny_labels(corpus, "a", turned, val_views=2)])
+    _, figures = calibrate(corpus, teaching, fit=False, views=2)
+    assert figures["a"]["nll"] == pytest.approx(np.log(3), abs=1e-3)
+    assert (figures["a"]["images"], figures["a"]["views"]) == (16, 3)
 
 
 def test_without_fitting_both_readings_agree(store: LocalStore) -> None:

@@ -121,6 +121,24 @@ def test_more_views_than_stored_are_refused(shared: Taught) -> None:
         select(Context(shared.store), shared.corpus, shared.labels, section(views=3))
 
 
+def test_views_of_validation_images_are_asked_for(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = tiny_labels(corpus, "a", rising, views=2, val_views=1)
+    with pytest.raises(UsageError, match=r"views is 2, but teacher a has 1 random views of validation images: label"):
+        select(Context(store), corpus, [labels], section(views=2))
+
+
+def test_calibration_is_of_the_average_over_views(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = tiny_labels(corpus, "a", rising, views=2, val_views=2)
+    plain, averaged = (
+        select(Context(store), corpus, [labels], section(views=views)).manifest.facts["calibration"]["a"]
+        for views in (0, 2)
+    )
+    assert "views" not in plain
+    assert averaged["views"] == 3
+
+
 def test_mixed_views_show_no_single_image(store: LocalStore) -> None:
     def partner(shard: Shard, view: int) -> np.ndarray | None:
         return np.arange(len(shard), dtype=np.int32)[::-1].copy() if view else None

@@ -36,6 +36,9 @@ def test_a_short_spec_is_enough() -> None:
         (GOOD.replace("root: images", "root: images, split: {val: 0.6, test: 0.5}"), "leave nothing for train"),
         (GOOD + "ingest: {encode: keep, size: 512}\n", "encode: keep stores files as they are"),
         (GOOD.replace("name: dr", "name: [1"), "not YAML"),
+        (GOOD + "views: {count: 1000000}\n", "views.count: Input should be less than 1000000"),
+        (GOOD.replace("micro}", "micro, targets: mean}") + "views: {mix: mixup}\n", "views.mix: mixup mixes two"),
+        (GOOD.replace("micro}", "micro, targets: mean, teacher: online}"), "mean is over stored views"),
         ("- 1", "a spec is a mapping"),
     ],
 )
@@ -89,3 +92,9 @@ def test_a_preset_of_ones_own_lies_beside_the_spec(tmp_path: Path) -> None:
     (tmp_path / "dr.yaml").write_text(GOOD + "run: {cluster: {preset: mine.yaml, threads: 2}}\n")
     cluster = load_spec(tmp_path / "dr.yaml").run.cluster
     assert (cluster.workers, cluster.threads) == (7, 2)
+
+
+def test_targets_enter_the_identity_of_a_student_where_they_are_not_the_default() -> None:
+    assert "targets" not in parse_spec(GOOD).student.identity()
+    mean = parse_spec(GOOD, overrides=["student.targets=mean"]).student.identity()
+    assert mean == {**parse_spec(GOOD).student.identity(), "targets": "mean"}

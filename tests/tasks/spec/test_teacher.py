@@ -36,6 +36,8 @@ def section(**values: object) -> TeacherSection:
         ({"model": "micro", "mean": [0, 0, 0]}, "give both of mean and std"),
         ({"model": "micro", "mean": [0, 0, 0], "std": [1, 0, 1]}, "std must be above 0"),
         ({"model": "micro", "folds": 3}, "`folds` are trainings; add `train:`"),
+        ({"model": "micro", "average": 3}, "`average` is of the report.*add `train:`"),
+        ({"model": "table:t.parquet", "average": 3}, "`average` means nothing to a table"),
     ],
 )
 def test_a_section_that_contradicts_itself_is_refused(values: dict[str, Any], text: str) -> None:
@@ -46,7 +48,7 @@ def test_a_section_that_contradicts_itself_is_refused(values: dict[str, Any], te
 def test_teachers_that_were_trained_before_are_found() -> None:
     old = {"model", "options", "size", "train"}
     assert section(train=TRAIN).identity().keys() == old
-    assert section(train=TRAIN, folds=3, features="pooled").identity() == section(train=TRAIN).identity()
+    assert section(train=TRAIN, folds=3, features="pooled", average=4).identity() == section(train=TRAIN).identity()
     assert section(train=TRAIN, **INPUT).identity().keys() == old | {"mean", "std"}
 
 
