@@ -1,4 +1,4 @@
-"""Rendering views: one area reduction, one affine warp, one affine map of colours (DESIGN: View).
+"""Rendering views: one area reduction, one affine warp, one affine map of colours, listed transforms (DESIGN: View).
 
 The view is rendered at the recipe's side S, and each model resizes it to its own side, so that teacher and
 student get the same crop. It uses OpenCV directly: a view must be replayed from its draw alone, and a
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from models.augmentation.draws import Draw, Mixture, ViewRecipe
+from models.augmentation.transforms import transform
 
 # ITU-R BT.601 luma, the grey that contrast and saturation turn around.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -41,15 +42,17 @@ def render(image: np.ndarray, recipe: ViewRecipe, draw: Draw) -> np.ndarray:
 
     Args:
         image: RGB uint8 [H, W, 3].
-        recipe: only its side S is used; everything else is in the draw.
+        recipe: only its side S and its transforms are used; everything else is in the draw.
         draw: from `models.augmentation.draws.draw`.
 
     Returns:
         RGB uint8 [S, S, 3]. The plain view is the largest centred square, area-averaged (bilinear where it
-        grows). A random view is cropped, mirrored and rotated; outside the image, the image is reflected.
+        grows). A random view is cropped, mirrored and rotated; outside the image, the image is reflected. The
+        recipe's transforms come last.
 
     Raises:
         ValueError: the image is not uint8 [H, W, 3].
+        RuntimeError: a transform fails, see `models.augmentation.transforms.transform`.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"a view needs a uint8 [H, W, 3] image, got {image.dtype} {list(image.shape)}")
@@ -58,7 +61,8 @@ def render(image: np.ndarray, recipe: ViewRecipe, draw: Draw) -> np.ndarray:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         return resize(image[top : top + side, left : left + side], recipe.size)
-    return _recolour(_warp(image, recipe.size, draw), draw)
+    view = _recolour(_warp(image, recipe.size, draw), draw)
+    return transform(view, recipe.transforms, draw.seed) if recipe.transforms else view
 
 
 def mix(own: np.ndarray, other: np.ndarray, mixture: Mixture) -> np.ndarray:
