@@ -130,19 +130,18 @@ def _kind(name: str, place: str) -> Any:
 @cache
 def _kinds() -> dict[str, Any]:
     """Leaves and compositions that a list may hold, by name."""
-    library = _library()
     found = {name: kind for name, kind in _all().items() if not _no_view(name)}
-    return found | {name: getattr(library, name) for name in COMPOSITIONS}
+    return found | {name: getattr(library(), name) for name in COMPOSITIONS}
 
 
 @cache
 def _all() -> dict[str, Any]:
-    library = _library()
     bases = ("BasicTransform", "ImageOnlyTransform", "DualTransform", "Transform3D")
+    base = library().BasicTransform
     return {
         name: kind
-        for name, kind in vars(library).items()
-        if inspect.isclass(kind) and issubclass(kind, library.BasicTransform) and name not in bases
+        for name, kind in vars(library()).items()
+        if inspect.isclass(kind) and issubclass(kind, base) and name not in bases
     }
 
 
@@ -151,7 +150,7 @@ def _no_view(name: str) -> str:
     kind = _all().get(name)
     if kind is None:
         return ""
-    if issubclass(kind, _library().Transform3D):
+    if issubclass(kind, library().Transform3D):
         return "works on volumes, not on an image"
     if name in ("ToTensorV2", "ToTensor3D"):
         return "gives a tensor, not uint8 pixels; models make their input themselves"
@@ -163,7 +162,8 @@ def _no_view(name: str) -> str:
 
 
 @cache
-def _library() -> Any:
+def library() -> Any:
+    """albumentations, imported at the first call; RuntimeError where it or albucore is not here in its version."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else importing it asks PyPI for a newer version
     try:
         import albucore
