@@ -20,8 +20,11 @@ import numpy as np
 
 from models.augmentation.transforms import LIBRARIES, texts
 
-VERSION = 1
-"""Version of draws and pixels together; part of every recipe id. Increase it when either changes."""
+VERSION = 2
+"""Version of draws and pixels of random views together; part of every recipe id. Increase it when either changes."""
+
+PLAIN_VERSION = 1
+"""Version of the plain view's pixels."""
 
 _SLOTS = (
     "area",
@@ -113,7 +116,7 @@ class ViewRecipe:
 
         So a change of rotation or colour does not require new inference on plain views.
         """
-        return self.recipe_id if view else _digest(["views", VERSION, "plain", self.size])
+        return self.recipe_id if view else _digest(["views", PLAIN_VERSION, "plain", self.size])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tasks.spec.losses import terms_of_section
 from tasks.teachers.teacher import TeacherModel
 
 TEACH_NAME, DISTILL_NAME = "teach", "distill"
-VERSION = 2
+VERSION = 3
 MAX_REPEATS = 20
 """Times that one picture is seen before more views are advised: 6 did no harm on phantom-fundus, 24 cost 0.13 of F1."""
 STORED = "stored"
