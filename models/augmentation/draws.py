@@ -2,8 +2,8 @@
 
 A view depends only on (recipe, number, key of the image): there is no generator with a state, so worker, order, batch
 and restart cannot change it. The numbers are the bytes of SHAKE-256 over that name, which no library upgrade can
-change; numpy's and albumentations' generators do not guarantee that. albumentations is not used: it is no longer
-maintained, and its support for replay is weak.
+change; numpy's and albumentations' generators do not guarantee that. So what every recipe needs is drawn here, and
+albumentations is only asked for the transforms that a spec lists; those are seeded with the view's name.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1
-"""Version of draws and pixels together; part of every recipe id. Increase it when either changes."""
+from models.augmentation.transforms import LIBRARIES, texts
+
+VERSION = 2
+"""Version of draws and pixels of random views together; part of every recipe id. Increase it when either changes."""
+
+PLAIN_VERSION = 1
+"""Version of the plain view's pixels."""
 
 _SLOTS = (
     "area",
@@ -40,6 +45,9 @@ FIRST_UNSTORED = 1_000_000
 
 A teacher that was trained on a view is surer of it than of any other, so it must not label that one.
 """
+
+_NO_PIXELS = ("count", "allow", "libraries")
+"""Of a `views:` section; the versions of the libraries are this file's own."""
 
 MIXES = ("none", "mixup", "cutmix")
 
@@ -72,6 +80,7 @@ class ViewRecipe:
     mix: str = "none"  # none, mixup or cutmix
     mix_alpha: float = 1.0
     mix_share: float = 1.0  # of the pairs
+    transforms: tuple[str, ...] = ()  # of albumentations, as canonical JSON, from `models.augmentation.transforms`
 
     def __post_init__(self) -> None:
         for name in ("crop_scale", "crop_ratio"):
@@ -92,8 +101,9 @@ class ViewRecipe:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> ViewRecipe:
-        """The recipe of a `views:` section given as plain values; `count` is left out."""
-        return cls(**{name: value for name, value in values.items() if name != "count"})
+        """The recipe of a `views:` section given as plain values; what decides no pixel is left out."""
+        known = {name: value for name, value in values.items() if name not in _NO_PIXELS}
+        return cls(**{**known, "transforms": texts(known.get("transforms", ()))})
 
     @cached_property
     def recipe_id(self) -> str:
@@ -101,6 +111,10 @@ class ViewRecipe:
         values = asdict(self)
         if self.mix == "none":
             values = {name: value for name, value in values.items() if not name.startswith("mix")}
+        if self.transforms:
+            values = {**values, "libraries": LIBRARIES}
+        else:
+            del values["transforms"]
         return _digest(["views", VERSION, values])
 
     def view_id(self, view: int) -> str:
@@ -108,7 +122,7 @@ class ViewRecipe:
 
         So a change of rotation or colour does not require new inference on plain views.
         """
-        return self.recipe_id if view else _digest(["views", VERSION, "plain", self.size])
+        return self.recipe_id if view else _digest(["views", PLAIN_VERSION, "plain", self.size])
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,7 @@ class Draw:
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0  # turns of the colour circle
+    seed: str = ""  # of the recipe's transforms: the view's name; empty where there are none
 
 
 @dataclass(frozen=True)
@@ -176,6 +191,7 @@ def draw(recipe: ViewRecipe, view: int, key: str) -> Draw:
         contrast=1.0 + around("contrast", recipe.contrast),
         saturation=1.0 + around("saturation", recipe.saturation),
         hue=around("hue", recipe.hue),
+        seed=name if recipe.transforms else "",
     )
 
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from infra.errors import SpecError
 from models.augmentation.draws import FIRST_UNSTORED
 from tasks.spec.base import Section
 
 _ONE_SIDED = frozenset({"xray"})
 """Kinds of image that are never mirrored unless the spec says so: a mirrored chest is a situs inversus."""
 
+# Modules of models are imported where a spec has transforms: they bring numpy, OpenCV and albumentations, which would
+# slow down every command otherwise.
+_FINDING = {
+    "mirror": (_ONE_SIDED, "mirrors the picture: the left of a chest is its right then"),
+    "hue": (frozenset({"fundus", "endoscopy"}), "changes the hue: the colour of retina and mucosa is a finding"),
+}
+"""What listed transforms do only where `allow` names it: on which kinds of image, and why not."""
+
 
 class ViewsSection(Section):
     """`views:`
 
-    Hue is 0 unless the spec says otherwise: the colour of mucosa and retina is a finding.
+    Hue is 0 unless the spec says otherwise: the colour of mucosa and retina is a finding. Transforms of albumentations
+    are listed by their own names and parameters, and run after the crop, the turn and the colours above, before mixing:
+
+        transforms:
+          - CLAHE: {clip_limit: [1, 3], p: 0.3}
+          - OneOf: {p: 0.5, transforms: [MotionBlur, {GaussianBlur: {blur_limit: [3, 5]}}]}
     """
 
     size: int = Field(224, ge=16, le=2048, description="side S of a rendered view in pixels")
@@ -40,8 +54,65 @@ class ViewsSection(Section):
     )
     mix_alpha: float = Field(1.0, gt=0, le=100, description="of the Beta(alpha, alpha) that shares are drawn from")
     mix_share: float = Field(1.0, gt=0, le=1, description="share of the pairs that are mixed")
+    transforms: list[dict[str, Any]] = Field(
+        [], description="transforms of albumentations, on random views alone; `Name`, or `Name: {parameter: value}`"
+    )
+    allow: list[Literal["mirror", "hue"]] = Field(
+        [], description="what transforms may do though the kind of image forbids it: mirror x-rays, change tissue's hue"
+    )
+
+    @field_validator("transforms", mode="before")
+    @classmethod
+    def _in_one_form(cls, given: Any) -> Any:
+        if not given or not isinstance(given, list):
+            return given
+        from models.augmentation.transforms import listed, texts
+
+        items = listed(given)
+        texts(items)
+        return items
+
+    @model_validator(mode="after")
+    def _transforms_work(self) -> ViewsSection:
+        if self.transforms:
+            from models.augmentation.transform_checks import check
+
+            try:
+                check(self.transforms, self.size)
+            except RuntimeError as error:
+                raise ValueError(str(error)) from None
+            except ValueError as error:
+                raise ValueError(f"transforms.{error}") from None
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides pixels and their number; transforms, where there are any, with the versions of their library."""
+        values = super().identity()
+        del values["allow"]
+        if self.transforms:
+            from models.augmentation.transforms import LIBRARIES
+
+            return {**values, "libraries": dict(LIBRARIES)}
+        del values["transforms"]
+        return values
 
     def resolved(self, modality: str) -> ViewsSection:
-        """The section with every default decided by the kind of image: fundus, endoscopy, xray or other."""
+        """The section with every default decided by the kind of image: fundus, endoscopy, xray or other.
+
+        Raises SpecError where a transform does what this kind of image forbids, and `allow` does not name it.
+        """
+        if self.transforms:
+            self._check_findings(modality)
         hflip = modality not in _ONE_SIDED if self.hflip is None else self.hflip
         return self.model_copy(update={"hflip": hflip})
+
+    def _check_findings(self, modality: str) -> None:
+        from models.augmentation.transform_checks import effects
+
+        for effect, names in effects(self.transforms).items():
+            kinds, why = _FINDING[effect]
+            if names and modality in kinds and effect not in self.allow:
+                raise SpecError(
+                    f"views.transforms: {', '.join(names)} {why} ({modality} images). "
+                    f"Take it out, or say that it is meant: views.allow: [{effect}]"
+                )

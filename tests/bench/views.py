@@ -6,7 +6,8 @@ Equal steps, three paired seeds. What V views cost before the first student (sec
 of training images) stands beside what every training costs (seconds, one at a time on all cores). The labelling of the
 fewest views has in it what loading the teacher and choosing its engine takes. Seconds of finished stages are kept
 beside the store, for a stage that is found again takes no time; those of a training that was killed and resumed
-are since then. A table for people, then one line of JSON.
+are since then. What rendering one view costs, with transforms and without, comes first (`views_cost.py`; `--cost` for
+that alone). Tables for people, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from infra.storage.manifest import Manifest
 from tests.bench.methods_corpora import CORPORA, FIRST, NO_MEDICINE, bench_folder, raw_spec
 from tests.bench.methods_figures import difference, of, show, shown_metrics, spread
 from tests.bench.methods_line import Arm, Line, merged, say
+from tests.bench.views_cost import costs, table
 
 ONLINE = "online"
 STEPS = 300
@@ -61,7 +63,13 @@ def main() -> None:
     )
     parser.add_argument("--store", help="folder to keep corpora and store in")
     parser.add_argument("--quick", action="store_true", help="two seeds of a few steps: shows that it works")
+    parser.add_argument("--cost", action="store_true", help="what one view costs, and no training")
     given = parser.parse_args()
+    cost = costs(rounds=3 if given.quick else 20)
+    show(["a view", "ms", "of ours"], table(cost))
+    if given.cost:
+        print(json.dumps({"cost": cost}))
+        return
     figures: dict[str, Any] = {}
     # A folder of its own: labels that another table had made would seem to cost nothing.
     with bench_folder(given.store, "views", quick=given.quick) as folder, Cluster(ClusterSection()) as cluster:
@@ -73,7 +81,7 @@ def main() -> None:
                 continue
             figures[corpus] = _measure(raw, cluster, folder / f"{corpus}.json", quick=given.quick)
     _show(figures)
-    print(json.dumps({"figures": figures, "ratios": {}}))
+    print(json.dumps({"figures": figures, "cost": cost, "ratios": {}}))
 
 
 def _measure(raw: dict[str, Any], cluster: Cluster, kept: Path, *, quick: bool) -> dict[str, Any]:

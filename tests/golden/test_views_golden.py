@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
 
 from infra.digest import sha256_bytes
-from models.augmentation.draws import VERSION, ViewRecipe, draw, mixture, partners
+from models.augmentation.draws import VERSION, Draw, ViewRecipe, draw, mixture, partners
 from models.augmentation.rendering import mix, render
 from tests.golden.guard import check
 
@@ -24,12 +25,16 @@ def formula_image(height: int, width: int) -> np.ndarray:
     return np.stack([(x * 3 + y) % 256, (x * x // 50 + y * 2) % 256, (x + y * y // 30) % 256], -1).astype(np.uint8)
 
 
+def _numbers(drawn: Draw) -> dict[str, Any]:
+    return {name: value for name, value in asdict(drawn).items() if name != "seed"}
+
+
 def test_draws_are_those_of_this_version() -> None:
     value = {
         name: {
             "recipe": recipe.recipe_id,
             "plain": recipe.view_id(0),
-            "draws": {f"{key}/{view}": asdict(draw(recipe, view, key)) for key in KEYS for view in (0, 1, 4)},
+            "draws": {f"{key}/{view}": _numbers(draw(recipe, view, key)) for key in KEYS for view in (0, 1, 4)},
         }
         for name, recipe in RECIPES.items()
     }
