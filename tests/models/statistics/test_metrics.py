@@ -97,7 +97,7 @@ def test_undefined_is_none_with_a_reason() -> None:
     found = assess("ordinal", np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0]))
     assert (found.values["auc"], found.values["mcc"], found.values["qwk"]) == (None, None, None)
     assert found.undefined["auc"] == "no class has both positives and negatives"
-    assert set(found.undefined) == {"auc", "mcc", "qwk"}
+    assert set(found.undefined) == {"auc", "mcc", "qwk", "grade_auc"}
 
 
 def test_constant_predictions_have_no_correlation_and_no_kappa() -> None:
