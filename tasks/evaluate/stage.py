@@ -9,14 +9,22 @@ from infra.digest import unit_key
 from infra.errors import CorpusError
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
-from tasks.evaluate.scope import JUDGED, check_models, first_referred, in_order, is_phantom, main_metric
+from tasks.evaluate.scope import (
+    JUDGED,
+    check_models,
+    decided_for,
+    first_referred,
+    in_order,
+    is_phantom,
+    main_metric,
+)
 from tasks.evaluate.units import count_units, predict_all
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, UnitCount, run_stage
 from tasks.spec import Spec
 
 STAGE = "evaluate"
-VERSION = 2
+VERSION = 3
 
 
 class Evaluation(StageWork):
@@ -25,7 +33,8 @@ class Evaluation(StageWork):
     An image that kills the process that predicts it is left out for every model; the manifest's quarantine names it.
 
     Outputs by `meta["kind"]`: report, metrics, confusion, reliability and predictions; the facts are those of
-    `tasks.evaluate.results.summarise`.
+    `tasks.evaluate.results.summarise`, completed by `tasks.evaluate.write.facts_of`; `headline` is what the report says
+    first.
 
     Args:
         models: manifests of stage distill (taught and labels_only, one a seed) and teach, in any order.
@@ -63,6 +72,7 @@ class Evaluation(StageWork):
             section={
                 **spec.evaluate.identity(),
                 "referable": first_referred(corpus, spec),
+                "decide_for": decided_for(corpus, spec),
                 "corpus": corpus.title,
                 "phantom": is_phantom(spec),
                 "task": corpus.task,
@@ -88,6 +98,8 @@ class Evaluation(StageWork):
 
         found = predict_all(self.context, corpus, self.models, spec)
         made = write_outputs(corpus, self.models, spec, self.cache, self.key, main_metric(corpus, spec), found)
+        for line in made.facts["headline"]:
+            self.context.message(line)
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,
