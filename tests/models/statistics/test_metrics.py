@@ -178,3 +178,25 @@ def test_probabilities_of_huge_logits_are_numbers() -> None:
     logits = np.array([[1000.0, -1000.0], [0.0, np.log(3.0)]])
     assert probabilities("single", logits) == pytest.approx(np.array([[1, 0], [0.25, 0.75]]))
     assert probabilities("multilabel", logits) == pytest.approx(np.array([[1, 0], [0.5, 0.75]]))
+
+
+def test_grade_auc_counts_a_pair_as_often_as_grades_lie_between() -> None:
+    # Expected grades 0.2, 0.1, 1.9 of grades 0, 1, 2: pair (0, 1) wrong, (1, 2) right, (0, 2) right and twice as heavy.
+    prob = np.array([[0.8, 0.2, 0.0], [0.9, 0.1, 0.0], [0.0, 0.1, 0.9]])
+    assert metrics("ordinal", prob, np.array([0, 1, 2]))["grade_auc"] == pytest.approx(3 / 4)
+
+
+def test_grade_auc_sees_a_student_that_never_says_a_grade_above_0() -> None:
+    label = np.arange(90) % 3
+    worse = 0.1 + 0.1 * label
+    prob = np.stack([1 - worse, worse / 2, worse / 2], axis=1)
+    found = metrics("ordinal", prob, label)
+    assert (found["qwk"], found["grade_auc"]) == (0.0, 1.0)
+
+
+def test_grade_auc_of_two_grades_is_the_area_under_the_curve() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 80)
+    prob = rng.dirichlet(np.ones(2), 80)
+    found = metrics("ordinal", prob, label)
+    assert found["grade_auc"] == pytest.approx(sk.roc_auc_score(label, prob[:, 1]))
