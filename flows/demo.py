@@ -91,10 +91,10 @@ def show_demo(found: dict[str, Any]) -> None:
             click.echo(f"  {title:<28} {figure:<24} {gap_text(results, title)}")
         if results["task"] == "single":
             click.echo(f"  {'chance':<28} {1 / len(results['classes']):6.3f}")
-        gain = results["difference"]
-        click.echo(f"  {'taught minus labels_only':<28} {_figure(gain['value'], gain['interval'])}")
-        click.echo(f"  {'  each seed':<28} {', '.join(f'{value:+.3f}' for value in gain['per_seed'])}")
-        click.echo(f"  {'  t interval over seeds':<28} {_span(gain['t_interval'])}")
+        for arm, gain in results["differences"].items():
+            click.echo(f"  {f'{arm} minus labels_only':<28} {_figure(gain['value'], gain['interval'])}")
+            click.echo(f"  {'  each seed':<28} {', '.join(f'{value:+.3f}' for value in gain['per_seed'])}")
+            click.echo(f"  {'  t interval over seeds':<28} {_span(gain['t_interval'])}")
         for line in results["headline"]:
             click.echo(f"  {line}")
         version = run["results"]["register"]

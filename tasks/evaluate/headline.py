@@ -32,11 +32,11 @@ def _student(facts: Mapping[str, Any]) -> list[str]:
     name = METRIC_TITLES[facts["metric"]]
     who = f"{title_of(found['arm'])}, seed {found['seed']}"
     figures = f"{name} {number(found['value'])}{_span(found['interval'])}, majority {number(found['majority'])}"
-    referable = facts["arms"][found["arm"]]["values"].get("referable_auc")
+    row = facts["arms"][found["arm"]]
+    referable = row["values"].get("referable_auc")
     if referable is not None and facts["metric"] != "referable_auc":
-        figures += f"; referable AUC {number(referable)}" + _span(
-            facts["arms"][found["arm"]]["interval"].get("referable_auc")
-        )
+        over = f", mean over {len(row['seeds'])} seeds," if len(row["seeds"]) > 1 else ""
+        figures += f"; referable AUC{over} {number(referable)}{_span(row['interval'].get('referable_auc'))}"
     lines = []
     if found["better"] is False:
         lines.append(f"The student is no better than the majority: {found['reason']} ({who}: {figures}).")
