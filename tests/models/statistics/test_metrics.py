@@ -7,7 +7,18 @@ import pytest
 from sklearn import metrics as sk
 
 from models.statistics.counts import confusion, matthews, quadratic_kappa, weighted_auc
-from models.statistics.metrics import assess, metrics, names, per_class, probabilities, reliability, weighted
+from models.statistics.metrics import (
+    FIT_FREE,
+    assess,
+    main_metric,
+    metrics,
+    names,
+    per_class,
+    probabilities,
+    reliability,
+    selecting_metric,
+    weighted,
+)
 
 
 def _problem(n: int = 200, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -200,3 +211,9 @@ def test_grade_auc_of_two_grades_is_the_area_under_the_curve() -> None:
     prob = rng.dirichlet(np.ones(2), 80)
     found = metrics("ordinal", prob, label)
     assert found["grade_auc"] == pytest.approx(sk.roc_auc_score(label, prob[:, 1]))
+
+
+@pytest.mark.parametrize("task", ["single", "ordinal", "multilabel"])
+def test_what_chooses_on_validation_needs_no_fit_there(task: str) -> None:
+    assert selecting_metric(main_metric(task)) in names(task)
+    assert FIT_FREE[task] in names(task)
