@@ -19,6 +19,7 @@ from flows.running import quiet_console, run_followed
 from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
 from infra.settings import reload_settings
+from tasks.evaluate.headline import gap_text
 from tasks.pipeline.surroundings import Surroundings
 
 CORPORA = ("phantom-fundus", "phantom-endoscopy")
@@ -84,13 +85,18 @@ def show_demo(found: dict[str, Any]) -> None:
         results = run["results"]["evaluate"]
         metric, images = results["metric"], results["images"]["test"]
         click.echo(f"\n{name}: {metric} on {images} test images, mean over seeds [95 % interval over patients]")
+        click.echo(f"  {'':<28} {metric:<24} gap closed")
         for title, row in sorted(results["arms"].items(), key=_position):
-            click.echo(f"  {title:<28} {_figure(row['values'][metric], row['interval'].get(metric))}")
-        click.echo(f"  {'chance':<28} {1 / len(results['classes']):6.3f}")
-        gain = results["difference"]
-        click.echo(f"  {'taught minus labels_only':<28} {_figure(gain['value'], gain['interval'])}")
-        click.echo(f"  {'  each seed':<28} {', '.join(f'{value:+.3f}' for value in gain['per_seed'])}")
-        click.echo(f"  {'  t interval over seeds':<28} {_span(gain['t_interval'])}")
+            figure = _figure(row["values"][metric], row["interval"].get(metric))
+            click.echo(f"  {title:<28} {figure:<24} {gap_text(results, title)}")
+        if results["task"] == "single":
+            click.echo(f"  {'chance':<28} {1 / len(results['classes']):6.3f}")
+        for arm, gain in results["differences"].items():
+            click.echo(f"  {f'{arm} minus labels_only':<28} {_figure(gain['value'], gain['interval'])}")
+            click.echo(f"  {'  each seed':<28} {', '.join(f'{value:+.3f}' for value in gain['per_seed'])}")
+            click.echo(f"  {'  t interval over seeds':<28} {_span(gain['t_interval'])}")
+        for line in results["headline"]:
+            click.echo(f"  {line}")
         version = run["results"]["register"]
         click.echo(f"  model  {version['name']} version {version['version']} ({', '.join(version['aliases'])})")
         click.echo(f"  report {run['report']}")
@@ -102,8 +108,9 @@ def show_demo(found: dict[str, Any]) -> None:
 
 def _position(row: tuple[str, Any]) -> int:
     """Students first, then teachers, then what needs no medicine."""
-    order = ("taught", "labels_only", "teacher", "thumbnails", "borders", "majority")
-    return order.index(row[0].partition(":")[0])
+    order = ("taught", "", "labels_only", "teacher", "thumbnails", "borders", "majority")
+    kind = row[0].partition(":")[0]
+    return order.index(kind if kind in order else "")
 
 
 def _figure(value: float | None, interval: list[float] | None) -> str:

@@ -27,7 +27,7 @@ class CutPoints:
 
     Attributes:
         values: C - 1 numbers in order; equal neighbours: the grade between them is never decided.
-        missing: grades without an image to fit on; if there are any, nothing was fitted and `values` are k + 0.5.
+        missing: grades without an image to fit on.
     """
 
     values: tuple[float, ...]
@@ -77,15 +77,15 @@ def fit_cut_points(score: np.ndarray, label: np.ndarray, classes: int) -> CutPoi
         classes: C.
 
     Returns:
-        cut points halfway between the neighbouring scores; k + 0.5 where some grade has no image, because its
-        cut points are then undetermined.
+        cut points halfway between the neighbouring scores. A grade without an image is decided only where that brings
+        decisions nearer to the labels on both sides; k + 0.5 throughout where fewer than two grades have images.
     """
     known = label >= 0
     score, label = np.asarray(score, dtype=np.float64)[known], label[known]
     count = np.bincount(label, minlength=classes)
     missing = tuple(int(grade) for grade in np.flatnonzero(count == 0))
     even = CutPoints(tuple(k + 0.5 for k in range(classes - 1)), missing)
-    if missing or classes == 1:
+    if np.count_nonzero(count) < 2:
         return even
     distinct, group = np.unique(score, return_inverse=True)
     grade = np.arange(classes)
@@ -103,7 +103,7 @@ def fit_cut_points(score: np.ndarray, label: np.ndarray, classes: int) -> CutPoi
         edges, ratio = better, found
     # Beyond the scale on both sides, so that no score reaches a cut after the last score.
     padded = np.concatenate([[-1.0], distinct, [float(classes)]])
-    return CutPoints(tuple(float(value) for value in (padded[edges] + padded[edges + 1]) / 2), ())
+    return CutPoints(tuple(float(value) for value in (padded[edges] + padded[edges + 1]) / 2), missing)
 
 
 def _ratio(squared: np.ndarray, by_chance: np.ndarray, edges: np.ndarray) -> float:

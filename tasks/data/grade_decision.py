@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +45,6 @@ class GradeDecision:
             "missing": [] if self.cuts is None else list(self.cuts.missing),
             "temperature": self.temperature,
         }
-
-
-def decision_of(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any]:
-    """`cut_points`, `temperature` and `referable` of one model in the facts of an evaluation; empty without grades."""
-    grades = facts.get("grades")
-    if grades is None:
-        return {}
-    own = next(each for each in grades["readings"][arm] if each["seed"] == seed)
-    return {**{k: own[k] for k in ("cut_points", "temperature")}, "referable": grades["referable"]}
 
 
 def _logits(prob: np.ndarray) -> np.ndarray:

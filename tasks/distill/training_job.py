@@ -12,7 +12,7 @@ import numpy as np
 from infra.compute.cluster import Cluster, cores
 from infra.errors import UsageError
 from models.losses.terms import Term
-from models.statistics.metrics import LOWER_IS_BETTER, main_metric, names
+from models.statistics.metrics import LOWER_IS_BETTER, main_metric, names, selecting_metric
 from models.training.config import TrainConfig
 from tasks.data.corpus import Corpus
 from tasks.data.weights import WeightsRef
@@ -201,7 +201,7 @@ def _config(request: Request, metric: str, device: str) -> TrainConfig:
 
 def _metric(request: Request, corpus: Corpus) -> str:
     train, known = request.train, names(corpus.task)
-    metric = train.metric or main_metric(corpus.task)
+    metric = train.metric or selecting_metric(main_metric(corpus.task))
     if metric not in known:
         raise UsageError(f"train.metric: {metric} is not measured on {corpus.task} corpora; {', '.join(known)} are")
     if train.judged and not any(np.any(shard.labelled) for shard in corpus.of_split("val")):

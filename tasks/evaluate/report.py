@@ -6,33 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.statistics.metrics import LOWER_IS_BETTER
 from tasks.drawing.markdown import PHANTOM, cell_text, number, table_text
-from tasks.spec.arms import LABELS_ONLY, TAUGHT
+from tasks.evaluate.headline import gap_text
+from tasks.evaluate.titles import METRIC_TITLES, title_of
+from tasks.spec.arms import LABELS_ONLY
 
-TITLES = {
-    TAUGHT: "student, taught",
-    LABELS_ONLY: "same student, labels alone",
-    "majority": "majority",
-    "thumbnails": "thumbnails 16 x 16",
-    "borders": "image borders",
-}
-
-
-METRIC_TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "mcc": "MCC",
-    "qwk": "quadratic kappa",
-    "auc": "AUC",
-    "ece": "ECE",
-    "nll": "log loss",
-    "qwk_cut_points": "quadratic kappa, cut points",
-    "mae": "mean absolute error",
-    "referable_auc": "referable AUC",
-    "referable_ece": "referable ECE",
-}
 _GRADE_METRICS = ("qwk", "qwk_cut_points", "mae", "referable_auc", "referable_ece")
 
 _BASELINES = """\
@@ -65,12 +44,14 @@ def markdown(numbers: Mapping[str, Any], context: ReportContext) -> str:
     """The whole report."""
     parts = [
         f"# {context.corpus}: evaluation",
+        _first(numbers),
         *([PHANTOM] if context.phantom else []),
         _what(numbers, context),
         _table_of_arms(numbers),
         _notes(numbers),
-        "## Does teaching help?\n\n" + _difference(numbers),
+        "## Does teaching help?\n\n" + _differences(numbers),
         *(["## Grades\n\n" + grades_text(numbers)] if "grades" in numbers else []),
+        *(["## Decisions\n\n" + _shifts(numbers)] if "decisions" in numbers else []),
         *(["## Baselines\n\n" + _BASELINES.rstrip()] if "majority" in numbers["arms"] else []),
         "## Corpus\n\n" + _corpus(numbers, context),
         "## Per class\n\n" + _classes(numbers, context),
@@ -78,6 +59,12 @@ def markdown(numbers: Mapping[str, Any], context: ReportContext) -> str:
         f"![reliability diagram]({context.plots['reliability']})",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _first(numbers: Mapping[str, Any]) -> str:
+    """The headline: its first sentence alone and bold, the others as a list."""
+    first, *rest = numbers["headline"]
+    return "\n".join([f"**{first}**", *(["", *(f"- {line}" for line in rest)] if rest else [])])
 
 
 def columns(numbers: Mapping[str, Any]) -> list[str]:
@@ -103,8 +90,8 @@ def _what(numbers: Mapping[str, Any], context: ReportContext) -> str:
     if best is not None:
         place = "the first seed, as no validation image is labelled"
         if best["val"] is not None:
-            place = f"best on validation ({METRIC_TITLES[numbers['metric']]} {number(best['val'])})"
-        text += f"\n\nThe student to register is **seed {best['seed']}**: {place}."
+            place = f"best on validation ({METRIC_TITLES[numbers['chosen_by']]} {number(best['val'])})"
+        text += f"\n\nThe student to register is **{title_of(best['arm'])}, seed {best['seed']}**: {place}."
     return text
 
 
@@ -125,9 +112,10 @@ def _table_of_arms(numbers: Mapping[str, Any]) -> str:
             cells.append(f"{cell} [{number(span[0])}, {number(span[1])}]" if span else cell)
         if leaks:
             cells.append(number(row["without_leaks"]))
+        cells.append(gap_text(numbers, arm))
         cells.append(f"{row['parameters']:,}" if row["parameters"] else "-")
         rows.append(cells)
-    return table_text([*head, "parameters"], rows)
+    return table_text([*head, "gap closed", "parameters"], rows)
 
 
 def _notes(numbers: Mapping[str, Any]) -> str:
@@ -148,25 +136,37 @@ def _notes(numbers: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _difference(numbers: Mapping[str, Any]) -> str:
-    found = numbers["difference"]
-    if found is None:
+def _differences(numbers: Mapping[str, Any]) -> str:
+    if not numbers["differences"]:
         return "The same student was not trained on the labels alone, so this run cannot say."
+    parts = [_difference(numbers, arm) for arm in numbers["differences"]]
+    if numbers["gap_closed"]["arms"]:
+        parts.append(
+            "The share of the gap closed is (student - labels alone) / (teacher - labels alone) on the same test "
+            "images. Its interval draws patients, and seeds of every arm that has several; of an arm of one seed it "
+            "does not say what another training would bring."
+        )
+    return "\n\n".join(parts)
+
+
+def _difference(numbers: Mapping[str, Any], arm: str) -> str:
+    found = numbers["differences"][arm]
+    what = f"{title_of(arm)[:1].upper()}{title_of(arm)[1:]}, minus {title_of(LABELS_ONLY)}"
     if found["value"] is None:
-        return f"{METRIC_TITLES[numbers['metric']]} is undefined for one of the two."
+        return f"{what}: {METRIC_TITLES[numbers['metric']]} is undefined for one of the two."
     seeds = f", 95 % t interval over {found['seeds']} seeds"
     text = (
-        f"Taught minus labels alone, {METRIC_TITLES[numbers['metric']]}: **{found['value']:+.3f}**"
+        f"{what}, {METRIC_TITLES[numbers['metric']]}: **{found['value']:+.3f}**"
         + _span(found["interval"], ", 95 % interval over patients")
         + _span(found["t_interval"], seeds)
         + "."
     )
-    sign = -1 if numbers["metric"] in ("ece", "nll") else 1
+    sign = -1 if numbers["metric"] in LOWER_IS_BETTER else 1
     spans = [s for s in (found["interval"], found["t_interval"]) if s is not None]
     if spans and all(min(sign * s[0], sign * s[1]) > 0 for s in spans):
-        return text + " Teaching helps: no interval reaches zero."
+        return text + " That helps: no interval reaches zero."
     if spans and all(max(sign * s[0], sign * s[1]) < 0 for s in spans):
-        return text + " Teaching hurts: no interval reaches zero."
+        return text + " That hurts: no interval reaches zero."
     return text + " That is not enough to say that they differ."
 
 
@@ -200,16 +200,31 @@ def _span(span: Sequence[float | None] | None, words: str) -> str:
     return f"{words} [{span[0]:+.3f}, {span[1]:+.3f}]" if span else ""
 
 
-def title_of(arm: str) -> str:
-    """What people read for an arm."""
-    kind, _, name = arm.partition(":")
-    return f"teacher {name}" if kind == "teacher" else TITLES.get(arm, arm)
+def _shifts(numbers: Mapping[str, Any]) -> str:
+    own = numbers["decisions"]
+    plain, moved = own["metric"], own["shifted"]
+    strengths = {arm: ", ".join(f"{r['strength']:+.1f}" for r in each) for arm, each in own["readings"].items()}
+    rows = [
+        [title_of(arm), _cell(row, plain), _cell(row, moved), strengths[arm]] for arm, row in numbers["arms"].items()
+    ]
+    chosen = (
+        f"chosen for {METRIC_TITLES[plain]} on {numbers['images']['val']} validation images: of the strengths that "
+        "they cannot tell from the best one, the nearest to 0"
+        if numbers["images"]["val"]
+        else "0, as no validation image is labelled to choose it on"
+    )
+    return (
+        table_text(["model", METRIC_TITLES[plain], METRIC_TITLES[moved], "strength, a seed each"], rows)
+        + "\n\n- The class is the one of the largest logit; shifted, the log of the share that each class has among "
+        f"the labelled training images is first taken away, times a strength that is {chosen}. Above 0 rare classes "
+        "are said more often. The registered model has its shift as `logit_shift`."
+    )
 
 
 def grades_text(numbers: Mapping[str, Any]) -> str:
     """Section "Grades" in Markdown, of facts that `tasks.evaluate.grades.add_grades` completed."""
     shown = [metric for metric in _GRADE_METRICS if metric in numbers["metrics"]]
-    rows = [[title_of(arm), *(_grade_cell(row, metric) for metric in shown)] for arm, row in numbers["arms"].items()]
+    rows = [[title_of(arm), *(_cell(row, metric) for metric in shown)] for arm, row in numbers["arms"].items()]
     parts = [
         table_text(["model", *(METRIC_TITLES[metric] for metric in shown)], rows),
         "\n".join(f"- {line}" for line in _grade_notes(numbers, shown)),
@@ -219,7 +234,7 @@ def grades_text(numbers: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _grade_cell(row: Mapping[str, Any], metric: str) -> str:
+def _cell(row: Mapping[str, Any], metric: str) -> str:
     span = row["interval"].get(metric)
     return number(row["values"][metric]) + (f" [{number(span[0])}, {number(span[1])}]" if span else "")
 
@@ -233,7 +248,7 @@ def _grade_notes(numbers: Mapping[str, Any], shown: list[str]) -> list[str]:
         how = f"those with the largest quadratic kappa on {images} validation images"
         if missing:
             names = ", ".join(cell_text(classes[grade]) for grade in missing)
-            how = f"evenly spaced and not fitted, because no validation image shows {names}"
+            how += f", none of which shows {names}, so that this grade is hardly ever decided"
         lines.append(
             "Cut points turn the expected grade, the mean of the grades under a model's probabilities, into a grade: "
             f"{how}."

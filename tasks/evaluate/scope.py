@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from infra.errors import SpecError, UsageError
 from infra.storage.manifest import Manifest
 from models.augmentation.draws import ViewRecipe
+from models.statistics.logit_shift import DECISIONS
+from models.statistics.metrics import FIT_FREE, FITTED, MAIN, names
 from tasks.data.catalog import MISSING, QUARANTINED
 from tasks.data.corpus import Corpus
 from tasks.spec import Spec
@@ -19,8 +21,8 @@ JUDGED = ("val", "test")
 PREDICT_STAGE = "predict"
 """Stage in the records of units and in the quarantine; never renamed."""
 
-_MAIN = {"single": "macro_f1", "ordinal": "qwk", "multilabel": "auc"}
-_RANK = {TAUGHT: 0, LABELS_ONLY: 1}
+DECIDED = ("qwk_cut_points", "referable_auc")
+"""Metrics of grades that may be the main one though they are computed from decisions or for one threshold."""
 
 
 def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None:
@@ -28,7 +30,8 @@ def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None
 
     Raises:
         UsageError: no model was given, or one that knows other classes.
-        SpecError: `evaluate.metric` is no metric of the corpus's task, `evaluate.referable` no grade of it.
+        SpecError: `evaluate.metric` is no metric of the corpus's task, `evaluate.referable` no grade of it,
+            or one of the section's keys does not fit the corpus.
     """
     if not models:
         raise UsageError("evaluate needs at least one trained model")
@@ -43,30 +46,58 @@ def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None
         raise SpecError(f"evaluate.referable: {corpus.title} has task {corpus.task}, not ordinal; leave it out")
     if referable is not None and referable >= len(corpus.classes):
         raise SpecError(f"evaluate.referable: {referable} is past the last grade, {len(corpus.classes) - 1}")
-    if spec.evaluate.metric is not None:
-        from models.statistics.metrics import names
-
-        known = names(corpus.task)
-        if spec.evaluate.metric not in known:
-            near = difflib.get_close_matches(spec.evaluate.metric, known, n=1, cutoff=0.0)
-            raise SpecError(
-                f"evaluate.metric: {spec.evaluate.metric!r} is not one of {', '.join(known)}; did you mean {near[0]}?"
-            )
+    if spec.evaluate.decide_for is not None and corpus.task != "single":
+        raise SpecError(f"evaluate.decide_for: {corpus.title} has task {corpus.task}, not single; leave it out")
+    metric = spec.evaluate.metric
+    if metric is None:
+        return
+    known = [*names(corpus.task), *(DECIDED if corpus.task == "ordinal" else ())]
+    if metric not in known:
+        near = difflib.get_close_matches(metric, known, n=1, cutoff=0.0)
+        raise SpecError(f"evaluate.metric: {metric!r} is not one of {', '.join(known)}; did you mean {near[0]}?")
+    if metric == "referable_auc" and first_referred(corpus, spec) is None:
+        raise SpecError("evaluate.metric: referable_auc needs the first grade that is referred; set evaluate.referable")
+    if metric in FITTED and not _judged_val(corpus):
+        raise SpecError(
+            f"evaluate.metric: {metric} is fitted on validation images, and none of {corpus.title} has a label; take "
+            f"{FIT_FREE[corpus.task]}, or see corpus.split.val"
+        )
 
 
 def in_order(models: Iterable[Manifest]) -> list[Manifest]:
-    """Models as the report lists them: taught, labels_only, teachers; by seed."""
+    """Models as the report lists them: taught, other students, labels_only, teachers; by seed."""
     return sorted(models, key=_order)
 
 
 def _order(model: Manifest) -> tuple[int, str, int, str]:
     arm = str(model.facts["arm"])
-    return (_RANK.get(arm, 2), arm, int(model.facts["seed"]), model.key)
+    rank = 0 if arm == TAUGHT else 2 if arm == LABELS_ONLY else 3 if arm.startswith("teacher:") else 1
+    return (rank, arm, int(model.facts["seed"]), model.key)
 
 
 def main_metric(corpus: Corpus, spec: Spec) -> str:
-    """The metric that ranks the models."""
-    return spec.evaluate.metric or _MAIN[corpus.task]
+    """The metric that judges the models on the test images.
+
+    Where nothing can be fitted on validation images, the default is a metric that needs no fit.
+    """
+    if spec.evaluate.metric is not None:
+        return spec.evaluate.metric
+    metric = MAIN[corpus.task]
+    return FIT_FREE[corpus.task] if metric in FITTED and not _judged_val(corpus) else metric
+
+
+def decided_for(corpus: Corpus, spec: Spec) -> str | None:
+    """The metric that a shift of the logits is chosen for; None where the classes are not exclusive and unordered."""
+    if corpus.task != "single":
+        return None
+    if spec.evaluate.decide_for is not None:
+        return spec.evaluate.decide_for
+    main = main_metric(corpus, spec)
+    return main if main in DECISIONS else "macro_f1"
+
+
+def _judged_val(corpus: Corpus) -> bool:
+    return any(shard.labelled.any() for shard in corpus.of_split("val"))
 
 
 def averaged_views(spec: Spec) -> dict[str, int]:

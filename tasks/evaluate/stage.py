@@ -14,6 +14,7 @@ from tasks.evaluate.scope import (
     JUDGED,
     averaged_views,
     check_models,
+    decided_for,
     first_referred,
     in_order,
     is_phantom,
@@ -26,7 +27,7 @@ from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, UnitCount,
 from tasks.spec import Spec
 
 STAGE = "evaluate"
-VERSION = 2
+VERSION = 3
 
 
 class Evaluation(StageWork):
@@ -35,7 +36,8 @@ class Evaluation(StageWork):
     An image that kills the process that predicts it is left out for every model; the manifest's quarantine names it.
 
     Outputs by `meta["kind"]`: report, metrics, confusion, reliability and predictions; the facts are those of
-    `tasks.evaluate.results.summarise`.
+    `tasks.evaluate.results.summarise`, completed by `tasks.evaluate.write.facts_of`; `headline` is what the report says
+    first.
 
     Args:
         models: manifests of stage distill (taught and labels_only, one a seed) and teach, in any order.
@@ -73,6 +75,7 @@ class Evaluation(StageWork):
             section={
                 **spec.evaluate.identity(),
                 "referable": first_referred(corpus, spec),
+                "decide_for": decided_for(corpus, spec),
                 "corpus": corpus.title,
                 "phantom": is_phantom(spec),
                 "task": corpus.task,
@@ -105,6 +108,8 @@ class Evaluation(StageWork):
 
         found = predict_all(self.context, corpus, self.models, spec)
         made = write_outputs(corpus, self.models, spec, self.cache, self.key, main_metric(corpus, spec), found)
+        for line in made.facts["headline"]:
+            self.context.message(line)
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,

@@ -15,15 +15,19 @@ from infra.digest import canonical_json
 from infra.errors import PermanentError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import StageCache
-from models.statistics.metrics import assess, probabilities
+from models.statistics.metrics import FIT_FREE, assess, names, probabilities, selecting_metric
 from tasks.data.catalog import MISSING, QUARANTINED
 from tasks.data.corpus import Corpus
 from tasks.drawing.plots import confusion_png, reliability_png
+from tasks.evaluate.arms import Arm, Judged, Truth, better
 from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, majority
-from tasks.evaluate.grades import add_grades
-from tasks.evaluate.report import ReportContext, markdown, title_of
-from tasks.evaluate.results import Arm, Truth, better, shown_arm, summarise
-from tasks.evaluate.scope import JUDGED, averaged_views, first_referred, is_phantom, kept_out
+from tasks.evaluate.grades import add_grades, judged_by
+from tasks.evaluate.headline import headline
+from tasks.evaluate.report import ReportContext, markdown
+from tasks.evaluate.results import shown_arm, summarise
+from tasks.evaluate.scope import DECIDED, JUDGED, averaged_views, decided_for, first_referred, is_phantom, kept_out
+from tasks.evaluate.shifts import add_shifts
+from tasks.evaluate.titles import title_of
 from tasks.evaluate.units import Predictions
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY
@@ -68,21 +72,9 @@ def write_outputs(
         raise PermanentError(f"{corpus.title}: no labelled test image can be predicted; each kills its process")
     arms = _arms(corpus, models, found)
     if spec.evaluate.baselines:
-        arms += _baselines(corpus, val, test, found, metric, spec.evaluate.bins)
+        arms += _baselines(corpus, val, test, found, selecting_metric(metric), spec.evaluate.bins)
     section = spec.evaluate
-    facts = summarise(
-        corpus.task,
-        corpus.classes,
-        arms,
-        val,
-        test,
-        metric=metric,
-        resamples=section.bootstrap,
-        bins=section.bins,
-    )
-    if corpus.task == "ordinal":
-        referred = first_referred(corpus, spec)
-        facts = add_grades(facts, arms, val, test, referable=referred, resamples=section.bootstrap, bins=section.bins)
+    facts = facts_of(corpus, arms, _truth(corpus, "train", found), val, test, spec, metric)
     for arm, views in averaged_views(spec).items():
         if arm in facts["arms"]:
             facts["arms"][arm]["views"] = 1 + views
@@ -144,6 +136,37 @@ def write_outputs(
     return Written(outputs, facts)
 
 
+def facts_of(
+    corpus: Corpus, arms: Sequence[Arm], train: Truth, val: Truth, test: Truth, spec: Spec, metric: str
+) -> dict[str, Any]:
+    """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, then `headline`."""
+    section, classes = spec.evaluate, len(corpus.classes)
+    referred = first_referred(corpus, spec)
+    main: Judged | None = None
+    if metric in DECIDED:
+        main = judged_by(metric, arms, val, test, classes, referred)
+    facts = summarise(
+        corpus.task,
+        corpus.classes,
+        arms,
+        val,
+        test,
+        metric=metric,
+        resamples=section.bootstrap,
+        bins=section.bins,
+        main=main,
+    )
+    if corpus.task == "ordinal":
+        facts = add_grades(facts, arms, val, test, referable=referred, resamples=section.bootstrap, bins=section.bins)
+    wanted = decided_for(corpus, spec)
+    if wanted is not None:
+        counts = np.bincount(train.label[train.label >= 0], minlength=classes)
+        facts = add_shifts(
+            facts, arms, val, test, metric=wanted, counts=counts, resamples=section.bootstrap, bins=section.bins
+        )
+    return {**facts, "headline": headline(facts)}
+
+
 def _truth(corpus: Corpus, split: str, found: Predictions) -> Truth:
     return Truth.of([(s, found.judged(i, s)) for i, s in enumerate(corpus.shards) if s.split == split])
 
@@ -192,6 +215,9 @@ def _baselines(
             if s.split == split and i in found.features
         ]
         return np.concatenate(parts) if parts else np.zeros((0, width), dtype=np.float32)
+
+    if metric not in names(task):
+        metric = FIT_FREE[task]
 
     def score(prob: np.ndarray) -> float | None:
         value = assess(task, prob, val.label, val.labels, bins=bins).values[metric]

@@ -23,6 +23,7 @@ class StepState:
     state: str  # cached, partly or to do
     done: int = 0  # units, of those that have any
     total: int = 0
+    said: tuple[str, ...] = ()  # what a cached report says first
 
 
 def dry_run(spec: Spec, store: Store, steps: Sequence[Step], ingested: Manifest | None) -> dict[str, StepState]:
@@ -62,7 +63,7 @@ def _look_up(
         work = step.stage.bind(context, spec, **inputs, **step.parameters)
         manifest = work.lookup()
         if manifest is not None:
-            return manifest, StepState(CACHED)
+            return manifest, StepState(CACHED, said=tuple(manifest.facts.get("headline", ())))
         done, total = work.missing()
         return None, StepState(PARTLY if done else TO_DO, done, total)
     except WouldWorkError:

@@ -7,8 +7,9 @@ from typing import Any
 
 from tasks.data.catalog import SPLITS
 
-MOST_CLASSES = 16
-MOST_NOTES = 6
+MOST_CLASSES = 14
+MOST_NOTES = 5
+MOST_SAID = 3
 MOST_STAGES = 12
 MOST_TEACHERS = 3
 
@@ -27,6 +28,10 @@ def render_plan(found: Mapping[str, Any]) -> str:
         "",
         *_stages(found),
     ]
+    said = found["last_time"]
+    lines += [f"last time: {line}" for line in said[:MOST_SAID]]
+    if len(said) > MOST_SAID:
+        lines.append(f"last time: {len(said) - MOST_SAID} more with --json")
     notes = found["notes"]
     lines += [f"note: {note}" for note in notes[:MOST_NOTES]]
     if len(notes) > MOST_NOTES:

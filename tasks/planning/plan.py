@@ -34,7 +34,8 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
         JSON-safe values: name, store, corpus, adapter, root, drawn, task, classes, images, counts, prior, patients,
         official, unlabelled, missing, quarantined, leaks, sample, bytes, labels (`tasks.label.costs.LabelCost` of
         every teacher at several numbers of views, as if nothing were cached; hours null where not measured), stages
-        (stage, state, done, total, minutes or null), minutes, rates, machine, notes, wrote (nothing).
+        (stage, state, done, total, minutes or null), last_time (what the report that is cached says first), minutes,
+        rates, machine, notes, wrote (nothing).
 
     Raises:
         UsageError, BudgetError: as a run of the spec would, as far as that can be seen before it.
@@ -89,6 +90,7 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
             }
             for title, state in states.items()
         ],
+        "last_time": [line for state in states.values() for line in state.said],
         "minutes": round(sum(minutes.values()), 4),
         "rates": {name: float(f"{rate:.3g}") for name, rate in costs.rates.items()},
         "machine": {"cores": machine.cores, "workers": machine.slots, "device": machine.device},

@@ -16,7 +16,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from tasks.data.corpus import Corpus
 from tasks.spec import Spec
-from tasks.spec.arms import LABELS_ONLY, TAUGHT
+from tasks.spec.arms import LABELS_ONLY
 
 _PARAMS, _METRICS = 100, 1000  # most that one MLflow call takes
 _LONGEST = 500
@@ -49,24 +49,56 @@ def curve(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
     ]
 
 
-def figures(report: Manifest, seed: int) -> dict[str, float]:
-    """The chosen student's test metrics, the arms' means of the main metric, and what teaching gained."""
+def figures(report: Manifest, arm: str, seed: int) -> dict[str, float]:
+    """The chosen student's test metrics, the arms' means of the main metric, what teaching gained, and the gap.
+
+    `gap_closed/<arm>` with `_low` and `_high` is there only where the gap is clear of zero; `gap` is always, where a
+    teacher and labels alone were judged.
+
+    Args:
+        arm, seed: of the chosen student.
+    """
     facts = report.facts
     metric = facts["metric"]
-    found = {f"test_{name}": value for name, value in own_figures(report, seed).items()}
-    for arm, row in facts["arms"].items():
-        found[f"compare/{arm.replace(':', '-')}/{metric}"] = row["values"][metric]
+    found = {f"test_{name}": value for name, value in own_figures(report, arm, seed).items()}
+    for name, row in facts["arms"].items():
+        found[f"compare/{name.replace(':', '-')}/{metric}"] = row["values"][metric]
     gain = facts["difference"]
     if gain is not None:
         found["teaching_gain"] = gain["value"]
         if gain["interval"] is not None:
             found["teaching_gain_low"], found["teaching_gain_high"] = gain["interval"]
+    gap = facts["gap_closed"]
+    for name, each in [("gap", gap["gap"]), *((f"gap_closed/{name}", own) for name, own in gap["arms"].items())]:
+        if each is not None:
+            found[name] = each["value"]
+            if each["interval"] is not None:
+                found[f"{name}_low"], found[f"{name}_high"] = each["interval"]
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def own_figures(report: Manifest, seed: int) -> dict[str, float | None]:
-    """Test metrics of one taught seed."""
-    row = report.facts["arms"][TAUGHT]
+def verdict_tags(report: Manifest, arm: str) -> dict[str, str]:
+    """Tags of a version: `stillroom.gap_closed` (a share with its interval, or why there is none), whether the student
+    is `stillroom.better_than_majority` (yes, no or unknown), and `stillroom.headline`, what the report says first.
+    """
+    facts = report.facts
+    gap, majority = facts["gap_closed"], facts["against_majority"]
+    own = gap["arms"].get(arm)
+    span = own and own["interval"]
+    share = gap["reason"] or "undefined"
+    if own and own["value"] is not None:
+        share = f"{own['value']:.3f}" + (f" [{span[0]:.3f}, {span[1]:.3f}]" if span else "")
+    better = None if majority is None else majority["better"]
+    return {
+        "stillroom.gap_closed": share,
+        "stillroom.better_than_majority": {True: "yes", False: "no", None: "unknown"}[better],
+        "stillroom.headline": " ".join(facts["headline"])[:_LONGEST],
+    }
+
+
+def own_figures(report: Manifest, arm: str, seed: int) -> dict[str, float | None]:
+    """Test metrics of one student."""
+    row = report.facts["arms"][arm]
     return dict(row["per_seed"][row["seeds"].index(seed)])
 
 
@@ -117,7 +149,7 @@ def log_run(
             points = [Metric(name, value, now, step) for name, value, step in curve(history)]
         points += [
             Metric(name, value, now, 0)
-            for name, value in figures(report, chosen.facts["seed"]).items()
+            for name, value in figures(report, chosen.facts["arm"], chosen.facts["seed"]).items()
             if run.data.metrics.get(name) != value
         ]
         for start in range(0, len(points), _METRICS):

@@ -20,7 +20,7 @@ from infra.storage.manifest import Manifest
 from models.augmentation.rendering import decode
 from models.networks.weight_files import export_pt2
 from tasks.data.corpus import Corpus, read_image
-from tasks.data.grade_decision import decision_of
+from tasks.data.decisions import decision_of
 from tasks.data.trained_network import load_trained_network
 
 CODE = Path(__file__).with_name("pyfunc.py")
@@ -36,6 +36,10 @@ OUTPUT = "probabilities float32 [N, C] in the order of classes"
 GRADES = (
     "the grade is the number of cut_points at or below the expected grade, which is the sum of k * p_k; P(referable) "
     "is the sum of p_k over k >= referable, after p ** (1 / temperature) is scaled to sum 1; null: not known"
+)
+CLASSES = (
+    "the class is the argmax of log p + logit_shift, which was chosen on validation for the metric decide_for; the "
+    "argmax of p alone is the likeliest class"
 )
 
 
@@ -54,7 +58,7 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
         chosen: manifest of the student.
         folder: an empty folder.
         mlflow_model: an `mlflow.models.Model` that already knows its run and id.
-        report: the evaluation that judged it; of graded corpora it says how the probabilities are read.
+        report: the evaluation that judged it; it says how the probabilities are read.
 
     Raises:
         PermanentError: the network cannot be exported, or its weights do not fit.
@@ -95,6 +99,7 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
                 "input": INPUT,
                 "output": OUTPUT,
                 **({"grades": GRADES} if "cut_points" in about else {}),
+                **({"decision": CLASSES} if "logit_shift" in about else {}),
             },
             mlflow_model=mlflow_model,
         )

@@ -21,7 +21,7 @@ from tasks.register.versions import KEY_TAG, make_version, move_aliases
 from tasks.spec import Spec
 
 STAGE = "register"
-VERSION = 2
+VERSION = 3
 
 
 class Registration(StageWork):

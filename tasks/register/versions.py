@@ -13,7 +13,7 @@ from infra.servers.tracking import TRAINING_TAG, alias_of, end_run, experiment, 
 from infra.storage.manifest import Manifest
 from models.statistics.metrics import LOWER_IS_BETTER
 from tasks.data.corpus import Corpus
-from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run
+from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run, verdict_tags
 from tasks.spec import Spec
 
 KEY_TAG = "stillroom.key"
@@ -104,11 +104,12 @@ def make_version(
         flow_run: id of the flow run whose MLflow run is the parent of a run that is made here.
     """
     place = experiment(client, spec.name)
-    value = own_figures(report, student.facts["seed"])[report.facts["metric"]]
+    value = own_figures(report, student.facts["arm"], student.facts["seed"])[report.facts["metric"]]
     tags = {
         KEY_TAG: key,
         "stillroom.version.register": str(stage_version),
         **lineage(report, student, corpus, upstream),
+        **verdict_tags(report, student.facts["arm"]),
         "stillroom.metric": report.facts["metric"],
         "stillroom.metric_value": "" if value is None else repr(value),
     }

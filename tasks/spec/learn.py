@@ -44,12 +44,17 @@ class EvaluateSection(Section):
     """`evaluate:`"""
 
     metric: str | None = Field(
-        None, description="main metric; default qwk (ordinal), macro_f1 (single), auc (multilabel)"
+        None, description="main metric; default qwk_cut_points (ordinal), macro_f1 (single), auc (multilabel)"
     )
     bootstrap: int = Field(1000, ge=0, description="resamples over patients for the 95 % intervals")
     bins: int = Field(15, ge=2, description="bins of the calibration error and the reliability diagram")
     referable: int | None = Field(
         None, ge=1, description="graded corpora: first grade that is referred; default: the corpus's, 2 for DR"
+    )
+    decide_for: Literal["macro_f1", "balanced_accuracy", "accuracy", "mcc"] | None = Field(
+        None,
+        description="single-label corpora: what the shift of the logits is chosen for; default: the main metric where "
+        "it is one of these, else macro_f1",
     )
     compare: bool = Field(True, description="also train the same student on labels alone")
     baselines: bool = Field(True, description="majority, 16 x 16 thumbnails and image borders")

@@ -55,7 +55,7 @@ class TrainSection(Section):
     )
     freeze: list[str] = Field([], description="prefixes of module paths that do not learn, their norms not moving")
     validations: int = Field(5, ge=1, description="times that the validation images are asked, the last at the end")
-    metric: str | None = Field(None, description="that plateau, early stop and best go by; default: the main one")
+    metric: str | None = Field(None, description="of plateau, early stop and best; default: macro_f1, grade_auc, auc")
     early_stop: int | None = Field(None, ge=1, description="validations without a better metric that end the training")
     keep: Literal["last", "best"] | None = Field(None, description="weights kept; default: best with early_stop")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.statistics.bootstrap import bootstrap, t_interval
+from models.statistics.bootstrap import bootstrap, percentile_interval, share_of_gap, t_interval
 from models.statistics.metrics import metrics
 
 N = 300
@@ -87,3 +87,43 @@ def test_t_interval_by_hand() -> None:
     # mean 2, standard deviation 1, three seeds: 2 -+ 4.3027 / sqrt(3)
     assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
     assert t_interval([1.0]) is None
+
+
+def test_seeds_that_differ_widen_an_interval_over_patients_crossed_with_seeds() -> None:
+    label = np.zeros(N, int)
+    rights = (0.9, 0.5, 0.7)
+    seeds = [np.where((np.arange(N) < share * N)[:, None], [0.9, 0.1], [0.1, 0.9]) for share in rights]
+    drawn = bootstrap("single", {"a": seeds}, label, None, np.arange(N), resamples=500, metrics=("accuracy",))
+    patients = drawn.interval("a", "accuracy")
+    crossed = percentile_interval(drawn.crossed("accuracy", {"a": (0, 1, 2)})["a"])
+    assert crossed.high - crossed.low > 2 * (patients.high - patients.low)
+
+
+def test_arms_of_the_same_seeds_draw_the_same_seeds() -> None:
+    drawn = _run(np.arange(N))
+    same = drawn.crossed("accuracy", {"good": (0, 1), "bad": (0, 1)})
+    assert np.array_equal(same["good"] - same["good"], np.zeros(400))
+    again = drawn.crossed("accuracy", {"bad": (0, 1)})
+    assert np.array_equal(same["bad"], again["bad"])
+
+
+def test_an_arm_of_one_seed_keeps_it() -> None:
+    arms, label = _arms()
+    drawn = bootstrap(
+        "single", {"good": arms["good"][:1]}, label, None, np.arange(N), resamples=50, metrics=("accuracy",)
+    )
+    assert np.array_equal(drawn.crossed("accuracy", {"good": (7,)})["good"], drawn.values["good"]["accuracy"])
+
+
+def test_share_of_a_gap_by_hand() -> None:
+    low, high = np.zeros(101), np.ones(101)
+    found = share_of_gap(np.linspace(0, 1, 101), low, high)
+    assert (found.low, found.high) == pytest.approx((0.02, 0.98), abs=0.011)
+
+
+def test_a_resample_without_a_gap_is_beyond_every_share() -> None:
+    value, low, high = np.full(200, 0.5), np.zeros(200), np.ones(200)
+    high[0] = -1.0
+    assert share_of_gap(value, low, high).high == 0.5
+    high[:20] = -1.0
+    assert share_of_gap(value, low, high) is None

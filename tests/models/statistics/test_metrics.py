@@ -7,7 +7,18 @@ import pytest
 from sklearn import metrics as sk
 
 from models.statistics.counts import confusion, matthews, quadratic_kappa, weighted_auc
-from models.statistics.metrics import assess, metrics, names, per_class, probabilities, reliability, weighted
+from models.statistics.metrics import (
+    FIT_FREE,
+    assess,
+    main_metric,
+    metrics,
+    names,
+    per_class,
+    probabilities,
+    reliability,
+    selecting_metric,
+    weighted,
+)
 
 
 def _problem(n: int = 200, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +108,7 @@ def test_undefined_is_none_with_a_reason() -> None:
     found = assess("ordinal", np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0]))
     assert (found.values["auc"], found.values["mcc"], found.values["qwk"]) == (None, None, None)
     assert found.undefined["auc"] == "no class has both positives and negatives"
-    assert set(found.undefined) == {"auc", "mcc", "qwk"}
+    assert set(found.undefined) == {"auc", "mcc", "qwk", "grade_auc"}
 
 
 def test_constant_predictions_have_no_correlation_and_no_kappa() -> None:
@@ -178,3 +189,31 @@ def test_probabilities_of_huge_logits_are_numbers() -> None:
     logits = np.array([[1000.0, -1000.0], [0.0, np.log(3.0)]])
     assert probabilities("single", logits) == pytest.approx(np.array([[1, 0], [0.25, 0.75]]))
     assert probabilities("multilabel", logits) == pytest.approx(np.array([[1, 0], [0.5, 0.75]]))
+
+
+def test_grade_auc_counts_a_pair_as_often_as_grades_lie_between() -> None:
+    # Expected grades 0.2, 0.1, 1.9 of grades 0, 1, 2: pair (0, 1) wrong, (1, 2) right, (0, 2) right and twice as heavy.
+    prob = np.array([[0.8, 0.2, 0.0], [0.9, 0.1, 0.0], [0.0, 0.1, 0.9]])
+    assert metrics("ordinal", prob, np.array([0, 1, 2]))["grade_auc"] == pytest.approx(3 / 4)
+
+
+def test_grade_auc_sees_a_student_that_never_says_a_grade_above_0() -> None:
+    label = np.arange(90) % 3
+    worse = 0.1 + 0.1 * label
+    prob = np.stack([1 - worse, worse / 2, worse / 2], axis=1)
+    found = metrics("ordinal", prob, label)
+    assert (found["qwk"], found["grade_auc"]) == (0.0, 1.0)
+
+
+def test_grade_auc_of_two_grades_is_the_area_under_the_curve() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 80)
+    prob = rng.dirichlet(np.ones(2), 80)
+    found = metrics("ordinal", prob, label)
+    assert found["grade_auc"] == pytest.approx(sk.roc_auc_score(label, prob[:, 1]))
+
+
+@pytest.mark.parametrize("task", ["single", "ordinal", "multilabel"])
+def test_what_chooses_on_validation_needs_no_fit_there(task: str) -> None:
+    assert selecting_metric(main_metric(task)) in names(task)
+    assert FIT_FREE[task] in names(task)

@@ -96,8 +96,16 @@ def test_the_order_of_the_images_changes_nothing() -> None:
     assert fit_cut_points(score, label, 5) == fit_cut_points(score[::-1], label[::-1], 5)
 
 
-def test_a_grade_without_images_leaves_even_cut_points_and_is_named() -> None:
-    assert fit_cut_points(np.array([0.1, 0.9]), np.array([0, 1]), 4) == CutPoints((0.5, 1.5, 2.5), (2, 3))
+def test_a_grade_without_images_is_named_and_the_others_are_fitted() -> None:
+    cuts = fit_cut_points(np.array([0.1, 0.2, 0.4, 0.5]), np.array([0, 0, 1, 1]), 4)
+    assert cuts.missing == (2, 3)
+    assert cuts.values[0] == pytest.approx(0.3)
+    assert list(cuts.values) == sorted(cuts.values)
+    assert cuts.values[1] > 0.5
+
+
+def test_images_of_one_grade_leave_even_cut_points() -> None:
+    assert fit_cut_points(np.array([0.1, 0.9]), np.array([1, 1]), 4) == CutPoints((0.5, 1.5, 2.5), (0, 2, 3))
 
 
 def test_unlabelled_images_do_not_count() -> None:

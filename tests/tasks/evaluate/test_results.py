@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from infra.digest import canonical_json
-from tasks.evaluate.results import Arm, Truth, summarise
+from tasks.evaluate.arms import Arm, Truth
+from tasks.evaluate.results import summarise
 from tests.tasks.evaluate.truths import truth_of
 
 CLASSES = ["no", "mild", "severe"]
@@ -33,7 +34,7 @@ def _summary(arms: list[Arm], test: Truth, metric: str = "accuracy", resamples: 
 def test_the_seed_that_is_best_on_validation_is_named() -> None:
     arm = _arm("taught", [[0, 0, 0, 0], [0, 1, 2, 0], [0, 1, 2, 0]], [[0, 1, 2]] * 3)
     best = _summary([arm], truth_of([0, 1, 2]))["best"]
-    assert best == {"seed": 1, "key": "taught-1", "val": 1.0}
+    assert best == {"arm": "taught", "seed": 1, "key": "taught-1", "val": 1.0}
 
 
 def test_a_smaller_error_is_better() -> None:

@@ -16,7 +16,7 @@ from infra.errors import CorpusError, SpecError, UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
-from tasks.evaluate.scope import first_referred
+from tasks.evaluate.scope import check_models, first_referred, main_metric
 from tasks.evaluate.stage import Evaluation, evaluate
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import StageResult
@@ -61,7 +61,7 @@ def _table(manifest: Manifest, store: LocalStore) -> dict[str, np.ndarray]:
 def test_every_arm_has_its_row(done) -> None:  # type: ignore[no-untyped-def]
     facts = done[3].manifest.facts
     assert list(facts["arms"]) == ["taught", "labels_only", "teacher:big", "majority", "thumbnails", "borders"]
-    assert facts["metric"] == "qwk"
+    assert (facts["metric"], facts["chosen_by"]) == ("qwk_cut_points", "grade_auc")
     assert facts["images"] == {"val": 12, "test": 24}
     assert facts["difference"]["seeds"] == 2
 
@@ -100,6 +100,54 @@ def test_report_says_what_a_reader_needs(done) -> None:  # type: ignore[no-untyp
     assert "95 % t interval over 2 seeds" in text
     assert result.manifest.output(kind="confusion").name.rpartition("/")[2] in text
     assert "class-2" in text
+
+
+def test_the_report_begins_with_what_the_student_is_worth(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, _, _, result, _ = done
+    lines = corpus.store.get(result.manifest.output(kind="report").name).decode().splitlines()
+    said = result.manifest.facts["headline"]
+    assert lines[2] == f"**{said[0]}**"
+    assert said[0].startswith("The student is")
+    assert [line for line in lines if line.startswith("- ")][: len(said) - 1] == [f"- {line}" for line in said[1:]]
+    assert any("labels-alone arm" in line for line in said)
+    assert "| gap closed | parameters |" in "\n".join(lines)
+
+
+def test_what_the_student_is_worth_is_logged(store: LocalStore, cluster: Cluster) -> None:
+    corpus, said = tiny_corpus(store), []
+    context = Context(store, cluster, tiny_spec(store).run, message=said.append)
+    result = evaluate(context, corpus, [trained(corpus, "taught")], tiny_spec(store))
+    assert said == result.manifest.facts["headline"]
+
+
+def test_classes_without_order_are_judged_beside_a_shift(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store)
+    facts = run(
+        corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.decide_for=mcc"), cluster
+    ).manifest.facts
+    assert facts["decisions"]["metric"] == "mcc"
+    assert sum(facts["decisions"]["counts"]) == sum(int(s.labelled.sum()) for s in corpus.of_split("train"))
+    assert facts["arms"]["taught"]["values"]["mcc_shifted"] is not None
+
+
+def test_a_shift_of_grades_is_refused(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, task="ordinal")
+    with pytest.raises(SpecError, match=r"evaluate\.decide_for: tiny has task ordinal, not single; leave it out"):
+        run(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.decide_for=mcc"), cluster)
+
+
+def test_grades_without_validation_labels_are_judged_by_what_needs_no_fit(store: LocalStore) -> None:
+    corpus = tiny_corpus(store, val=0, task="ordinal")
+    assert main_metric(corpus, tiny_spec(store)) == "grade_auc"
+    with pytest.raises(SpecError, match="none of tiny has a label; take grade_auc"):
+        check_models(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.metric=qwk_cut_points"))
+
+
+def test_a_referable_area_needs_a_referable_grade(store: LocalStore) -> None:
+    corpus = tiny_corpus(store, task="ordinal")
+    spec = tiny_spec(store, "evaluate.metric=referable_auc")
+    with pytest.raises(SpecError, match=r"set evaluate\.referable"):
+        check_models(corpus, [trained(corpus, "taught")], spec)
 
 
 def test_graded_corpora_are_judged_by_grade(done) -> None:  # type: ignore[no-untyped-def]

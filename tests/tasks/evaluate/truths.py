@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.evaluate.results import Truth
+from tasks.evaluate.arms import Truth
 
 
 def truth_of(label: list[int], leak: list[int] | None = None) -> Truth:

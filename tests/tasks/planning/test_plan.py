@@ -217,6 +217,11 @@ def test_the_text_is_short_and_says_what_it_is(plan: dict[str, Any]) -> None:
     assert re.search(r"^  big( +[0-9.]+ kB, [0-9]+ s){4}$", text, re.MULTILINE)
 
 
+def test_what_the_cached_report_says_first_is_shown(plan: dict[str, Any]) -> None:
+    assert "last time:" not in render_plan(plan)
+    assert "last time: No gap to close." in render_plan({**plan, "last_time": ["No gap to close."]})
+
+
 def test_many_classes_and_stages_still_fit(plan: dict[str, Any]) -> None:
     names = [f"class {i}" for i in range(40)]
     stages = [{**plan["stages"][0], "stage": f"distill taught seed {i}"} for i in range(30)]
@@ -227,6 +232,7 @@ def test_many_classes_and_stages_still_fit(plan: dict[str, Any]) -> None:
         "prior": dict.fromkeys(names, 1 / 40),
         "stages": stages,
         "notes": [f"note {i}" for i in range(30)],
+        "last_time": [f"sentence {i}" for i in range(30)],
     }
     assert len(render_plan(many).splitlines()) <= 60
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
-from tasks.register.mlflow_run import curve, parameters
+from tasks.register.mlflow_run import curve, figures, parameters, verdict_tags
 from tests.tasks.trained import tiny_spec
 
 
@@ -30,6 +33,38 @@ def test_a_private_corpus_keeps_its_files_to_itself(store: LocalStore) -> None:
 def test_a_curve_is_numbers_by_step() -> None:
     rows = [{"epoch": 0.5, "step": 5, "loss": 1.5}, {"epoch": 0.9, "step": 9, "loss": float("nan"), "note": "x"}]
     assert curve(rows) == [("epoch", 0.5, 5), ("loss", 1.5, 5), ("epoch", 0.9, 9)]
+
+
+def _report(gap: dict[str, Any]) -> Manifest:
+    row = {"seeds": [4], "per_seed": [{"macro_f1": 0.5, "mcc": None}], "values": {"macro_f1": 0.5}}
+    facts = {
+        "metric": "macro_f1",
+        "arms": {"taught": row},
+        "difference": None,
+        "gap_closed": gap,
+        "against_majority": {"better": False},
+        "headline": ["The student is no better than the majority.", "No gap to close."],
+    }
+    return Manifest(stage="evaluate", version=3, key="k", inputs=[], section={}, outputs=[], facts=facts)
+
+
+def test_the_gap_closed_is_a_metric_and_a_tag() -> None:
+    share = {"value": 0.4, "interval": [0.25, 0.5]}
+    report = _report({"gap": {"value": 0.2, "interval": [0.1, 0.3]}, "arms": {"taught": share}, "reason": None})
+    found = figures(report, "taught", 4)
+    assert (found["gap"], found["gap_closed/taught"]) == (0.2, 0.4)
+    assert (found["gap_closed/taught_low"], found["gap_closed/taught_high"]) == (0.25, 0.5)
+    assert "test_mcc" not in found
+    assert verdict_tags(report, "taught")["stillroom.gap_closed"] == "0.400 [0.250, 0.500]"
+
+
+def test_no_gap_is_a_tag_and_no_metric() -> None:
+    report = _report({"gap": {"value": 0.0, "interval": None}, "arms": {}, "reason": "no gap to close"})
+    assert "gap_closed/taught" not in figures(report, "taught", 4)
+    tags = verdict_tags(report, "taught")
+    assert tags["stillroom.gap_closed"] == "no gap to close"
+    assert tags["stillroom.better_than_majority"] == "no"
+    assert tags["stillroom.headline"].startswith("The student is no better than the majority.")
 
 
 def test_files_that_teach_are_named_by_their_kind_alone(store: LocalStore) -> None:

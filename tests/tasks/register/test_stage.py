@@ -87,8 +87,15 @@ def test_tags_lead_back_to_every_manifest(line: Any, first: Manifest) -> None:
     assert tags["stillroom.manifest.ingest"] == corpus.manifest.digest
     assert tags["stillroom.manifest.evaluate"] == report.digest
     assert tags["stillroom.manifest.distill"] in {m.digest for m in models[:2]}
-    assert tags["stillroom.version.evaluate"] == "2"
+    assert tags["stillroom.version.evaluate"] == "3"
     assert float(tags["stillroom.parity"]) <= 0.02
+
+
+def test_tags_say_what_the_student_is_worth(line: Any, first: Manifest) -> None:
+    tags, facts = alias_of(connect(), "tiny-student", "champion").tags, line[2].facts
+    assert tags["stillroom.headline"].startswith(facts["headline"][0])
+    assert tags["stillroom.better_than_majority"] == ("yes" if facts["against_majority"]["better"] else "no")
+    assert tags["stillroom.gap_closed"] == facts["gap_closed"]["reason"]
 
 
 def test_the_run_holds_params_curve_figures_files_and_data(line: Any, first: Manifest) -> None:
@@ -251,6 +258,15 @@ def test_a_graded_student_tells_how_its_probabilities_are_read(home: Path, store
 def test_a_student_of_classes_without_order_has_no_cut_points(line: Any, first: Manifest) -> None:
     metadata = metadata_of(packed_of("tiny-student"))
     assert not {"cut_points", "temperature", "referable", "grades"} & set(metadata)
+
+
+def test_a_student_of_classes_without_order_has_its_shift(line: Any, first: Manifest) -> None:
+    facts, folder = line[2].facts, packed_of("tiny-student")
+    seed = facts["best"]["seed"]
+    own = next(each for each in facts["decisions"]["readings"]["taught"] if each["seed"] == seed)
+    for found in (metadata_of(folder), json.loads(next(folder.rglob("about.json")).read_text())):
+        assert (found["decide_for"], found["logit_shift"]) == ("macro_f1", own["logit_shift"])
+    assert "argmax of log p + logit_shift" in metadata_of(folder)["decision"]
 
 
 def test_registering_prints_nothing(line: Any, capfd: pytest.CaptureFixture[str]) -> None:

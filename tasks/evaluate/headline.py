@@ -1,0 +1,95 @@
+"""What a report says first: is the student of use, how much of the gap is closed, is the teacher worth listening to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.drawing.markdown import number
+from tasks.evaluate.comparisons import NO_GAP
+from tasks.evaluate.titles import METRIC_TITLES, title_of
+from tasks.spec.arms import LABELS_ONLY
+
+
+def headline(facts: Mapping[str, Any]) -> list[str]:
+    """Plain sentences, the most important first; of the facts of an evaluation with all its metrics."""
+    return [*_student(facts), *_gap(facts), *(_teacher(each) for each in facts["teachers_on_validation"])]
+
+
+def gap_text(facts: Mapping[str, Any], arm: str) -> str:
+    """An arm's share of the gap closed, for a cell: a figure with its interval, or why there is none."""
+    gap = facts["gap_closed"]
+    if arm in gap["arms"]:
+        own = gap["arms"][arm]
+        return number(own["value"]) + _span(own["interval"])
+    return NO_GAP if gap["reason"] == NO_GAP and arm in facts["differences"] else "-"
+
+
+def _student(facts: Mapping[str, Any]) -> list[str]:
+    found = facts["against_majority"]
+    if found is None:
+        return []
+    name = METRIC_TITLES[facts["metric"]]
+    who = f"{title_of(found['arm'])}, seed {found['seed']}"
+    figures = f"{name} {number(found['value'])}{_span(found['interval'])}, majority {number(found['majority'])}"
+    row = facts["arms"][found["arm"]]
+    referable = row["values"].get("referable_auc")
+    if referable is not None and facts["metric"] != "referable_auc":
+        over = f", mean over {len(row['seeds'])} seeds," if len(row["seeds"]) > 1 else ""
+        figures += f"; referable AUC{over} {number(referable)}{_span(row['interval'].get('referable_auc'))}"
+    lines = []
+    if found["better"] is False:
+        lines.append(f"The student is no better than the majority: {found['reason']} ({who}: {figures}).")
+    elif found["better"] is None:
+        lines.append(f"Whether the student is better than the majority cannot be said: {found['reason']}.")
+    else:
+        lines.append(f"The student is better than the majority ({who}: {figures}).")
+    if found["one_answer"] is not None and found["better"] is not False:
+        lines.append(
+            f"Its likeliest class is {found['one_answer']} for every test image: use its cut points, not its argmax."
+            if "grades" in facts
+            else f"Its likeliest class is {found['one_answer']} for every test image."
+        )
+    return lines
+
+
+def _gap(facts: Mapping[str, Any]) -> list[str]:
+    gap, values = facts["gap_closed"], {arm: row["values"][facts["metric"]] for arm, row in facts["arms"].items()}
+    if gap["teacher"] is None or LABELS_ONLY not in values:
+        return [f"Share of the gap closed: not known, {gap['reason']}."]
+    ends = (
+        f"{title_of(gap['teacher'])} {number(values[gap['teacher']])}, same student on labels alone "
+        f"{number(values[LABELS_ONLY])} ({METRIC_TITLES[facts['metric']]})"
+    )
+    if gap["reason"] == NO_GAP:
+        own = gap["gap"]
+        return [
+            f"No gap to close: {ends}; the difference {own['value']:+.3f}{_span(own['interval'])} is not clear of zero."
+        ]
+    if gap["reason"] is not None:
+        return [f"Share of the gap closed: not known, {gap['reason']}; {ends}."]
+    most = max(len(row["seeds"]) for arm, row in facts["arms"].items() if arm in gap["arms"] or arm == LABELS_ONLY)
+    crossed = f"patients crossed with {most} seeds" if most > 1 else "patients, of one seed"
+    return [
+        f"Share of the gap closed by {title_of(arm)}: {number(own['value'])}{_span(own['interval'])}, "
+        f"95 % interval over {crossed}; {title_of(arm)} {number(values[arm])}, {ends}."
+        for arm, own in gap["arms"].items()
+    ]
+
+
+def _teacher(found: Mapping[str, Any]) -> str:
+    name = title_of(found["teacher"])
+    figures = (
+        f"{METRIC_TITLES[found['metric']]} {number(found['value'])} against {number(found['labels_only'])}, "
+        f"difference {found['difference']:+.3f}{_span(found['interval'])}"
+    )
+    said = {
+        False: "is no better than the student's own labels-alone arm",
+        None: "is not clearly better than the student's own labels-alone arm",
+        True: "is better than the student's own labels-alone arm",
+    }[found["better"]]
+    return f"On validation {name} {said}: {figures}."
+
+
+def _span(interval: Sequence[float | None] | None) -> str:
+    return f" [{number(interval[0])}, {number(interval[1])}]" if interval else ""
