@@ -7,6 +7,7 @@ roots from, costs. A stage is added here and in its own folder.
 from __future__ import annotations
 
 from flows.spec_files import named_specs
+from infra.digest import digest_of
 from tasks.distill.stage import DISTILL, TEACH
 from tasks.evaluate.stage import EVALUATE
 from tasks.ingest.stage import INGEST
@@ -16,7 +17,7 @@ from tasks.pipeline.stage import Stage
 from tasks.register.stage import REGISTER
 from tasks.select.stage import SELECT
 from tasks.spec import Spec, TeacherSection, load_spec
-from tasks.spec.arms import LABELS_ONLY, TAUGHT
+from tasks.spec.arms import LABELS_ONLY
 
 
 def line(spec: Spec) -> Graph:
@@ -39,22 +40,7 @@ def line(spec: Spec) -> Graph:
     ]
     select = graph.add(SELECT, "select", "select and calibrate", inputs={"corpus": corpus, "labels": labels})
 
-    students = []
-    for arm in [TAUGHT, LABELS_ONLY] if spec.evaluate.compare else [TAUGHT]:
-        teaching: dict[str, StepInput] = (
-            {"labels": labels, "select": select, "trained": trainings} if arm == TAUGHT else {}
-        )
-        students += [
-            graph.add(
-                DISTILL,
-                f"distill {arm} seed {seed}",
-                f"student {arm} seed {seed}",
-                inputs={"corpus": corpus, **teaching},
-                arm=arm,
-                seed=seed,
-            )
-            for seed in spec.student.seeds
-        ]
+    students = _students(graph, spec, {"corpus": corpus}, {"labels": labels, "select": select, "trained": trainings})
 
     models = [*students, *(whole for whole, *_ in filter(None, trained.values()))]
     report = graph.add(EVALUATE, "evaluate", "evaluate and compare", inputs={"corpus": corpus, "models": models})
@@ -87,6 +73,35 @@ def _trainings(graph: Graph, corpus: Step, teacher: TeacherSection) -> list[Step
         )
         for fold, part in parts.items()
     ]
+
+
+def _students(graph: Graph, spec: Spec, corpus: dict[str, StepInput], teaching: dict[str, StepInput]) -> list[Step]:
+    """The last training of every arm and seed; arms whose first phases are alike share them."""
+    made: dict[str, Step] = {}
+    last = []
+    for arm in spec.arms:
+        student = spec.student.of(arm)
+        names = [phase.name for phase in student.phases or []] or [""]
+        for seed in spec.student.seeds:
+            step: Step | None = None
+            for number, name in enumerate(names):
+                earlier = [student.of_phase(each).model_dump(mode="json") for each in names[: number + 1]]
+                alike = digest_of([seed, names[: number + 1], earlier, *([arm] if name == names[-1] else [])])
+                if alike not in made:
+                    before: dict[str, StepInput] = {} if step is None else {"start": step}
+                    title = f"{arm} {name} seed {seed}" if name else f"{arm} seed {seed}"
+                    made[alike] = graph.add(
+                        DISTILL,
+                        f"distill {title}",
+                        f"student {title}",
+                        inputs={**corpus, **({} if arm == LABELS_ONLY else teaching), **before},
+                        arm=arm,
+                        seed=seed,
+                        phase=name,
+                    )
+                step = made[alike]
+            last += [step] if step is not None else []
+    return last
 
 
 def stages() -> list[Stage]:

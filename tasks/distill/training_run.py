@@ -23,6 +23,7 @@ from models.statistics.metrics import metrics, probabilities
 from models.training.config import DivergedError, PreemptedError
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
+from tasks.data.hidden_labels import WithoutLabels
 from tasks.distill.assemble import Assembled, assemble
 from tasks.distill.batches import IMAGES
 from tasks.distill.checkpoints import Checkpoints, History
@@ -155,6 +156,8 @@ class _Run:
 def _corpus(job: TrainJob, store: Store) -> Corpus:
     name = manifest_name("ingest", job.ingest)
     corpus = Corpus(store, Manifest.from_bytes(store.get(name), name))
+    if job.hidden:
+        return WithoutLabels(corpus)
     return corpus if job.fold is None else WithoutFold(corpus, *job.fold)
 
 
