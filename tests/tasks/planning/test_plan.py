@@ -207,6 +207,20 @@ def test_fold_teachers_are_planned_too(rich: dict[str, Any], plan: dict[str, Any
     assert all(value > 0 for value in minutes.values())
 
 
+def test_phases_and_arms_are_planned_too(place: Path, plan: dict[str, Any]) -> None:
+    arms = (
+        "{two_phase: {phases: [{name: transfer, labels: false, train: {steps: 40}}, "
+        "{name: fine-tune, loss: [{loss: cross_entropy}], train: {epochs: 1}}]}, wide: {model: micro}}"
+    )
+    minutes = {s["stage"]: s["minutes"] for s in plan_of(spec_at(place, f"student.arms={arms}"))["stages"]}
+    assert minutes.keys() - states(plan).keys() == {
+        "distill two_phase transfer seed 0",
+        "distill two_phase fine-tune seed 0",
+        "distill wide seed 0",
+    }
+    assert minutes["distill two_phase transfer seed 0"] > minutes["distill two_phase fine-tune seed 0"] > 0
+
+
 def test_the_text_is_short_and_says_what_it_is(plan: dict[str, Any]) -> None:
     text = render_plan(plan)
     assert len(text.splitlines()) <= 60
