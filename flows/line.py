@@ -6,9 +6,12 @@ roots from, costs. A stage is added here and in its own folder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from flows.spec_files import named_specs
 from infra.digest import digest_of
 from tasks.distill.stage import DISTILL, TEACH
+from tasks.distill.teacher_check import COMPARE
 from tasks.evaluate.stage import EVALUATE
 from tasks.ingest.stage import INGEST
 from tasks.label.stage import LABEL
@@ -27,23 +30,42 @@ def line(spec: Spec) -> Graph:
 
     trained = {teacher.name: _trainings(graph, corpus, teacher) for teacher in spec.teachers}
     trainings = [step for steps in trained.values() for step in steps]
+    wholes = [whole for whole, *_ in filter(None, trained.values())]
+    alone = _students(graph, spec, [arm for arm in spec.arms if arm == LABELS_ONLY], {"corpus": corpus}, {})
+    checks = []
+    if wholes and alone:
+        checks = [
+            graph.add(
+                COMPARE,
+                "compare",
+                "compare teachers with the student on labels alone",
+                inputs={"teachers": wholes, "students": alone},
+            )
+        ]
+    required = any(teacher.require_better for teacher in spec.teachers)
+
     labels = [
         graph.add(
             LABEL,
             f"label {name}",
             f"label with {name}",
             inputs={"corpus": corpus, "trained": own},
-            after=trainings,  # teachers that label together share the decoding of images
+            # Teachers that label together share the decoding of images.
+            after=[*trainings, *(checks if required else [])],
             teacher=name,
         )
         for name, own in trained.items()
     ]
     select = graph.add(SELECT, "select", "select and calibrate", inputs={"corpus": corpus, "labels": labels})
 
-    students = _students(graph, spec, {"corpus": corpus}, {"labels": labels, "select": select, "trained": trainings})
+    taught = [arm for arm in spec.arms if arm != LABELS_ONLY]
+    teaching: dict[str, StepInput] = {"labels": labels, "select": select, "trained": trainings}
+    students = _students(graph, spec, taught, {"corpus": corpus}, teaching)
 
-    models = [*students, *(whole for whole, *_ in filter(None, trained.values()))]
-    report = graph.add(EVALUATE, "evaluate", "evaluate and compare", inputs={"corpus": corpus, "models": models})
+    models = [*students, *alone, *wholes]
+    report = graph.add(
+        EVALUATE, "evaluate", "evaluate and compare", inputs={"corpus": corpus, "models": models}, after=checks
+    )
     graph.add(
         REGISTER,
         "register",
@@ -75,11 +97,17 @@ def _trainings(graph: Graph, corpus: Step, teacher: TeacherSection) -> list[Step
     ]
 
 
-def _students(graph: Graph, spec: Spec, corpus: dict[str, StepInput], teaching: dict[str, StepInput]) -> list[Step]:
-    """The last training of every arm and seed; arms whose first phases are alike share them."""
+def _students(
+    graph: Graph,
+    spec: Spec,
+    arms: Sequence[str],
+    corpus: Mapping[str, StepInput],
+    teaching: Mapping[str, StepInput],
+) -> list[Step]:
+    """The last training of each of some arms and every seed; arms whose first phases are alike share them."""
     made: dict[str, Step] = {}
     last = []
-    for arm in spec.arms:
+    for arm in arms:
         student = spec.student.of(arm)
         names = [phase.name for phase in student.phases or []] or [""]
         for seed in spec.student.seeds:
@@ -94,7 +122,7 @@ def _students(graph: Graph, spec: Spec, corpus: dict[str, StepInput], teaching: 
                         DISTILL,
                         f"distill {title}",
                         f"student {title}",
-                        inputs={**corpus, **({} if arm == LABELS_ONLY else teaching), **before},
+                        inputs={**corpus, **teaching, **before},
                         arm=arm,
                         seed=seed,
                         phase=name,

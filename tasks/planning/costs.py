@@ -36,6 +36,7 @@ from tasks.spec.run import LabelRunSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
+COMPARE = 0.5  # seconds: reading what the trainings say of themselves
 SELECT = 2.0  # seconds: reading the soft labels
 REGISTER = 25.0  # seconds: packing the student and MLflow
 BATCH = 8  # images a forward pass of a teacher, where the spec names none
@@ -142,7 +143,12 @@ class _Estimate:
                 if self._open("evaluate"):
                     passes += judged * self._forward(teacher, teacher.name)
         passes += self._students()
-        for stage, known_seconds in (("select", SELECT), ("evaluate", PLOTS + passes), ("register", REGISTER)):
+        for stage, known_seconds in (
+            ("compare", COMPARE),
+            ("select", SELECT),
+            ("evaluate", PLOTS + passes),
+            ("register", REGISTER),
+        ):
             seconds.update({step.title: known_seconds for step in self._open(stage)})
         return self.costs
 

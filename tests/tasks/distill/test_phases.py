@@ -155,9 +155,9 @@ def test_arms_share_the_phases_that_are_alike(store: LocalStore) -> None:
     graph = line(spec_of(store, more=more))
     steps = {step.title: step for step in graph.steps if step.stage.name == "distill"}
     assert list(steps) == [
+        "distill labels_only seed 0",
         "distill taught transfer seed 0",
         "distill taught fine-tune seed 0",
-        "distill labels_only seed 0",
         "distill guided fine-tune seed 0",
         "distill joint seed 0",
     ]
