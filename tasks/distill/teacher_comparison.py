@@ -23,6 +23,9 @@ TRAINING_IMAGES = 128
 Rows = Sequence[tuple[int, int]]
 """(number of the shard, row)."""
 
+FIT = tuple(f"{split}_{name}" for split in ("train", "val") for name in ("teacher_kl", "constant_kl", "teacher_r2"))
+"""Columns of a history that compare a student with its teachers."""
+
 UNDERFIT = 0.2
 """Share of the constant's divergence that a student which learns from its teachers has taken away by its end."""
 

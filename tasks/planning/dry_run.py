@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from infra.compute.cluster import Cluster
@@ -23,6 +23,7 @@ class StepState:
     state: str  # cached, partly or to do
     done: int = 0  # units, of those that have any
     total: int = 0
+    best: Mapping[str, Any] = field(default_factory=dict)  # of a cached training: figures of the weights it kept
 
 
 def dry_run(spec: Spec, store: Store, steps: Sequence[Step], ingested: Manifest | None) -> dict[str, StepState]:
@@ -62,7 +63,7 @@ def _look_up(
         work = step.stage.bind(context, spec, **inputs, **step.parameters)
         manifest = work.lookup()
         if manifest is not None:
-            return manifest, StepState(CACHED)
+            return manifest, StepState(CACHED, best=manifest.facts.get("best") or {})
         done, total = work.missing()
         return None, StepState(PARTLY if done else TO_DO, done, total)
     except WouldWorkError:

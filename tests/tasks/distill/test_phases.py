@@ -8,12 +8,15 @@ from safetensors.numpy import load
 
 from flows.line import line
 from infra.compute.cluster import Cluster
+from infra.errors import CancelledError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus, Shard
 from tasks.data.hidden_labels import WithoutLabels
+from tasks.distill.checkpoints import Checkpoints
 from tasks.distill.stage import StudentTraining, distill, student_request, student_steps
 from tasks.distill.training_job import build_job
+from tasks.distill.training_run import TrainingCallbacks, run_training
 from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
@@ -90,6 +93,28 @@ def test_a_phase_begins_with_the_model_of_the_one_before(
     assert learnt
     for name in learnt:
         np.testing.assert_array_equal(before[name], after[name])
+
+
+def test_a_phase_that_was_stopped_goes_on_from_its_checkpoint(
+    store: LocalStore, corpus: Corpus, labels: Manifest, cluster: Cluster
+) -> None:
+    spec, context = spec_of(store, TUNE.replace("epochs: 1", "steps: 9, checkpoint_every: 2")), Context(store, cluster)
+    first, calm = trained(spec, corpus, labels, cluster)
+    work = StudentTraining(context, corpus, [labels], None, spec, phase="fine-tune", start=first)
+    assert work.key == calm.key
+    job = build_job(work.request, "again", work.weights, corpus, spec, context, device="cpu", side_by_side=1)
+    steps = iter(range(5))
+
+    def stop() -> None:
+        if next(steps, None) is None:
+            raise CancelledError("asked to stop")
+
+    with pytest.raises(CancelledError):
+        run_training(job, TrainingCallbacks(stop=stop))
+    assert Checkpoints(store, "again").newest() == 4
+    record = run_training(job, TrainingCallbacks())
+    assert record is not None
+    assert [output.sha256 for output in record.outputs] == [output.sha256 for output in calm.outputs]
 
 
 def test_another_last_phase_finds_the_first(store: LocalStore, corpus: Corpus, labels: Manifest) -> None:
