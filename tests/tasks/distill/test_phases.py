@@ -98,7 +98,8 @@ def test_a_phase_begins_with_the_model_of_the_one_before(
 def test_a_phase_that_was_stopped_goes_on_from_its_checkpoint(
     store: LocalStore, corpus: Corpus, labels: Manifest, cluster: Cluster
 ) -> None:
-    spec, context = spec_of(store, TUNE.replace("epochs: 1", "steps: 9, checkpoint_every: 2")), Context(store, cluster)
+    spec = spec_of(store, TUNE.replace("epochs: 1", "steps: 9, checkpoint_every: 2"))
+    context = Context(store, cluster, spec.run)
     first, calm = trained(spec, corpus, labels, cluster)
     work = StudentTraining(context, corpus, [labels], None, spec, phase="fine-tune", start=first)
     assert work.key == calm.key
