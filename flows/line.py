@@ -6,8 +6,12 @@ roots from, costs. A stage is added here and in its own folder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from flows.spec_files import named_specs
+from infra.digest import digest_of
 from tasks.distill.stage import DISTILL, TEACH
+from tasks.distill.teacher_check import COMPARE
 from tasks.evaluate.stage import EVALUATE
 from tasks.ingest.stage import INGEST
 from tasks.label.stage import LABEL
@@ -16,7 +20,7 @@ from tasks.pipeline.stage import Stage
 from tasks.register.stage import REGISTER
 from tasks.select.stage import SELECT
 from tasks.spec import Spec, TeacherSection, load_spec
-from tasks.spec.arms import LABELS_ONLY, TAUGHT
+from tasks.spec.arms import LABELS_ONLY
 
 
 def line(spec: Spec) -> Graph:
@@ -26,38 +30,42 @@ def line(spec: Spec) -> Graph:
 
     trained = {teacher.name: _trainings(graph, corpus, teacher) for teacher in spec.teachers}
     trainings = [step for steps in trained.values() for step in steps]
+    wholes = [whole for whole, *_ in filter(None, trained.values())]
+    alone = _students(graph, spec, [arm for arm in spec.arms if arm == LABELS_ONLY], {"corpus": corpus}, {})
+    checks = []
+    if wholes and alone:
+        checks = [
+            graph.add(
+                COMPARE,
+                "compare",
+                "compare teachers with the student on labels alone",
+                inputs={"teachers": wholes, "students": alone},
+            )
+        ]
+    required = any(teacher.require_better for teacher in spec.teachers)
+
     labels = [
         graph.add(
             LABEL,
             f"label {name}",
             f"label with {name}",
             inputs={"corpus": corpus, "trained": own},
-            after=trainings,  # teachers that label together share the decoding of images
+            # Teachers that label together share the decoding of images.
+            after=[*trainings, *(checks if required else [])],
             teacher=name,
         )
         for name, own in trained.items()
     ]
     select = graph.add(SELECT, "select", "select and calibrate", inputs={"corpus": corpus, "labels": labels})
 
-    students = []
-    for arm in [TAUGHT, LABELS_ONLY] if spec.evaluate.compare else [TAUGHT]:
-        teaching: dict[str, StepInput] = (
-            {"labels": labels, "select": select, "trained": trainings} if arm == TAUGHT else {}
-        )
-        students += [
-            graph.add(
-                DISTILL,
-                f"distill {arm} seed {seed}",
-                f"student {arm} seed {seed}",
-                inputs={"corpus": corpus, **teaching},
-                arm=arm,
-                seed=seed,
-            )
-            for seed in spec.student.seeds
-        ]
+    taught = [arm for arm in spec.arms if arm != LABELS_ONLY]
+    teaching: dict[str, StepInput] = {"labels": labels, "select": select, "trained": trainings}
+    students = _students(graph, spec, taught, {"corpus": corpus}, teaching)
 
-    models = [*students, *(whole for whole, *_ in filter(None, trained.values()))]
-    report = graph.add(EVALUATE, "evaluate", "evaluate and compare", inputs={"corpus": corpus, "models": models})
+    models = [*students, *alone, *wholes]
+    report = graph.add(
+        EVALUATE, "evaluate", "evaluate and compare", inputs={"corpus": corpus, "models": models}, after=checks
+    )
     graph.add(
         REGISTER,
         "register",
@@ -87,6 +95,41 @@ def _trainings(graph: Graph, corpus: Step, teacher: TeacherSection) -> list[Step
         )
         for fold, part in parts.items()
     ]
+
+
+def _students(
+    graph: Graph,
+    spec: Spec,
+    arms: Sequence[str],
+    corpus: Mapping[str, StepInput],
+    teaching: Mapping[str, StepInput],
+) -> list[Step]:
+    """The last training of each of some arms and every seed; arms whose first phases are alike share them."""
+    made: dict[str, Step] = {}
+    last = []
+    for arm in arms:
+        student = spec.student.of(arm)
+        names = [phase.name for phase in student.phases or []] or [""]
+        for seed in spec.student.seeds:
+            step: Step | None = None
+            for number, name in enumerate(names):
+                earlier = [student.of_phase(each).model_dump(mode="json") for each in names[: number + 1]]
+                alike = digest_of([seed, names[: number + 1], earlier, *([arm] if name == names[-1] else [])])
+                if alike not in made:
+                    before: dict[str, StepInput] = {} if step is None else {"start": step}
+                    title = f"{arm} {name} seed {seed}" if name else f"{arm} seed {seed}"
+                    made[alike] = graph.add(
+                        DISTILL,
+                        f"distill {title}",
+                        f"student {title}",
+                        inputs={**corpus, **teaching, **before},
+                        arm=arm,
+                        seed=seed,
+                        phase=name,
+                    )
+                step = made[alike]
+            last += [step] if step is not None else []
+    return last
 
 
 def stages() -> list[Stage]:

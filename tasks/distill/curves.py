@@ -120,7 +120,7 @@ class Curves:
 
 def _only_in_logs(name: str) -> bool:
     """Whether a number of a log point is in no message of a single step: those have the losses."""
-    return name in ("step", "lr", "epoch", "images_per_second", "waiting") or name.startswith("val_")
+    return name in ("step", "lr", "epoch", "images_per_second", "waiting") or name.startswith(("val_", "train_"))
 
 
 def _last(client: Any, run_id: str, name: str) -> int:

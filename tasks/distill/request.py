@@ -25,7 +25,17 @@ STORED = "stored"
 
 
 class Request:
-    """One training: its model, losses, data and section of the spec."""
+    """One training: its model, losses, data and section of the spec.
+
+    Args:
+        arm: taught, labels_only, a name of `student.arms`, phase:<name> (of any but the last of several phases), or
+            teacher:<name>.
+        pool: all or labelled: training images that are used.
+        hidden: whether no label of a training image is shown.
+        start: manifest of the phase before, whose model the initial weights are; None: those that the model names.
+        compared: label manifests of the teachers that the student is compared with on some images; they follow from
+            the key's inputs and enter no key.
+    """
 
     def __init__(
         self,
@@ -43,6 +53,11 @@ class Request:
         fold: tuple[int, int] | None = None,
         input: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
         online: Sequence[TeacherModel] = (),
+        pool: str = "all",
+        hidden: bool = False,
+        start: Manifest | None = None,
+        compared: Sequence[Manifest] = (),
+        targets: str = "view",
     ) -> None:
         self.stage, self.arm, self.seed = stage, arm, seed
         self.model, self.train, self.steps = model, train, steps
@@ -50,6 +65,9 @@ class Request:
         self.online = tuple(online)
         self.labels, self.select = labels, select
         self.fold, self.input = fold, input
+        self.pool, self.hidden = pool, hidden
+        self.start, self.compared = start, list(compared)
+        self.targets = targets
 
     def advice(self, corpus: Corpus, views: int) -> str:
         """What to change where the same few pictures come again and again; "" where they do not.
@@ -62,7 +80,7 @@ class Request:
         """
         if not self.labels:
             return ""  # every epoch has new views
-        images = training_rows(corpus, str(self.section.get("pool", "all")))
+        images = training_rows(corpus, self.pool)
         times = self.steps * self.train.batch / max(1, images * (1 + views))
         if times < MAX_REPEATS:
             return ""
@@ -137,12 +155,15 @@ def precision_on(train: TrainSection, device: str) -> str:
     return "bfloat16" if device == "cuda" else "float32"
 
 
-def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSection, *, taught: bool) -> list[Term]:
+def terms_of(
+    corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSection, *, taught: bool, labels: bool = True
+) -> list[Term]:
     """The terms of an objective, their defaults decided by the corpus.
 
     Args:
         losses: `student.loss`; None: the default of the corpus's task.
         taught: whether teachers teach; without them terms that need one are left out.
+        labels: whether labels teach; without them terms that read them are left out.
 
     Raises:
         UsageError: a loss that is not for the corpus's task (those that are get named) or for so few classes,
@@ -157,6 +178,8 @@ def terms_of(corpus: Corpus, losses: Sequence[LossTerm] | None, train: TrainSect
             term if term.needs_teacher else replace(term, smoothing=train.label_smoothing)
             for term in default_terms(corpus.task, taught=taught)
         ]
+    if not labels:
+        terms = [term for term in terms if term.needs_teacher]
     for term in terms:
         if corpus.task not in term.info.tasks:
             fitting = [name for name, info in LOSSES.items() if corpus.task in info.tasks]

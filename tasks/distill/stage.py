@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
+from models.losses.terms import LOSSES
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
+from tasks.data.hidden_labels import WithoutLabels
 from tasks.data.weights import TEACHER_FILES
 from tasks.distill.request import (
     DISTILL_NAME,
@@ -79,13 +81,15 @@ class StudentTraining(Training):
     """Train one student.
 
     Args:
-        labels: manifests of the teachers' soft labels; the arm labels_only ignores them, and so does a student with
-            online teachers.
+        labels: manifests of the teachers' soft labels; the arm labels_only ignores them, and a student with online
+            teachers is only compared with them.
         select: manifest of the sample weights; None: all weigh the same.
-        arm: taught (labels and soft labels, unlabelled pool included), or labels_only (the same student, the same
-            number of steps, labelled images alone).
+        arm: taught (labels and soft labels, unlabelled pool included), labels_only (the same student, the same
+            number of steps, labelled images alone), or one of `student.arms`.
         seed: of the initial weights and of the order.
         teachers: online teachers, read where `student.teacher` is online.
+        phase: name of one of the arm's phases; "": it has none.
+        start: manifest of the phase before; None for the first.
     """
 
     stage = DISTILL_NAME
@@ -101,12 +105,34 @@ class StudentTraining(Training):
         arm: str = TAUGHT,
         seed: int = 0,
         teachers: Sequence[TeacherHandle] = (),
+        phase: str = "",
+        start: Manifest | None = None,
         side_by_side: int = 1,
         track: bool = False,
     ) -> None:
-        online = tuple(teachers) if arm == TAUGHT and spec.student.teacher == "online" else ()
-        request = student_request(corpus, labels, select, spec, context.store, arm=arm, seed=seed, teachers=online)
-        super().__init__(context, request, corpus, spec, side_by_side=side_by_side, track=track, teachers=online)
+        student = spec.student.of(arm).of_phase(phase)
+        online = tuple(teachers) if arm != LABELS_ONLY and student.teacher == "online" else ()
+        request = student_request(
+            corpus,
+            labels,
+            select,
+            spec,
+            context.store,
+            arm=arm,
+            seed=seed,
+            teachers=online,
+            phase=phase,
+            start=start,
+        )
+        super().__init__(
+            context,
+            request,
+            WithoutLabels(corpus) if request.hidden else corpus,
+            spec,
+            side_by_side=side_by_side,
+            track=track,
+            teachers=online if request.online else (),
+        )
 
 
 def teach(
@@ -132,11 +158,25 @@ def distill(
     arm: str = TAUGHT,
     seed: int = 0,
     teachers: Sequence[TeacherHandle] = (),
+    phase: str = "",
+    start: Manifest | None = None,
     track: bool = False,
 ) -> StageResult:
     """Run the stage; see `StudentTraining`."""
     return run_stage(
-        StudentTraining(context, corpus, labels, select, spec, arm=arm, seed=seed, teachers=teachers, track=track)
+        StudentTraining(
+            context,
+            corpus,
+            labels,
+            select,
+            spec,
+            arm=arm,
+            seed=seed,
+            teachers=teachers,
+            phase=phase,
+            start=start,
+            track=track,
+        )
     )
 
 
@@ -150,32 +190,63 @@ def student_request(
     arm: str,
     seed: int,
     teachers: Sequence[TeacherHandle] = (),
+    phase: str = "",
+    start: Manifest | None = None,
 ) -> Request:
-    """The request of a student's training; writes nothing.
+    """The request of a student's training, arguments as `StudentTraining`; writes nothing.
 
     Raises:
         UsageError: the student needs online teachers and gets none, or a loss does not fit.
     """
-    student = spec.student
-    taught = arm == TAUGHT
-    stored = taught and student.teacher == "stored"
-    if taught and not stored and not teachers:
+    whole = spec.student.of(arm)
+    student = whole.of_phase(phase)
+    taught = arm != LABELS_ONLY
+    terms = terms_of(corpus, student.loss, student.train, taught=taught, labels=student.labels)
+    # Where no loss reads a teacher, images come as they do on labels alone: labelled ones, each time in a new view.
+    reads = taught and ((arm == TAUGHT and not phase) or any(term.needs_teacher for term in terms))
+    stored = reads and student.teacher == "stored"
+    if reads and not stored and not teachers:
         raise UsageError("student.teacher is online, and no teacher is at hand")
-    terms = terms_of(corpus, student.loss, student.train, taught=taught)
+    earlier = phase and phase != (whole.phases or [])[-1].name
     return Request(
         stage=DISTILL_NAME,
-        arm=arm,
+        arm=f"phase:{phase}" if earlier else arm,
         seed=seed,
         model=student,
         train=student.train,
-        # Both arms take as many steps: a longer training is not mistaken for a better teacher.
-        steps=steps_of(student.train, training_rows(corpus, student.pool)),
+        steps=student_steps(corpus, spec, arm, phase),
         terms=on_stored(terms, spec.teachers) if stored else terms,
-        section=student_section(student, taught=taught),
+        section=student_section(student, taught=reads),
         labels=list(labels) if stored else [],
-        select=select if taught else None,
-        online=[teacher_model(teacher, corpus, spec, store) for teacher in teachers],
+        select=select if reads else None,
+        online=[teacher_model(teacher, corpus, spec, store) for teacher in teachers] if reads and not stored else [],
+        pool=student.pool if reads else "all",
+        hidden=not student.labels,
+        start=start,
+        compared=labels if taught else [],
+        targets=student.targets,
     )
+
+
+def student_steps(corpus: Corpus, spec: Spec, arm: str, phase: str = "") -> int:
+    """Optimiser steps of a student's training; on labels alone as many as the taught student's, phases together.
+
+    A longer training is not mistaken for a better teacher.
+    """
+    shards = corpus.of_split("train")
+    return steps_of_arm(spec, arm, phase, sum(map(len, shards)), sum(int(shard.labelled.sum()) for shard in shards))
+
+
+def steps_of_arm(spec: Spec, arm: str, phase: str, images: int, labelled: int) -> int:
+    """As `student_steps`, by the numbers of training images and of labelled ones."""
+    if arm == LABELS_ONLY:
+        phases = spec.student.phases or []
+        names = [phase.name for phase in phases] or [""]
+        return sum(steps_of_arm(spec, TAUGHT, name, images, labelled) for name in names)
+    student = spec.student.of(arm).of_phase(phase)
+    alone = bool(student.loss) and all(LOSSES[term.loss].reads == "labels" for term in student.loss or [])
+    few = student.pool == "labelled" or (alone and (arm, phase) != (TAUGHT, ""))
+    return steps_of(student.train, labelled if few else images)
 
 
 def _bind_teach(
@@ -203,10 +274,12 @@ def _bind_distill(
     labels: Sequence[Manifest] = (),
     select: Manifest | None = None,
     trained: Sequence[Manifest] = (),
+    phase: str = "",
+    start: Manifest | None = None,
 ) -> StudentTraining:
     read = Corpus(context.store, corpus)
     teachers: list[TeacherHandle] = []
-    if arm != LABELS_ONLY and spec.student.teacher == "online":
+    if arm != LABELS_ONLY and spec.student.of(arm).teacher == "online":
         teachers = [
             teacher_handle(section, _trainings_of(section.name, trained), read, context.store)
             for section in spec.teachers
@@ -220,7 +293,9 @@ def _bind_distill(
         arm=arm,
         seed=seed,
         teachers=teachers,
-        side_by_side=len(spec.student.seeds) * (2 if spec.evaluate.compare else 1),
+        phase=phase,
+        start=start,
+        side_by_side=len(spec.student.seeds) * len(spec.arms),
         track=context.run.train.track,
     )
 

@@ -44,7 +44,7 @@ class TrainJob:
     Attributes:
         stage: teach or distill.
         key: key of the unit; names its checkpoints and its model.
-        arm: taught, labels_only or teacher:<name>.
+        arm: as of `tasks.distill.request.Request`.
         labels: manifests of soft labels by key, empty for a training on labels alone or with online teachers.
         select: key of the select manifest, None for equal weights.
         weights: where the initial weights are, and their digest.
@@ -59,6 +59,8 @@ class TrainJob:
         restarts: of a training on several ranks, from its last checkpoint.
         fold: (number, of how many) whose labels are held out; None: none are.
         input: mean and std of the network's input; None: its own.
+        hidden: whether no label of a training image is shown.
+        compared: label manifests, by key, of the teachers that the student is compared with on some images.
         input_size: side of the network's input in pixels.
         threads: CPU threads of the training.
     """
@@ -91,6 +93,8 @@ class TrainJob:
     restarts: int = 3
     fold: tuple[int, int] | None = None
     input: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    hidden: bool = False
+    compared: tuple[str, ...] = ()
     topic: str = ""  # of the events that carry messages, and of the stop flag
 
     @property
@@ -148,8 +152,8 @@ def build_job(
         batch=train.batch,
         device=device,
         threads=run.threads or max(1, cores() // max(1, min(side_by_side, context.cluster.slots))),
-        sampling=_sampling(request, spec),
-        targets=spec.student.targets if request.labels else "view",
+        sampling=_sampling(request),
+        targets=request.targets if request.labels else "view",
         online=request.online,
         metric=f"val_{metric}",
         ranks=_ranks(context.cluster, device, run.devices or 1),
@@ -158,6 +162,8 @@ def build_job(
         restarts=run.restarts,
         fold=request.fold,
         input=request.input,
+        hidden=request.hidden,
+        compared=tuple(manifest.key for manifest in request.compared),
     )
 
 
@@ -171,14 +177,14 @@ def _ranks(cluster: Cluster, device: str, wanted: int) -> int:
     return max(1, min(wanted, max(hosts.values(), default=1)))
 
 
-def _sampling(request: Request, spec: Spec) -> Sampling:
+def _sampling(request: Request) -> Sampling:
     train = request.train
     if request.stage != DISTILL_NAME:
         return Sampling(classes=train.sampling, ratio=train.unlabelled_ratio)
     # The arm on labels alone has the same section, but no pool.
     with_teachers = bool(request.labels or request.online)
     return Sampling(
-        pool=spec.student.pool if with_teachers else "all",
+        pool=request.pool if with_teachers else "all",
         classes=train.sampling,
         ratio=train.unlabelled_ratio if with_teachers else None,
     )

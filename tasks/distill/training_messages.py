@@ -37,7 +37,6 @@ class TrainingMessages:
         self._stride = math.ceil(steps / POINTS)
         self._points: list[dict[str, float]] = []
         self._logs: list[dict[str, float]] = []
-        self._lines: list[str] = []
         self._sent, self._sent_step = time.monotonic(), 0
         self._step: int | None = None
         self._loss = math.nan
@@ -59,20 +58,19 @@ class TrainingMessages:
             self.flush()
 
     def line(self, text: str) -> None:
-        """A line for people; sent at once."""
-        self._lines.append(text)
-        self.flush()
+        """A line for people; sent at once and alone: the pace is that of the steps between two messages of steps."""
+        self._send({"points": [], "logs": [], "lines": [text]})
 
     def flush(self) -> None:
         """Send what was collected."""
         now = time.monotonic()
-        message: Message = {"points": self._points, "logs": self._logs, "lines": self._lines}
-        if self._step is not None:
+        message: Message = {"points": self._points, "logs": self._logs, "lines": []}
+        if self._step is not None and self._step > self._sent_step:
             images = (self._step - self._sent_step) * self._batch
             pace = images / max(now - self._sent, 1e-9)
             message |= {"step": self._step, "loss": self._loss, "images_per_second": pace}
             self._sent_step = self._step
-        self._sent, self._points, self._logs, self._lines = now, [], [], []
+        self._sent, self._points, self._logs = now, [], []
         self._send(message)
 
 

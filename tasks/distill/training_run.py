@@ -23,9 +23,11 @@ from models.statistics.metrics import metrics, probabilities
 from models.training.config import DivergedError, PreemptedError
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
+from tasks.data.hidden_labels import WithoutLabels
 from tasks.distill.assemble import Assembled, assemble
 from tasks.distill.batches import IMAGES
 from tasks.distill.checkpoints import Checkpoints, History
+from tasks.distill.teacher_comparison import TeacherComparison, comparison_text, underfits
 from tasks.distill.training_job import TrainJob
 from tasks.distill.training_messages import Message, TrainingMessages
 from tasks.distill.training_record import history_row, store_training
@@ -125,7 +127,7 @@ class _Run:
             on_log=self._log,
             on_step=self.messages.step,
             on_checkpoint=self._save,
-            validate=validator(self.corpus, self.ready.built, self.ready.options, job),
+            validate=validator(self.corpus, self.ready.built, self.ready.options, job, self._comparison()),
             metric=job.metric,
             stop=self._between,
             preempted=self.callbacks.preempted,
@@ -137,6 +139,23 @@ class _Run:
         record = store_training(self.store, self.corpus, self.job, self.ready, self.history)
         self.checkpoints.clear()
         return record
+
+    def _comparison(self) -> TeacherComparison | None:
+        """What the student is compared with; None where it has no teachers."""
+        job, data = self.job, self.ready.data
+        if not job.compared:
+            return None
+        names = [manifest_name("label", key) for key in job.compared]
+        return TeacherComparison(
+            self.corpus,
+            [Manifest.from_bytes(self.store.get(name), name) for name in names],
+            ViewRecipe.from_values(job.views),
+            [
+                (number, row)
+                for number, rows in zip(data.numbers, data.rows.chosen, strict=True)
+                for row in rows.tolist()
+            ],
+        )
 
     def _between(self) -> None:
         """Before each step."""
@@ -152,11 +171,21 @@ class _Run:
         row = history_row(step, means, step * self.job.batch / self.ready.data.samples)
         self.history.append(row)
         self.messages.log(row, pace)
+        text = comparison_text(row)
+        if text:
+            self.messages.line(f"step {step:,} of {self.job.config.steps:,}, {text}")
+        if step == self.job.config.steps and underfits(row):
+            self.messages.line(
+                "it has learnt little of its teachers, even on images that it was trained on: give it more steps, "
+                "a higher rate, or take a larger student"
+            )
 
 
 def _corpus(job: TrainJob, store: Store) -> Corpus:
     name = manifest_name("ingest", job.ingest)
     corpus = Corpus(store, Manifest.from_bytes(store.get(name), name))
+    if job.hidden:
+        return WithoutLabels(corpus)
     return corpus if job.fold is None else WithoutFold(corpus, *job.fold)
 
 
@@ -167,20 +196,37 @@ VALIDATION_BATCH = 64
 Validate = Callable[[dict[str, Tensor]], dict[str, float]]
 
 
-def validator(corpus: Corpus, built: Built, options: Mapping[str, Any], job: TrainJob) -> Validate:
-    """A function from weights to metrics `val_*` of the plain view.
+def validator(
+    corpus: Corpus,
+    built: Built,
+    options: Mapping[str, Any],
+    job: TrainJob,
+    comparison: TeacherComparison | None = None,
+) -> Validate:
+    """A function from weights to metrics `val_*` of the plain view, and to columns of the comparison with teachers.
 
-    Its result is empty where no validation image has a label. A metric that is undefined is left out, except the one
-    that the training is steered by, which is then NaN.
+    Its result is empty where no validation image has a label and there is nothing to compare. A metric that is
+    undefined is left out, except the one that the training is steered by, which is then NaN.
 
     Args:
         built: the student.
         options: keyword arguments that rebuild it.
+        comparison: with its teachers.
     """
-    shards = corpus.of_split("val")
-    rows = [(shard, int(row)) for shard in shards for row in np.flatnonzero(shard.labelled)]
-    label = np.array([shard.label[row] for shard, row in rows])
-    labels = np.stack([s.labels[r] for s, r in rows]) if rows and shards[0].labels is not None else None  # type: ignore[index]
+    shards = corpus.shards
+    rows = [
+        (number, row)
+        for number, shard in enumerate(shards)
+        if shard.split == "val"
+        for row in np.flatnonzero(shard.labelled).tolist()
+    ]
+    label = np.array([shards[number].label[row] for number, row in rows])
+    many = [shards[number].labels for number, _ in rows]
+    labels = (
+        np.stack([own[row] for own, (_, row) in zip(many, rows, strict=True) if own is not None])
+        if (rows and many[0] is not None)
+        else None
+    )
     recipe = ViewRecipe.from_values(job.views)
 
     @cache
@@ -189,24 +235,38 @@ def validator(corpus: Corpus, built: Built, options: Mapping[str, Any], job: Tra
         again = build(job.model, num_classes=len(corpus.classes), options=options, size=job.input_size)
         return again.module.to(job.device)
 
-    def validate(weights: dict[str, Tensor]) -> dict[str, float]:
-        if not rows:
-            return {}
-        network().load_state_dict(weights)
+    def predict(views: np.ndarray) -> np.ndarray:
         logits = []
-        for start in range(0, len(rows), VALIDATION_BATCH):
-            block = rows[start : start + VALIDATION_BATCH]
-            views = np.stack(
-                [
-                    render(IMAGES.get(corpus, shard, row), recipe, draw(recipe, 0, str(shard.keys[row])))
-                    for shard, row in block
-                ]
-            )
-            x = torch.from_numpy(to_input(views, job.input_size, built.mean, built.std)).to(job.device)
+        for start in range(0, len(views), VALIDATION_BATCH):
+            block = views[start : start + VALIDATION_BATCH]
+            x = torch.from_numpy(to_input(block, job.input_size, built.mean, built.std)).to(job.device)
             with torch.inference_mode():
                 logits.append(network()(x).float().cpu().numpy())
-        found = metrics(corpus.task, probabilities(corpus.task, np.concatenate(logits)), label, labels)
+        return np.concatenate(logits)
+
+    def on_validation() -> np.ndarray:
+        parts = []
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            block = [(shards[number], row) for number, row in rows[start : start + VALIDATION_BATCH]]
+            drawn = [
+                render(IMAGES.get(corpus, shard, row), recipe, draw(recipe, 0, str(shard.keys[row])))
+                for shard, row in block
+            ]
+            parts.append(predict(np.stack(drawn)))
+        return np.concatenate(parts)
+
+    def validate(weights: dict[str, Tensor]) -> dict[str, float]:
+        if not rows and comparison is None:
+            return {}
+        network().load_state_dict(weights)
+        beside = {} if comparison is None else comparison.on_training(predict)
+        if not rows:
+            return {job.metric: math.nan, **beside} if beside else {}
+        logits = on_validation()
+        if comparison is not None:
+            beside |= comparison.on_validation(rows, logits)
+        found = metrics(corpus.task, probabilities(corpus.task, logits), label, labels)
         values = {f"val_{name}": math.nan if value is None else float(value) for name, value in found.items()}
-        return {name: value for name, value in values.items() if name == job.metric or not math.isnan(value)}
+        return {name: v for name, v in values.items() if name == job.metric or not math.isnan(v)} | beside
 
     return validate

@@ -16,6 +16,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import UnitRecord
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
+from tasks.data.weights import IN_STORE, WeightsRef
 from tasks.distill.checkpoints import Checkpoints
 from tasks.distill.curves import Curves
 from tasks.distill.request import DISTILL_NAME, VERSION, Request
@@ -68,19 +69,27 @@ class Training(StageWork):
         super().__init__(context)
         self.request, self.corpus, self.spec = request, corpus, spec
         self.side_by_side, self.track, self.teachers = side_by_side, track, teachers
-        self.weights = find_weights(request.model.weights, request.model.model, self.store, upload=False)
+        self.weights = self._find_weights(upload=False)
 
     @cached_property
     def key(self) -> str:
         views = self.spec.views.resolved(self.corpus.modality).identity()
         return self.request.key(self.corpus, views, self.weights.id)
 
+    def _find_weights(self, *, upload: bool) -> WeightsRef:
+        """The initial weights; those of the phase before have the id of its training, so that its key is in ours."""
+        request = self.request
+        if request.start is None:
+            return find_weights(request.model.weights, request.model.model, self.store, upload=upload)
+        model = request.start.output(kind="model")
+        return WeightsRef(f"{IN_STORE}{model.name}", model.id, model.sha256)
+
     @property
     def name(self) -> str:
         """Of the training, for people."""
         request = self.request
-        model = f"student {request.arm}" if request.stage == DISTILL_NAME else request.arm.replace(":", " ", 1)
-        return f"{model} seed {request.seed}"
+        arm = request.arm.replace(":", " ", 1)
+        return f"student {arm} seed {request.seed}" if request.stage == DISTILL_NAME else f"{arm} seed {request.seed}"
 
     def make(self) -> Made:
         request, corpus = self.request, self.corpus
@@ -96,6 +105,7 @@ class Training(StageWork):
                 corpus.manifest.digest,
                 *(manifest.key for manifest in request.labels),
                 *(teacher.id for teacher in request.online),
+                *([request.start.key] if request.start else []),
             ],
             section={**request.section, "arm": request.arm, "seed": request.seed},
             outputs=list(record.outputs),
@@ -113,7 +123,7 @@ class Training(StageWork):
         if advice:
             context.message(f"{request.arm} seed {request.seed}: {advice}")
         device, resources = context.place()
-        find_weights(request.model.weights, request.model.model, self.store)  # copied to where workers find it
+        self._find_weights(upload=True)  # copied to where workers find it
         job = build_job(
             request,
             self.key,

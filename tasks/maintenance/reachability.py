@@ -21,7 +21,7 @@ from tasks.maintenance.store_contents import HEADS, StoreContents, read_document
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REGISTERED = "manifests/register/"
-_CARD = "label-card"
+_REPORTS = ("label-card", "compare")
 
 
 def reachable(contents: StoreContents, roots: Iterable[str]) -> set[str]:
@@ -43,9 +43,9 @@ def reachable(contents: StoreContents, roots: Iterable[str]) -> set[str]:
             found.add(name)
             refers = contents.manifests[name].refers
             pending += [other for reference in refers for other in known.get(reference, ()) if other not in found]
-    # No manifest refers to a label card; it is kept as long as everything that it reports on.
+    # No manifest refers to a label card or a check of teachers; each is kept as long as everything that it reports on.
     for manifest in contents.manifests.values():
-        if manifest.stage == _CARD and all(known[reference] & found for reference in manifest.refers):
+        if manifest.stage in _REPORTS and all(known[reference] & found for reference in manifest.refers):
             found.add(manifest.name)
     return found
 

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 
 from infra.compute.cluster import cores
+from infra.digest import canonical_json
 from infra.machine import machine_kind
 from infra.storage.store import MissingObjectError, Store
 from models.augmentation.draws import ViewRecipe
 from models.engines.benchmark import EngineChoice
 from models.engines.engine import Network
-from models.losses.terms import Term
+from models.losses.terms import Term, to_plain
 from models.networks.build import Built
 from tasks.data.corpus import Corpus
-from tasks.distill.request import DISTILL_NAME, TEACH_NAME, precision_on, steps_of, terms_of
+from tasks.distill.request import precision_on, steps_of, terms_of
+from tasks.distill.stage import steps_of_arm
 from tasks.label.costs import LabelRate
 from tasks.label.predictor import ENGINES
 from tasks.pipeline.graph import Step
@@ -27,12 +29,14 @@ from tasks.pipeline.rates import INGEST, LABEL, STEP, ingest_details, label_deta
 from tasks.planning.counts import CorpusCounts
 from tasks.planning.dry_run import CACHED, PARTLY, StepState
 from tasks.planning.measurements import forward_seconds, step_seconds, view_seconds
-from tasks.planning.networks import check_engine, feature_shape, input_side
+from tasks.planning.networks import check_engine, feature_shape, input_side, network_of
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.run import LabelRunSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
+COMPARE = 0.5  # seconds: reading what the trainings say of themselves
 SELECT = 2.0  # seconds: reading the soft labels
 REGISTER = 25.0  # seconds: packing the student and MLflow
 BATCH = 8  # images a forward pass of a teacher, where the spec names none
@@ -113,6 +117,7 @@ class _Estimate:
         self.spec, self.counts, self.states, self.built = spec, counts, states, built
         self.teacher_ids, self.corpus, self.machine = teacher_ids, corpus, machine
         self.costs = PlanCosts()
+        self._known: dict[bytes, float] = {}
         self.steps = steps
         self.open = [step for step in steps if states[step.title].state != CACHED]
         self.recipe = ViewRecipe.from_values(spec.views.resolved(corpus.modality).model_dump())
@@ -138,7 +143,12 @@ class _Estimate:
                 if self._open("evaluate"):
                     passes += judged * self._forward(teacher, teacher.name)
         passes += self._students()
-        for stage, known_seconds in (("select", SELECT), ("evaluate", PLOTS + passes), ("register", REGISTER)):
+        for stage, known_seconds in (
+            ("compare", COMPARE),
+            ("select", SELECT),
+            ("evaluate", PLOTS + passes),
+            ("register", REGISTER),
+        ):
             seconds.update({step.title: known_seconds for step in self._open(stage)})
         return self.costs
 
@@ -237,33 +247,59 @@ class _Estimate:
         for step in self._open("teach", teacher=teacher.name):
             steps = steps_of(train, labelled if step.parameters["fold"] is None else labelled * (folds - 1) // folds)
             if steps not in step_of:
-                step_of[steps] = self._training(teacher, teacher.name, TEACH_NAME, train, steps, beside)
+                terms = terms_of(self.corpus, None, train, taught=False)
+                step_of[steps] = self._training(teacher, teacher.name, train, terms, steps, beside, title=teacher.name)
             self.costs.seconds[step.title] = step_of[steps] / at_once
 
     def _students(self) -> float:
         """Add the seconds of the students' trainings; returns those of their predictions for the report."""
         count, left = sum(step.stage.name == "distill" for step in self.steps), self._open("distill")
-        student, judged = self.spec.student, self.counts.in_split["val"] + self.counts.in_split["test"]
+        judged = self.counts.in_split["val"] + self.counts.in_split["test"]
         if not left:
             return 0.0
-        whole = student.pool == "all"
-        steps = steps_of(student.train, self.counts.in_split["train"] if whole else self.counts.labelled_train)
-        one = self._training(student, "", DISTILL_NAME, student.train, steps, count)
         at_once = max(1, min(count, self.machine.at_once))
         for step in left:
-            self.costs.seconds[step.title] = one * math.ceil(len(left) / at_once) / len(left)
-        return judged * count * self._forward(student, "")
+            arm, phase = step.parameters["arm"], step.parameters["phase"]
+            self.costs.seconds[step.title] = (
+                self._student(arm, phase, count) * math.ceil(len(left) / at_once) / len(left)
+            )
+        seeds = len(self.spec.student.seeds)
+        return sum(judged * seeds * self._forward(self.spec.student.of(arm), network_of(arm)) for arm in self.spec.arms)
+
+    def _student(self, arm: str, phase: str, count: int) -> float:
+        """Seconds of one student's training, where `count` trainings run side by side."""
+        spec, counts = self.spec, self.counts
+        steps = steps_of_arm(spec, arm, phase, counts.in_split["train"], counts.labelled_train)
+        if arm == LABELS_ONLY:
+            # Without its teachers a step costs about as much; what is known of the taught student's is taken.
+            arm, phase = TAUGHT, spec.student.phases[-1].name if spec.student.phases else ""
+        student = spec.student.of(arm).of_phase(phase)
+        terms = terms_of(self.corpus, student.loss, student.train, taught=True, labels=student.labels)
+        facts = (network_of(arm), steps, [to_plain(term) for term in terms], student.train.identity(), student.teacher)
+        key = canonical_json(list(facts))
+        if key not in self._known:
+            online = student.teacher == "online" and any(term.needs_teacher for term in terms)
+            self._known[key] = self._training(
+                student, network_of(arm), student.train, terms, steps, count, online=online, title="the student"
+            )
+        return self._known[key]
 
     def _training(
-        self, section: ModelSection, name: str, stage: str, train: TrainSection, steps: int, beside: int
+        self,
+        section: ModelSection,
+        name: str,
+        train: TrainSection,
+        every: Sequence[Term],
+        steps: int,
+        beside: int,
+        *,
+        title: str,
+        online: bool = False,
     ) -> float:
         machine, spec = self.machine, self.spec
         threads = spec.run.train.threads or max(1, machine.cores // max(1, min(beside, machine.slots)))
-        losses = spec.student.loss if stage == DISTILL_NAME else None
         # A loss on features costs little compared with the network, and the teacher's features are not available here.
-        every = terms_of(self.corpus, losses, train, taught=stage == DISTILL_NAME)
         terms = [term for term in every if term.info.default_tap == ""]
-        online = stage == DISTILL_NAME and spec.student.teacher == "online"
         details = step_details(
             section.model,
             section.build_options,
@@ -276,11 +312,13 @@ class _Estimate:
             device=machine.device,
             threads=threads,
         )
-        known = self._remembered(STEP, details, f"training steps of {name or 'the student'}")
+        known = self._remembered(STEP, details, f"training steps of {title}")
         step = known or self._step(section, name, train, terms, threads)
         # A rate of an earlier run has the loading in it.
         each = known or self._with_loading(step, train, beside, online=online)
-        self.costs.rates[f"{name or 'student'}_step_seconds"] = step
+        # Of several trainings of the student the slowest is told.
+        rate = f"{name.partition(':')[0] or 'student'}_step_seconds"
+        self.costs.rates[rate] = max(step, self.costs.rates.get(rate, 0.0))
         judging = train.validations * self.counts.in_split["val"] * (self.view + step / train.batch / 3)
         return steps * each + judging
 

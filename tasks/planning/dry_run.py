@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from infra.compute.cluster import Cluster
@@ -24,6 +24,7 @@ class StepState:
     done: int = 0  # units, of those that have any
     total: int = 0
     said: tuple[str, ...] = ()  # what a cached report says first
+    best: Mapping[str, Any] = field(default_factory=dict)  # of a cached training: figures of the weights it kept
 
 
 def dry_run(spec: Spec, store: Store, steps: Sequence[Step], ingested: Manifest | None) -> dict[str, StepState]:
@@ -63,7 +64,8 @@ def _look_up(
         work = step.stage.bind(context, spec, **inputs, **step.parameters)
         manifest = work.lookup()
         if manifest is not None:
-            return manifest, StepState(CACHED, said=tuple(manifest.facts.get("headline", ())))
+            said, best = tuple(manifest.facts.get("headline", ())), manifest.facts.get("best") or {}
+            return manifest, StepState(CACHED, said=said, best=best)
         done, total = work.missing()
         return None, StepState(PARTLY if done else TO_DO, done, total)
     except WouldWorkError:

@@ -113,12 +113,24 @@ def _stages(found: Mapping[str, Any]) -> list[str]:
     width = max(12, *(len(stage["stage"]) for stage in stages[:MOST_STAGES]))
     for stage in stages[:MOST_STAGES]:
         state = stage["state"] + (f" {stage['done']} of {stage['total']}" if stage["state"] == "partly" else "")
-        lines.append(f"  {stage['stage']:<{width}}  {state:<18}{_minutes(stage['minutes'])}".rstrip())
+        lines.append(
+            f"  {stage['stage']:<{width}}  {state:<18}{_minutes(stage['minutes']) or _fit(stage['fit'])}".rstrip()
+        )
     if len(stages) > MOST_STAGES:
         rest = stages[MOST_STAGES:]
         lines.append(f"  {len(rest)} more{_minutes(sum(s['minutes'] or 0.0 for s in rest)):>28}")
     lines.append(f"  in all{_minutes(found['minutes']) or 'everything is cached: seconds':>30}")
     return lines
+
+
+def _fit(fit: Mapping[str, float]) -> str:
+    """How closely a cached student follows its teachers."""
+    parts = [
+        f"{where} {fit[f'{split}_teacher_kl']:.3g} (constant {fit[f'{split}_constant_kl']:.3g})"
+        for split, where in (("train", "training"), ("val", "validation"))
+        if f"{split}_teacher_kl" in fit and f"{split}_constant_kl" in fit
+    ]
+    return f"KL from teachers: {', '.join(parts)}" if parts else ""
 
 
 def _minutes(minutes: float | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infra.digest import canonical_json
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
@@ -21,6 +22,7 @@ from tasks.evaluate.scope import check_models
 from tasks.label import teacher_handle
 from tasks.planning.counts import CorpusCounts
 from tasks.spec import ModelSection, Spec
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.run import LabelRunSection
 from tasks.teachers.teacher import teacher_model
 from tasks.teachers.weights_lookup import find_weights, registered_weights
@@ -38,8 +40,8 @@ def build_networks(spec: Spec, corpus: Corpus, store: Store) -> tuple[dict[str, 
     """Build every network of the spec once, with its weights.
 
     Returns:
-        Networks by the teachers' names, the student's under "", and ids (`TeacherModel.id`) of the teachers that
-        are used as they are.
+        Networks by the teachers' names and of students by `network_of`, and ids (`TeacherModel.id`) of the teachers
+        that are used as they are.
 
     Raises:
         UsageError: as the run would: no such model, weights that are not there or do not fit, no metric of that
@@ -71,8 +73,19 @@ def build_networks(spec: Spec, corpus: Corpus, store: Store) -> tuple[dict[str, 
                 f"teacher {teacher.name}: the head of its weights has other classes than the corpus's {classes}; "
                 "add `train:` to fine-tune it"
             )
-    built[""] = _build(spec.student, "taught", spec, classes, store)
+    same: dict[bytes, Built] = {}
+    for arm in spec.arms:
+        student = spec.student.of(arm)
+        network = canonical_json({name: getattr(student, name) for name in ModelSection.model_fields})
+        if network not in same:
+            same[network] = _build(student, arm, spec, classes, store)
+        built[network_of(arm)] = same[network]
     return built, ids
+
+
+def network_of(arm: str) -> str:
+    """Name of an arm's network among those of `build_networks`; the student's own is ""."""
+    return "" if arm in (TAUGHT, LABELS_ONLY) else f"student:{arm}"
 
 
 def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store) -> Built:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.spec.arms import LABELS_ONLY, RESERVED
 from tasks.spec.base import Section
 from tasks.spec.losses import LossTerm, check_split, terms_of_section
+from tasks.spec.phases import INHERITED, PhaseSection, check_grafts, check_unlabelled, inherited
 from tasks.spec.train import ModelSection, TrainSection
 
 
@@ -25,18 +28,84 @@ class StudentSection(ModelSection):
         "view", description="soft labels of the view that is shown, or the mean over all stored views of the image"
     )
     pool: Literal["all", "labelled"] = Field("all", description="training images that are used")
+    labels: bool = Field(True, description="false: labels of training images are hidden, teachers' outputs alone teach")
     seeds: list[int] = Field([0], min_length=1, description="one student a seed; the best on val is registered")
+    phases: list[PhaseSection] | None = Field(
+        None, min_length=1, description="trainings one after another, each from the weights of the one before"
+    )
+    arms: dict[str, StudentSection] = Field(
+        default_factory=dict, description="further students in the report, by name: the keys that differ from these"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherits(cls, given: Any) -> Any:
+        """Phases and arms with the keys that they inherit."""
+        if not isinstance(given, dict):
+            return given
+        whole, phases, arms = dict(given), given.get("phases"), given.get("arms")
+        if isinstance(phases, list):
+            base = {name: given[name] for name in INHERITED if name in given}
+            whole["phases"] = [inherited(base, own) if isinstance(own, dict) else own for own in phases]
+        if isinstance(arms, dict):
+            base = {name: value for name, value in given.items() if name != "arms"}
+            whole["arms"] = {name: inherited(base, own) if isinstance(own, dict) else own for name, own in arms.items()}
+        return whole
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudentSection:
+        names = [phase.name for phase in self.phases or []]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two phases have the same name among {names}")
+        if self.phases:
+            check_grafts(self.phases)
+        if not self.phases and not self.labels:
+            check_unlabelled("student", self.pool, self.loss, self.train)
+        for phase in self.phases or []:
+            if not phase.labels:
+                check_unlabelled(phase.name, phase.pool, phase.loss, phase.train)
+        for name, arm in self.arms.items():
+            if name in RESERVED or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+                raise ValueError(f"arms: {name!r} is no name for an arm; take small letters, digits, _ and -")
+            if arm.arms or arm.seeds != self.seeds:
+                raise ValueError(f"arms: {name}: `seeds` and `arms` are the student's, alike for every arm")
+        return self
+
+    def of(self, arm: str) -> StudentSection:
+        """The student of an arm: with its phases, but without further arms.
+
+        On labels alone there are no phases, and the keys of training are the student's own, or those of the last phase
+        where it has none.
+        """
+        found = self.arms.get(arm, self)
+        if arm == LABELS_ONLY:
+            train = self.phases[-1].train if self.phases and "train" not in self.model_fields_set else self.train
+            found = self.model_copy(update={"train": train, "phases": None, "labels": True})
+        return found.model_copy(update={"arms": {}})
+
+    def of_phase(self, name: str) -> StudentSection:
+        """The student as one of its phases trains it; "": all of it, where there are no phases."""
+        if not name:
+            return self
+        phase = next(phase for phase in self.phases or [] if phase.name == name)
+        return self.model_copy(update={**{key: getattr(phase, key) for key in INHERITED}, "phases": None})
 
     @model_validator(mode="after")
     def _whole_batches(self) -> StudentSection:
-        check_split(terms_of_section(self.loss or [], smoothing=0.0), self.train)
+        for part in (self, *(self.phases or [])):
+            check_split(terms_of_section(part.loss or [], smoothing=0.0), part.train)
         return self
 
     def identity(self) -> dict[str, Any]:
-        section = {name: value for name, value in super().identity().items() if name != "seeds"}
+        """What a training's key depends on; of its phases each has a section of its own."""
+        left_out = ("seeds", "phases", "arms")
+        section = {name: value for name, value in super().identity().items() if name not in left_out}
         section["train"] = self.train.identity()
+        # Fields that came later are left out where they are unset, so that what was trained before is found.
         if self.targets == "view":
-            del section["targets"]  # came later; what was trained before is found
+            del section["targets"]
+        if self.labels:
+            del section["labels"]
         return section
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from infra.compute.preset import describe_error
 from infra.errors import SpecError
+from tasks.spec.learn import StudentSection
 from tasks.spec.spec import Spec
 from tasks.spec.teacher import TeacherSection
 
@@ -85,6 +86,10 @@ def _anchor(spec: Spec, base: Path) -> Spec:
             return teacher.model
         return f"{teacher.kind}:{here(teacher.target)}"
 
+    def student(section: StudentSection) -> StudentSection:
+        arms = {name: student(arm) for name, arm in section.arms.items()}
+        return section.model_copy(update={"weights": weights(section.weights), "arms": arms})
+
     return spec.model_copy(
         update={
             "store": here(spec.store),
@@ -92,7 +97,7 @@ def _anchor(spec: Spec, base: Path) -> Spec:
             "teachers": [
                 t.model_copy(update={"model": model(t), "weights": weights(t.weights)}) for t in spec.teachers
             ],
-            "student": spec.student.model_copy(update={"weights": weights(spec.student.weights)}),
+            "student": student(spec.student),
         }
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.base import Section
 from tasks.spec.corpus import CorpusSection, IngestSection
 from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
@@ -29,9 +30,14 @@ class Spec(Section):
     run: RunSection = RunSection()
 
     @property
+    def arms(self) -> list[str]:
+        """Arms of the run's students, in the order of the line."""
+        return [TAUGHT, *([LABELS_ONLY] if self.evaluate.compare else []), *self.student.arms]
+
+    @property
     def for_labels(self) -> Spec:
         """The spec as labelling reads it: where teachers see each batch, no views are stored but those of `select`."""
-        if self.student.teacher == "stored":
+        if any(student.teacher == "stored" for student in (self.student, *self.student.arms.values())):
             return self
         return self.model_copy(update={"views": self.views.model_copy(update={"count": self.select.views})})
 
@@ -46,7 +52,10 @@ class Spec(Section):
         names = [teacher.name for teacher in self.teachers]
         if len(set(names)) != len(names):
             raise ValueError(f"two teachers have the same name among {names}")
-        for term in self.student.loss or []:
+        students = [self.student, *self.student.arms.values()]
+        losses = [student.loss for student in students]
+        losses += [phase.loss for student in students for phase in student.phases or []]
+        for term in (term for terms in losses for term in terms or []):
             if term.teacher not in (None, *names):
                 raise ValueError(
                     f"student.loss: {term.loss} reads teacher {term.teacher}; there are {', '.join(names)}"
@@ -55,13 +64,23 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _targets_have_views(self) -> Spec:
-        if self.student.targets == "view":
-            return self
-        if self.student.teacher != "stored":
-            raise ValueError("student.targets: mean is over stored views; set student.teacher: stored")
-        if self.views.mix != "none" and self.views.count:
+        for student in (self.student, *self.student.arms.values()):
+            if student.targets == "view":
+                continue
+            if student.teacher != "stored":
+                raise ValueError("student.targets: mean is over stored views; set student.teacher: stored")
+            if self.views.mix != "none" and self.views.count:
+                raise ValueError(
+                    f"student.targets: mean is over views of one image, and views.mix: {self.views.mix} mixes two; set "
+                    "views.mix: none, or targets: view"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _compares_what_it_requires(self) -> Spec:
+        asking = [teacher.name for teacher in self.teachers if teacher.require_better]
+        if asking and not self.evaluate.compare:
             raise ValueError(
-                f"student.targets: mean is over views of one image, and views.mix: {self.views.mix} mixes two; set "
-                "views.mix: none, or targets: view"
+                f"teacher {asking[0]}: require_better compares with the student on labels alone; set evaluate.compare"
             )
         return self

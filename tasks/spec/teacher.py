@@ -42,7 +42,7 @@ _TAKES: dict[str, frozenset[Kind]] = {
     "average": frozenset({"network"}),
 }
 _SINCE = ("mean", "std", "version", "cut", "head")
-_ASKED = {"weights", "name", "features", "folds", "average", "seed"}
+_ASKED = {"weights", "name", "features", "folds", "average", "seed", "require_better"}
 
 
 class TeacherSection(ModelSection):
@@ -69,6 +69,9 @@ class TeacherSection(ModelSection):
     seed: int = Field(0, ge=0, description="of the fine-tuning; members of an ensemble differ by it")
     folds: int | None = Field(
         None, ge=2, le=100, description="out-of-fold labels: that many more trainings, none of which saw its own fold"
+    )
+    require_better: bool = Field(
+        False, description="stop before labelling where it is no better on validation than the student on labels alone"
     )
 
     average: int | None = Field(
@@ -111,6 +114,8 @@ class TeacherSection(ModelSection):
             raise ValueError("`folds` are trainings; add `train:`")
         if self.average is not None and self.train is None:
             raise ValueError("`average` is of the report, which judges trained teachers; add `train:`")
+        if self.require_better and self.train is None:
+            raise ValueError("`require_better` goes by the validation of a training; add `train:`")
         if self.seed and self.train is None:
             raise ValueError("`seed` is of the fine-tuning; add `train:`")
         return self

@@ -12,10 +12,11 @@ def test_every_stage_is_made(first: dict[str, Any]) -> None:
     assert list(states(first)) == [
         "ingest",
         "teach big",
+        "distill labels_only seed 0",
+        "compare",
         "label big",
         "select",
         "distill taught seed 0",
-        "distill labels_only seed 0",
         "evaluate",
         "register",
     ]

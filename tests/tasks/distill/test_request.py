@@ -125,6 +125,7 @@ def request(train: TrainSection, *, steps: int = 4, labels: Sequence[Manifest] =
         section={"train": train.identity(), "pool": pool},
         labels=list(labels),
         select=None,
+        pool=pool,
     )
 
 

@@ -46,6 +46,16 @@ def test_lines_for_people_do_not_wait() -> None:
     assert sent == [{"points": [], "logs": [], "lines": ["a checkpoint is damaged"]}]
 
 
+def test_a_message_without_new_steps_tells_no_pace() -> None:
+    sent: list[dict[str, Any]] = []
+    messages = TrainingMessages(sent.append, steps=100, batch=8)
+    messages.step(1, {"loss": 1.0})
+    messages.flush()
+    messages.line("it follows its teachers")
+    messages.flush()
+    assert ["images_per_second" in message for message in sent] == [True, False, False]
+
+
 def test_the_flow_gets_the_progress_of_a_training(store: LocalStore, cluster: Cluster) -> None:
     progress: list[tuple[int, int]] = []
     spec = spec_of(store)

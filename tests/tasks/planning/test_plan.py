@@ -27,7 +27,6 @@ from tasks.planning.costs import chosen_engine_rate
 from tasks.planning.plan import plan_run, render_plan
 from tasks.select import select
 from tasks.spec import Spec, parse_spec
-from tasks.spec.arms import LABELS_ONLY
 from tasks.spec.run import LabelRunSection
 from tests.tasks.corpora.layouts import csv
 from tests.tasks.proposal.folders import images, tree
@@ -207,6 +206,20 @@ def test_fold_teachers_are_planned_too(rich: dict[str, Any], plan: dict[str, Any
     assert all(value > 0 for value in minutes.values())
 
 
+def test_phases_and_arms_are_planned_too(place: Path, plan: dict[str, Any]) -> None:
+    arms = (
+        "{two_phase: {phases: [{name: transfer, labels: false, train: {steps: 40}}, "
+        "{name: fine-tune, loss: [{loss: cross_entropy}], train: {epochs: 1}}]}, wide: {model: micro}}"
+    )
+    minutes = {s["stage"]: s["minutes"] for s in plan_of(spec_at(place, f"student.arms={arms}"))["stages"]}
+    assert minutes.keys() - states(plan).keys() == {
+        "distill two_phase transfer seed 0",
+        "distill two_phase fine-tune seed 0",
+        "distill wide seed 0",
+    }
+    assert minutes["distill two_phase transfer seed 0"] > minutes["distill two_phase fine-tune seed 0"] > 0
+
+
 def test_the_text_is_short_and_says_what_it_is(plan: dict[str, Any]) -> None:
     text = render_plan(plan)
     assert len(text.splitlines()) <= 60
@@ -253,8 +266,8 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
     trained = teach(context, corpus, spec.teachers[0], spec).manifest
     handle = teacher_handle(spec.teachers[0], [trained], corpus, store)
     labels = label(context, corpus, handle, spec).manifest
-    select(context, corpus, [labels], spec.select)
-    distill(context, corpus, [], None, spec, arm=LABELS_ONLY)
+    chosen = select(context, corpus, [labels], spec.select).manifest
+    best = distill(context, corpus, [labels], chosen, spec).manifest.facts["best"]
     before = tree(tmp_path)
     found = plan_of(spec)
     assert tree(tmp_path) == before
@@ -263,12 +276,17 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
         "teach big": "cached",
         "label big": "cached",
         "select": "cached",
-        "distill taught seed 0": "to do",
-        "distill labels_only seed 0": "cached",
+        "distill taught seed 0": "cached",
+        "distill labels_only seed 0": "to do",
+        "compare": "to do",
         "evaluate": "to do",
         "register": "to do",
     }
     assert (found["bytes"]["shards"], found["bytes"]["soft_labels"]) == (0, 0)
+    (taught,) = (stage for stage in found["stages"] if stage["stage"] == "distill taught seed 0")
+    assert taught["fit"]["val_teacher_kl"] == best["val_teacher_kl"]
+    line_of = next(text for text in render_plan(found).splitlines() if "distill taught" in text)
+    assert f"validation {best['val_teacher_kl']:.3g} (constant {best['val_constant_kl']:.3g})" in line_of
     (again,) = (row for row in found["labels"] if row["views"] == 2)
     assert again["bytes"] == sum(output.bytes for output in labels.outputs)
     assert again["hours"] is None
