@@ -21,7 +21,7 @@ from models.networks.build import Built
 from tasks.data.corpus import Corpus
 from tasks.distill.request import DISTILL_NAME, TEACH_NAME, precision_on, steps_of, terms_of
 from tasks.label.costs import LabelRate
-from tasks.label.predictor import ENGINES
+from tasks.label.engine_choices import ENGINES
 from tasks.pipeline.graph import Step
 from tasks.pipeline.rates import INGEST, LABEL, STEP, ingest_details, label_details, remembered_rate, step_details
 from tasks.planning.counts import CorpusCounts
