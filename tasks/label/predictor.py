@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,7 @@ class Predictor:
         text = f"{self.choice.engine} in batches of {self.choice.batch}"
         return text + (f" (not {'; not '.join(refused)})" if refused else "")
 
-    @property
+    @cached_property
     def engine(self) -> dict[str, Any]:
         """For records: engine, batch, kind of machine and how far it agrees with float32."""
         how, agreement = self.choices.inference, self.choice.agreement
