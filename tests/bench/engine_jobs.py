@@ -5,8 +5,8 @@
 The teacher is EfficientNet-Lite0 at 224 px with its ImageNet weights. Times are those of the whole label stage, from
 workers that have loaded nothing: reading, rendering, loading the teacher, choosing its engine, setting it up. A job of
 2,000 answers is run to its end. Of the larger jobs `auto` is run until its engine is settled and every worker has
-gone over to it; what is left then, and what a fixed engine has left after 2,000, is computed from the engine's speed in
-a labelling with everything loaded, measured in the same run. `auto, known` is the same teacher in a new store on a
+gone over to it; what is left then, and what a fixed engine has left after 2,000, is computed from the speed of that
+engine fixed, once every worker has labelled its first file. `auto, known` is the same teacher in a new store on a
 machine that labelled with it before. The last line is JSON.
 """
 
@@ -29,7 +29,6 @@ from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
-from tasks.label.job import STAGE
 from tasks.pipeline.context import Context
 from tasks.spec import Spec
 from tests.bench import table_corpus
@@ -51,7 +50,12 @@ class Run:
     answers: int = 0
     settled: float | None = None  # seconds until the engine was
     begun: list[str] = field(default_factory=list)  # messages
-    done_at: list[float] = field(default_factory=list)
+    done_at: list[float] = field(default_factory=list)  # seconds until each file, since the engine was settled
+
+    def rate(self) -> float:
+        """Answers a second from when every worker has labelled its first file."""
+        first = cores() - 1
+        return PER_SHARD * (len(self.done_at) - 1 - first) / (self.done_at[-1] - self.done_at[first])
 
 
 class Labelling:
@@ -77,12 +81,8 @@ class Labelling:
             run={"device": "cpu", "label": {"engine": engine}},
         )
 
-    def run(self, answers: int, engine: str, home: Path, *, steady: bool = False) -> tuple[Run, float | None]:
-        """Label; a job of more than `SMALL` only until the engine is settled.
-
-        Returns:
-            The run, and with `steady` the answers a second of a second labelling by the same workers.
-        """
+    def run(self, answers: int, engine: str, home: Path) -> Run:
+        """Label; a job of more than `SMALL` only until the engine is settled."""
         os.environ["STILLROOM_HOME"] = str(home)
         spec = self.spec(answers, engine)
         store = LocalStore(Path(spec.store))
@@ -90,14 +90,7 @@ class Labelling:
         try:
             cluster.client.wait_for_workers(cores())
             corpus = Corpus(store, ingest(Context(store, cluster, spec.run), spec).manifest)
-            first = self._label(store, cluster, corpus, spec, answers)
-            if not steady:
-                return first, None
-            for prefix in ("labels/", f"units/{STAGE}/", f"manifests/{STAGE}/"):
-                for name in store.sizes(prefix):
-                    store.delete(name)
-            again = self._label(store, cluster, corpus, spec, answers)
-            return first, again.answers / again.seconds
+            return self._label(store, cluster, corpus, spec, answers)
         finally:
             cluster.close()
 
@@ -114,7 +107,8 @@ class Labelling:
         def progress(done: int, total: int) -> None:
             run.answers = done * PER_SHARD
             run.seconds = time.perf_counter() - began
-            run.done_at.append(run.seconds)
+            if done:
+                run.done_at.append(run.seconds)
 
         def stop() -> bool:
             return answers > SMALL and run.settled is not None and len(run.done_at) >= AFTER * slots
@@ -140,18 +134,17 @@ def main() -> None:
         os.environ.setdefault("STILLROOM_POLL", "0.5")
         work = Labelling(place)
         for engine in fixed:
-            run, rate = work.run(SMALL, engine, place / f"home-{engine}", steady=True)
-            assert rate is not None
-            rates[engine] = rate
-            seconds[engine] = {n: run.seconds + (n - SMALL) / rate for n in jobs}
-            print(f"{engine}: {run.seconds:.1f} s for {SMALL:,}, then {rate:.1f} images/s", flush=True)
+            run = work.run(SMALL, engine, place / f"home-{engine}")
+            rates[engine] = run.rate()
+            seconds[engine] = {n: run.seconds + (n - SMALL) / run.rate() for n in jobs}
+            print(f"{engine}: {run.seconds:.1f} s for {SMALL:,}, at last {run.rate():.1f} images/s", flush=True)
         for answers in jobs:
             home = place / f"home-auto-{answers}"
             for name in ("auto", "auto, known"):
                 if name != "auto" and answers == SMALL:
                     # Its choice in haste measured nothing, so nothing is known.
                     continue
-                run, _ = work.run(answers, "auto", home)
+                run = work.run(answers, "auto", home)
                 engine = next(e for e in fixed if f" {e}-" in run.begun[-1])
                 total = run.seconds + (answers - run.answers) / rates[engine]
                 seconds.setdefault(name, {})[answers] = total
