@@ -1,88 +1,29 @@
-"""Comparing engines with float32 on a sample of images, and timing them, within a share of the work's time."""
+"""Measuring engines on a network: set-up, agreement with float32 on a sample of images, speed at the best batch."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from models.engines.engine import Engine, EngineError, Network, Prediction, in_short
+from models.engines.agreement import Agreement, compared
+from models.engines.engine import Engine, EngineError, Network, in_short
+from models.engines.experience import Experience
 from models.engines.opening import open_engine
 from models.engines.runner import Runner, out_of_memory, release_memory
+from models.engines.trial_rule import EngineFigures
 
-SHARE = 0.05
-"""Share of the work's time that the selection of an engine may take."""
-
-# Seconds to trace, export or compile a network of medium size on one core, importing the library included.
-_SET_UP_S = {"eager": 0.5, "openvino": 6.0, "onnxruntime": 15.0, "compile": 60.0}
-_SET_UP_FILE_S = 2.0
 _GAIN = 1.03  # a larger batch must be faster by this
 _LARGEST_BATCH = 1024
-_FEWEST = 16  # least images to compare, where the sample has as many
 _LONG_CALL_S = 5.0  # a call this long is not repeated
 _ROUGH_S = 0.2
+_TIMING_SHARE = 0.01  # of the work's time, for the timing of one engine
+_FEWEST_CALLS = 3
 # A pass on a CPU is fastest while its activations fit the cache; a GPU needs many images at once.
 _PIXELS = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How closely an engine's logits agree with those of the reference, on a sample of images."""
-
-    top1: float  # share of images whose largest logit is the same class; for multilabel heads too
-    max_error: float  # largest |difference| of a logit
-    spread: float  # standard deviation of all of the reference's logits
-    samples: int
-
-    @classmethod
-    def of(cls, logits_NC: np.ndarray, reference_NC: np.ndarray) -> Agreement:
-        """Compare; images for which the reference has no finite logits are left out.
-
-        Raises:
-            EngineError: no image is left.
-        """
-        known = np.isfinite(reference_NC).all(axis=1)
-        if not known.any():
-            raise EngineError(
-                f"the network gives no finite logits for any of {len(known)} images in float32; check its weights and "
-                "the mean and standard deviation of its input"
-            )
-        a, b = logits_NC[known].astype(np.float64), reference_NC[known].astype(np.float64)
-        error = float(np.abs(a - b).max()) if np.isfinite(a).all() else math.inf
-        return cls(float((a.argmax(1) == b.argmax(1)).mean()), error, float(b.std()), len(a))
-
-    def why_not(self, min_agreement: float, max_error: float) -> str:
-        """Why the agreement is not enough; "" when it is.
-
-        Args:
-            min_agreement: smallest share of equal classes.
-            max_error: largest error of a logit, in units of the spread.
-        """
-        faults = []
-        if self.top1 < min_agreement:
-            faults.append(
-                f"the top class agrees on {self.top1:.1%} of {self.samples} images, below {min_agreement:.1%}"
-            )
-        if not self.max_error <= max_error * self.spread:
-            faults.append(
-                f"a logit is off by {self.max_error:.3g}, above {max_error:.3g} of the spread {self.spread:.3g}"
-            )
-        return "; ".join(faults)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields; an error that is not finite is None."""
-        return {**asdict(self), "max_error": self.max_error if math.isfinite(self.max_error) else None}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Agreement:
-        """Read `to_json` back."""
-        error = values["max_error"]
-        return cls(values["top1"], math.inf if error is None else error, values["spread"], values["samples"])
 
 
 @dataclass(frozen=True)
@@ -90,8 +31,9 @@ class EngineTrial:
     """An engine that was considered: a row of a table.
 
     Attributes:
-        top1, max_error: of its agreement; None where it was not compared or the error is not finite.
-        why_not: why it cannot be used; "" where it can.
+        divergence, top1, max_error: of its agreement; None where it was not compared or the error is not finite.
+        why_not: why it cannot be used, or was not tried; "" where it can.
+        set_up_s: seconds that opening it took; None where it was not opened.
     """
 
     engine: str
@@ -100,6 +42,8 @@ class EngineTrial:
     top1: float | None = None
     max_error: float | None = None
     why_not: str = ""
+    divergence: float | None = None
+    set_up_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +89,39 @@ class EngineChoice:
         )
 
 
+class ImageSample:
+    """Images of the work's kind, made when they are asked for and kept.
+
+    Args:
+        available: images that there are, at least 1.
+        render: `render(start, stop)` makes the images from `start` to `stop`, uint8 [stop - start, S, S, 3].
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, available: int, render: Callable[[int, int], np.ndarray]) -> None:
+        if available < 1:
+            raise ValueError("engines are compared on a sample of images, and it is empty")
+        self.available = available
+        self._render = render
+        self._known: np.ndarray | None = None
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        """The images from `start` to `stop`, at most `available`."""
+        known = 0 if self._known is None else len(self._known)
+        if stop > known:
+            more = self._render(known, stop)
+            self._known = more if self._known is None else np.concatenate([self._known, more])
+        assert self._known is not None
+        return self._known[start:stop]
+
+    def repeated(self, count: int) -> np.ndarray:
+        """So many images; what there is again where there are fewer."""
+        images = self(0, min(count, self.available))
+        return images[np.arange(count) % len(images)]
+
+
 def usual_batch(network: Network, device: str) -> int:
     """The batch size where none is measured: a power of two, smaller for larger images."""
     fit = max(1, _PIXELS[device] // network.size**2)
@@ -152,152 +129,161 @@ def usual_batch(network: Network, device: str) -> int:
 
 
 class EngineBenchmark:
-    """Compares engines with a reference on a sample of images and times them; keeps account of the time left.
+    """Compares engines with a reference on a sample of images and times them.
 
     Attributes:
         reference: the network in float32.
         usual: the batch for comparing.
         rate: images a second of the reference, roughly.
-        work_s: seconds that the work would take on the reference.
-        limited: something was left out to save time.
+        work_s: seconds that one worker's part of the work would take on the reference.
     """
 
     def __init__(
         self,
         reference: Engine,
-        sample_NSS3: np.ndarray,
+        sample: ImageSample,
         *,
         device: str,
         threads: int,
         passes: int,
         batch: int | None,
-        limits: tuple[float, float],
+        many: bool,
+        max_divergence: float,
+        experience: Experience,
     ) -> None:
-        """Time the reference roughly.
-
-        Args:
-            limits: as `Agreement.why_not` takes them.
-        """
+        """Time the reference roughly; for the arguments see `models.engines.selection.Wanted`."""
         self._began = time.monotonic()
         self.reference = reference
         self.usual = batch or usual_batch(reference.network, device)
-        self.limited = False
-        self._sample = sample_NSS3
+        self._sample = sample
         self._device = device
         self._threads = threads
-        self._passes = passes
         self._batch = batch
-        self._limits = limits
-        self._expected: Prediction | None = None  # of the reference
-        self._best = 0.0  # images a second, of the engines that can be used
-        self._any = False  # whether any engine has been compared
+        self._many = many
+        self._max_divergence = max_divergence
+        self._experience = experience
+        self._expected = np.empty((0, reference.network.num_classes), dtype=np.float32)  # logits of the reference
         self.rate = self._rough_rate()
         self.work_s = passes / self.rate
 
-    def measure(self, name: str, *, needed: bool = False) -> tuple[EngineChoice | None, EngineTrial]:
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that measuring has taken until now."""
+        return time.monotonic() - self._began
+
+    def measure(self, name: str) -> tuple[EngineChoice | None, EngineTrial, Engine | None]:
         """Open, compare and time an engine; None with the reason where it cannot be used.
 
-        Args:
-            needed: measure it whatever time it takes, as the first engine that opens.
+        Returns:
+            The choice of this engine, its row, and the engine, open, where it can be used.
         """
         if name == self.reference.name:
-            return self._compare(self.reference)
-        too_long = "" if needed or not self._any else self._too_long(name)
-        if too_long:
-            self.limited = True
-            return None, EngineTrial(name, why_not=too_long)
+            choice, row = self._compare(self.reference, None)
+            return choice, row, self.reference
+        began = time.monotonic()
         try:
             engine = open_engine(self.reference.network, name, device=self._device, threads=self._threads)
         except EngineError as error:
-            return None, EngineTrial(name, why_not=str(error))
-        with closing(engine):
-            try:
-                return self._compare(engine)
-            except Exception as error:
-                # A library may raise anything on its first real batch; the other engines remain.
-                return None, EngineTrial(name, why_not=f"{name} failed on this network: {in_short(error)}")
-            finally:
-                release_memory()
+            return None, EngineTrial(name, why_not=str(error)), None
+        set_up_s = time.monotonic() - began
+        try:
+            choice, row = self._compare(engine, set_up_s)
+        except Exception as error:
+            # A library may raise anything on its first real batch; the other engines remain.
+            choice, row = None, EngineTrial(name, why_not=f"{name} failed on this network: {in_short(error)}")
+        if choice is None:
+            engine.close()
+            release_memory()
+            return None, row, None
+        return choice, row, engine
 
-    def _compare(self, engine: Engine) -> tuple[EngineChoice | None, EngineTrial]:
-        if self._expected is None:
-            self._expected = Runner(self.reference, self.usual)(self._compared_images())
-        own = self._expected if engine is self.reference else Runner(engine, self.usual)(self._compared_images())
-        agreement = Agreement.of(own.logits_BC, self._expected.logits_BC)
-        self._any = True
+    def _compare(self, engine: Engine, set_up_s: float | None) -> tuple[EngineChoice | None, EngineTrial]:
+        run = Runner(engine, self.usual)
+        agreement = compared(
+            self._of_reference
+            if engine is self.reference
+            else lambda start, stop: run(self._sample(start, stop)).logits_BC,
+            self._of_reference,
+            self._sample.available,
+            many=self._many,
+            max_divergence=self._max_divergence,
+        )
         values = agreement.to_json()
-        why_not = agreement.why_not(*self._limits)
-        if why_not:
-            return None, EngineTrial(engine.name, None, None, values["top1"], values["max_error"], why_not)
-        batch, rate = self._fastest(engine)
-        self._best = max(self._best, rate)
-        row = EngineTrial(engine.name, rate, batch, values["top1"], values["max_error"])
-        return EngineChoice(engine.name, batch, rate, agreement), row
-
-    def _compared_images(self) -> np.ndarray:
-        """As much of the sample as the reference computes in a fifth of the time."""
-        affordable = int(SHARE * self._passes / 5)
-        return self._sample[: max(_FEWEST, affordable)]
-
-    def _left_s(self) -> float:
-        """Seconds that the selection may still take; a faster engine shortens the work and so this time."""
-        return SHARE * self._passes / max(self._best, self.rate) - (time.monotonic() - self._began)
-
-    def _too_long(self, name: str) -> str:
-        """Why there is no time for an engine; "" where there is."""
-        family = name.rpartition("-")[0]
-        once = _SET_UP_FILE_S if self.reference.network.module is None else _SET_UP_S[family]
-        # It is set up twice: for the measurement and for the work.
-        needs = 2 * once + len(self._compared_images()) / max(self._best, self.rate)
-        left = self._left_s()
-        if needs <= left:
-            return ""
-        return (
-            f"not tried: it takes about {needs:.0f} s to set up and to compare, and {max(0.0, left):.0f} s are left of "
-            f"the {SHARE:.0%} of the work that the selection may take"
+        row = EngineTrial(
+            engine.name,
+            top1=values["top1"],
+            max_error=values["max_error"],
+            why_not=agreement.why_not(self._max_divergence) if engine is not self.reference else "",
+            divergence=agreement.divergence,
+            set_up_s=set_up_s,
+        )
+        if row.why_not:
+            return None, row
+        batch, rate = self.best_batch(engine)
+        return EngineChoice(engine.name, batch, rate, agreement), EngineTrial(
+            **{**asdict(row), "images_per_second": rate, "batch": batch}
         )
 
+    def _of_reference(self, start: int, stop: int) -> np.ndarray:
+        if stop > len(self._expected):
+            more = Runner(self.reference, self.usual)(self._sample(len(self._expected), stop)).logits_BC
+            self._expected = np.concatenate([self._expected, more])
+        return self._expected[start:stop]
+
     def _rough_rate(self) -> float:
-        images = self._images(min(self.usual, 4) if self._device == "cpu" else self.usual)
+        images = self._sample.repeated(min(self.usual, 4) if self._device == "cpu" else self.usual)
         first = _seconds(self.reference, images)
         # The first call includes what is set up only once.
         return len(images) / (first if first > _LONG_CALL_S else _fastest_of(self.reference, images, _ROUGH_S))
 
-    def _fastest(self, engine: Engine) -> tuple[int, float]:
-        """Batch and images a second: powers of two, as long as it gets faster and fits the memory."""
+    def best_batch(self, engine: Engine) -> tuple[int, float]:
+        """Batch and images a second: among powers of two, as far as memory and time allow."""
         if self._batch is not None:
             return self._batch, self._rate(engine, self._batch)
-        best = (0, 0.0)
-        size = 1 if self._device == "cpu" else 8
-        while size <= _LARGEST_BATCH:
+        known = self._experience.own(engine.name)
+        if known is not None and known.rate > 0:
+            return known.batch, self._rate(engine, known.batch)
+        start = max(1, self.usual // 4)
+        best = (start, self._rate(engine, start))
+        end = time.monotonic() + max(1.0, _TIMING_SHARE * self.work_s)
+        for factor in (2.0, 0.5):
+            best = self._climbed(engine, best, factor, end)
+            if best[0] != start:
+                break
+        return best
+
+    def _climbed(self, engine: Engine, best: tuple[int, float], factor: float, end: float) -> tuple[int, float]:
+        """Go from a batch to larger or smaller ones as long as that is faster, until a moment of the clock."""
+        size = int(best[0] * factor)
+        while 1 <= size <= _LARGEST_BATCH and time.monotonic() < end:
             try:
                 rate = self._rate(engine, size)
             except Exception as error:
-                if best[0] and out_of_memory(error):
+                if out_of_memory(error):
                     break
                 raise
             if rate <= best[1] * _GAIN:
                 break
-            best = (size, rate)
-            if self._left_s() <= 0:
-                self.limited = True
-                break
-            size *= 2
+            best, size = (size, rate), int(size * factor)
         return best
 
     def _rate(self, engine: Engine, batch: int) -> float:
-        images = self._images(batch)
+        images = self._sample.repeated(batch)
         _seconds(engine, images)
-        return batch / _fastest_of(engine, images, float(np.clip(self._left_s() / 50, 0.05, 0.5)))
+        return batch / _fastest_of(engine, images, float(np.clip(self.work_s / 1000, 0.05, 0.5)))
 
-    def _images(self, count: int) -> np.ndarray:
-        return self._sample[np.arange(count) % len(self._sample)]
+
+def figures_of(row: EngineTrial) -> EngineFigures | None:
+    """What a measured row says of speed, to be remembered; None where the engine runs the network, but disagrees."""
+    if row.images_per_second and row.batch:
+        return EngineFigures(row.images_per_second, row.batch, row.set_up_s or 0.0)
+    return EngineFigures(0.0, 1, row.set_up_s or 0.0) if row.divergence is None else None
 
 
 def _fastest_of(engine: Engine, images: np.ndarray, spend_s: float) -> float:
     """Seconds of the fastest of several calls: other load on the machine only makes a call slower."""
     seconds: list[float] = []
-    while sum(seconds) < spend_s or (len(seconds) < 3 and sum(seconds) < _LONG_CALL_S):
+    while sum(seconds) < spend_s or (len(seconds) < _FEWEST_CALLS and sum(seconds) < _LONG_CALL_S):
         seconds.append(_seconds(engine, images))
     return min(seconds)
 

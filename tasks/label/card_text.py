@@ -122,22 +122,26 @@ def _teachers(manifests: Sequence[Manifest], names: Sequence[str]) -> str:
     ran, rows = [], []
     for manifest, name in zip(manifests, names, strict=True):
         given = manifest.facts.get("engines", [])
-        ran += [[name, *_engine(row)] for row in given] or [[name, *["-"] * 6]]
+        ran += [[name, *_engine(row)] for row in given] or [[name, *["-"] * 7]]
         soft = manifest.outputs_where(kind="soft")
         invalid, predictions = sum(o.meta["invalid"] for o in soft), sum(o.samples for o in soft)
         rows.append([name, f"{predictions:,}", f"{invalid:,}", f"{len(manifest.quarantine):,}"])
-    head = ["teacher", "engine", "precision", "batch", "same top class as float32", "largest logit error", "machine"]
+    against = ["probabilities moved from float32's", "same top class", "largest logit error"]
+    head = ["teacher", "engine", "precision", "batch", *against, "machine"]
     kept = ["teacher", "predictions", "not valid", "samples kept out"]
     return table_text(head, ran) + "\n\n" + table_text(kept, rows)
 
 
 def _engine(row: Mapping[str, Any]) -> list[str]:
-    """Engine, precision, batch, agreement, error, machine; a dash for what was not measured."""
+    """Engine, precision, batch, agreement in three columns, machine; a dash for what was not measured."""
     engine, _, precision = str(row.get("engine") or "-").rpartition("-")
     top1, error, spread = (row.get(name) for name in ("top1", "max_error", "spread"))
     same = "-" if top1 is None else f"{top1:.2%} of {row.get('samples', '?')}"
     off = "-" if error is None else f"{error:.3g}" + (f" ({error / spread:.1%} of the spread)" if spread else "")
-    return [engine or precision, precision if engine else "-", str(row.get("batch") or "-"), same, off, _kind(row)]
+    moved, low, high = (row.get(name) for name in ("divergence", "low", "high"))
+    far = "-" if moved is None else f"{moved:.2g}" + (f" [{low:.2g}, {high:.2g}]" if high is not None else "")
+    batch = str(row.get("batch") or "-")
+    return [engine or precision, precision if engine else "-", batch, far, same, off, _kind(row)]
 
 
 def _kind(row: Mapping[str, Any]) -> str:

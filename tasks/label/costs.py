@@ -23,6 +23,7 @@ class LabelRate:
     features: tuple[int, ...] = ()  # shape of the features stored of an image; () for none
     rate: float | None = None  # views of images predicted in a second, all workers together; None: not known
     engine: str = ""  # engine and batch, for people
+    settled: bool = True  # False: other engines are measured while labelling begins
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def expected_cost_text(teacher: LabelRate, units: Iterable[tuple[int, bool]]) ->
         size += times * soft_label_bytes(rows, teacher.classes, teacher.features, mixed=mixed)
     text = f"teacher {teacher.name} is to make {answers:,} predictions in {files:,} files, {size / 1e6:,.1f} MB"
     text += f", on {teacher.engine}" if teacher.engine else ""
+    text += " until faster engines are measured" if not teacher.settled else ""
     if not teacher.rate:
         return text
     seconds = answers / teacher.rate

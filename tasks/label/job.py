@@ -55,9 +55,10 @@ class InferenceSettings:
     engine: str = "auto"  # auto or a family: eager, compile, onnxruntime, openvino
     precision: str = "auto"
     batch: int | None = None  # None: measured
-    min_agreement: float = 0.98
-    max_error: float = 0.25
-    passes: int = 0  # forward passes of a worker in this run: measuring may cost a share of them
+    max_divergence: float = 0.02  # from the probabilities of float32, see `models.engines.agreement`
+    many: bool = False  # logits are of labels of their own
+    passes: int = 0  # forward passes of a teacher on one worker in this run
+    workers: int = 1  # jobs of the cluster that run at once
 
     @property
     def threads(self) -> int:
@@ -77,6 +78,7 @@ class LabelJob:
     inference: InferenceSettings
     skip: tuple[tuple[int, str], ...] = ()  # rows that are not to be read, and why: they kill workers
     topic: str = ""  # event that asks to stop; "" for none
+    settle: bool = False  # measure engines for the teachers, and label nothing
 
     @property
     def views(self) -> list[int]:

@@ -1,7 +1,11 @@
-"""Label jobs on the cluster: one ahead that chooses engines, then all, then those that kill workers, row by row."""
+"""Label jobs on the cluster: one ahead that loads the teachers, then all, then those that kill workers, row by row.
+
+Where measuring engines is expected to save time, one worker does that while the others label.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -46,6 +50,7 @@ class LabelFanOut:
         self.context, self.corpus, self.pending = context, corpus, pending
         device, self.resources = context.place()
         settings, cluster = context.run.label, context.cluster
+        answers = sum(len(unit.shard) for _, units in pending for unit in units)
         self.inference = InferenceSettings(
             device=device,
             share=_jobs_per_machine(cluster),
@@ -53,9 +58,11 @@ class LabelFanOut:
             engine=settings.engine,
             precision=settings.precision,
             batch=settings.batch,
-            min_agreement=settings.min_agreement,
-            max_error=settings.max_error,
-            passes=sum(len(unit.shard) for _, units in pending for unit in units) // max(1, cluster.slots),
+            max_divergence=settings.max_divergence,
+            many=corpus.task == "multilabel",
+            # Teachers take turns on a shard, so that each has its share of every worker.
+            passes=answers // max(1, cluster.slots) // max(1, sum(bool(units) for _, units in pending)),
+            workers=max(1, cluster.slots),
         )
         self._failed: list[StillroomError] = []
 
@@ -83,20 +90,28 @@ class LabelFanOut:
             raise type(first)(f"{first}{more}. Every other shard is labelled")
 
     def _records(self) -> Iterator[list[UnitRecord]]:
-        from tasks.label.label_shard import label_shard, load_teachers, probe
+        from tasks.label.label_shard import label_or_settle, label_shard, load_teachers, probe
 
         total = sum(len(units) for _, units in self.pending)
         together = min(MAX_VIEWS, max(1, total // (JOBS_PER_SLOT * self.context.cluster.slots)))
-        # Alone, so that a choice of engines is made once, and on a machine that does nothing else.
-        for outcome in self._outcomes(load_teachers, [next(self._jobs(together))]):
-            self._check_loaded(outcome)
-            self._announce(outcome.value)
+        first = next(self._jobs(together))
+        # Alone, so that it is begun with one engine, and timed on a machine that does nothing else.
+        (outcome,) = self._outcomes(load_teachers, [first])
+        self._check_loaded(outcome)
+        self._announce(outcome.value)
+        jobs = self._jobs(together)
+        if not all(rate.settled for rate in outcome.value):
+            # A worker takes another engine before its next job: one view a job keeps the wait short.
+            jobs = itertools.chain([replace(first, settle=True)], self._jobs(1))
         killers: list[LabelJob] = []
-        for outcome in self._outcomes(label_shard, self._jobs(together)):
-            if outcome.error is None:
+        for outcome in self._outcomes(label_or_settle, jobs):
+            job: LabelJob = outcome.job.args[0]
+            if job.settle:
+                self._settled(outcome)
+            elif outcome.error is None:
                 yield outcome.value
             elif is_killed(outcome.error):
-                killers.append(outcome.job.args[0])
+                killers.append(job)
             else:
                 self._fail(outcome.error)
         for job in killers:
@@ -112,8 +127,12 @@ class LabelFanOut:
         return outcomes(
             self.context,
             function,
-            (Job(job.requests[0].views[0][1], (job, *more)) for job in jobs),
-            describe=lambda job: f"labelling {job.args[0].shard.output.name} failed",
+            (Job(_key(job), (job, *more)) for job in jobs),
+            describe=lambda job: (
+                "measuring engines failed"
+                if job.args[0].settle
+                else f"labelling {job.args[0].shard.output.name} failed"
+            ),
             resources=self.resources,
             flag=self.flag,
         )
@@ -136,12 +155,24 @@ class LabelFanOut:
         known = {rate.name: rate for rate in loaded}
         for own, units in self.pending:
             one = known.get(own.teacher.name, LabelRate(own.teacher.name, own.teacher.num_classes))
-            self._remember(own.teacher, one.rate)
+            if one.settled:
+                self._remember(own.teacher, one.rate)
             rate = one.rate * self.context.cluster.slots if one.rate else None
             mixed = own.recipe.mix != "none"
             sizes = ((len(unit.shard), mixed and unit.view > 0) for unit in units)
             if units:
                 self.context.message(expected_cost_text(replace(one, rate=rate), sizes))
+
+    def _settled(self, outcome: Outcome) -> None:
+        """Tell what was selected; where measuring failed, labelling goes on with the engine that it began with."""
+        if outcome.error is not None:
+            self.context.message(f"engines were not measured, labelling goes on as it began: {outcome.error}")
+            return
+        teachers = {own.teacher.name: own.teacher for own, _ in self.pending}
+        for rate in outcome.value:
+            self._remember(teachers[rate.name], rate.rate)
+            speed = f", {rate.rate * self.context.cluster.slots:,.0f} images/s" if rate.rate else ""
+            self.context.message(f"teacher {rate.name} goes on with {rate.engine}{speed}")
 
     def _remember(self, teacher: TeacherModel, rate: float | None) -> None:
         """Leave the rate of one worker of this machine for `plan`."""
@@ -184,6 +215,11 @@ def check_budget(own: TeacherUnits, context: Context) -> None:
             f"{len(kept_out)} of {rows} samples had to be kept out, more than the {allowed} that "
             f"run.label.max_bad and max_bad_share allow; the first is {source}: {reason}"
         )
+
+
+def _key(job: LabelJob) -> str:
+    own = job.requests[0].views[0][1]
+    return f"engines-{own}" if job.settle else own
 
 
 def _jobs_per_machine(cluster: Cluster) -> int:

@@ -13,15 +13,13 @@ from infra.compute.stopping import stop_check
 from infra.storage.manifest import Quarantined
 from infra.storage.stage_cache import StageCache, UnitRecord
 from infra.storage.store import Store, open_store
+from models.engines.benchmark import ImageSample
 from tasks.data.corpus import load_image
 from tasks.data.soft_labels import to_soft_labels, write_soft_labels
 from tasks.data.views import rendered, stored_partners
 from tasks.label.costs import LabelRate
 from tasks.label.job import STAGE, LabelJob, TeacherRequest
-from tasks.label.predictor import NetworkPredictor, TablePredictor, ViewPredictions
-
-SAMPLE = 128
-"""Images on which engines are compared."""
+from tasks.label.predictor import NetworkPredictor, TablePredictor, ViewPredictions, settle_engine
 
 BLOCK, BLOCK_BYTES = 32, 64 << 20
 """Rows rendered together: at least so many, more where a teacher takes larger batches and they fit these bytes."""
@@ -50,13 +48,31 @@ def label_shard(job: LabelJob) -> list[UnitRecord]:
 
 
 def load_teachers(job: LabelJob) -> list[LabelRate]:
-    """Load the teachers of a job and choose their engines, so that the workers that come after only follow.
+    """Load the teachers of a job and decide on the engines to begin with.
 
     Returns:
         The rate of each teacher: that of this worker's forward passes, where it was measured.
     """
     store = open_store(job.store)
-    return [_predictor(job, request, store).rate() for request in job.requests]
+    return [_predictor(job, request, store, begin=True).rate() for request in job.requests]
+
+
+def label_or_settle(job: LabelJob) -> list[UnitRecord] | list[LabelRate]:
+    """`label_shard`; or, for a job that is to settle engines, measure them and leave the choice in the store.
+
+    Returns:
+        Records, or the rate of each teacher whose engine was not settled.
+    """
+    if not job.settle:
+        return label_shard(job)
+    store = open_store(job.store)
+    rates: list[LabelRate] = []
+    for request in job.requests:
+        predictor = _predictor(job, request, store)
+        if isinstance(predictor, NetworkPredictor) and not predictor.networks[0].settled:
+            settle_engine(request.teacher, job.inference, store, partial(_sample, job, store))
+            rates.append(_predictor(job, request, store).rate())
+    return rates
 
 
 def probe(job: LabelJob, rows: Sequence[int]) -> None:
@@ -97,10 +113,10 @@ def predict_views(
     return found
 
 
-def _predictor(job: LabelJob, request: TeacherRequest, store: Store) -> TeacherPredictor:
+def _predictor(job: LabelJob, request: TeacherRequest, store: Store, *, begin: bool = False) -> TeacherPredictor:
     if request.teacher.kind == "table":
         return TablePredictor(request, job.shard, store, BLOCK)
-    return NetworkPredictor(request, job.shard, job.inference, store, partial(_sample, job, store))
+    return NetworkPredictor(request, job.shard, job.inference, store, partial(_sample, job, store), begin=begin)
 
 
 def _sizes(job: LabelJob, predictors: Sequence[TeacherPredictor], view: int) -> set[int]:
@@ -119,13 +135,18 @@ def _empty(job: LabelJob, request: TeacherRequest, partner: np.ndarray | None) -
     return ViewPredictions(logits, np.zeros(count, dtype=bool), partner)
 
 
-def _sample(job: LabelJob, store: Store, size: int) -> np.ndarray:
-    """Views to measure with, uint8 [n, size, size, 3]: the job's first view of the shard's first images."""
+def _sample(job: LabelJob, store: Store, size: int) -> ImageSample:
+    """Views to measure with: the job's first view of the shard's images."""
     skipped, view = dict(job.skip), job.views[0]
-    rows = [row for row in range(len(job.shard)) if row not in skipped][:SAMPLE]
+    rows = [row for row in range(len(job.shard)) if row not in skipped]
     load, threads = partial(load_image, store, job.shard), job.inference.threads
-    blocks = rendered(load, job.shard, job.recipe, {view: {size}}, {view: None}, rows, threads=threads, block=BLOCK)
-    return np.concatenate([images[view, size] for _, images in blocks])
+
+    def render(start: int, stop: int) -> np.ndarray:
+        chosen, sides = rows[start:stop], {view: {size}}
+        blocks = rendered(load, job.shard, job.recipe, sides, {view: None}, chosen, threads=threads, block=BLOCK)
+        return np.concatenate([images[view, size] for _, images in blocks])
+
+    return ImageSample(len(rows), render)
 
 
 def _store_view(

@@ -1,41 +1,30 @@
-"""Predictions of a teacher in this process: its networks, loaded once on the fastest engine, or its table.
-
-Which engine is fastest is remembered in the store for each (teacher, kind of machine), so that of many workers one
-measures and the others follow. A choice that had no time to try everything is made again when there is more to do.
-"""
+"""Predictions of a teacher in this process: its networks, loaded once on the selected engine, or its table."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from infra.digest import canonical_json, digest_of
+from infra.digest import digest_of
 from infra.errors import PermanentError, StillroomError, UsageError
 from infra.machine import machine_kind
-from infra.storage.store import MissingObjectError, Store
-from models.engines.benchmark import EngineChoice
-from models.engines.engine import EngineError, Network, Prediction
-from models.engines.opening import open_engine
+from infra.storage.store import Store
+from models.engines.benchmark import EngineChoice, ImageSample
+from models.engines.engine import Engine, EngineError, Prediction
 from models.engines.runner import Runner
-from models.engines.selection import select_engine
 from tasks.data.corpus import Shard
 from tasks.data.weights import WeightsRef
 from tasks.label.costs import LabelRate
+from tasks.label.engine_choices import EngineChoices
 from tasks.label.job import InferenceSettings, TeacherRequest
 from tasks.teachers.network import load_teacher
 from tasks.teachers.table import load_table
 from tasks.teachers.teacher import TeacherModel
-
-ENGINES = "engines/"
-"""Folder of the store where choices are remembered; hints that any run may make again."""
-
-MORE = 4
-"""A choice that was cut short is made again when there is this many times as much to do."""
 
 _LOADED: dict[tuple[str, str, InferenceSettings], Predictor] = {}
 _LOADING = threading.Lock()
@@ -65,7 +54,8 @@ class NetworkPredictor:
     """A teacher with weights: the whole one, and its fold teachers for the rows of their folds.
 
     Args:
-        sample: gives views at a size, uint8 [N, size, size, 3], to measure engines with.
+        sample: gives views at a size to measure engines with.
+        begin: decide on engines for this run, see `loaded_predictor`.
 
     Raises:
         UsageError, CorruptError: as `loaded_predictor`.
@@ -77,11 +67,13 @@ class NetworkPredictor:
         shard: Shard,
         inference: InferenceSettings,
         store: Store,
-        sample: Callable[[int], np.ndarray],
+        sample: Callable[[int], ImageSample],
+        *,
+        begin: bool = False,
     ) -> None:
         self.shard, self.teacher, self.folds = shard, request.teacher, request.folds
         refs = [request.teacher.weights, *request.teacher.folds]
-        self.networks = [loaded_predictor(request.teacher, ref, inference, store, sample) for ref in refs]
+        self.networks = [loaded_predictor(request.teacher, ref, inference, store, sample, begin=begin) for ref in refs]
         self.size = self.networks[0].size
         self.batch = max(network.runner.batch for network in self.networks)
 
@@ -111,7 +103,9 @@ class NetworkPredictor:
         if self.teacher.features is not None:
             array = first(np.zeros((1, self.size, self.size, 3), dtype=np.uint8)).features_BD
             features = array.shape[1:] if array is not None else ()
-        return LabelRate(self.teacher.name, self.teacher.num_classes, features, first.rate, first.engine_text)
+        return LabelRate(
+            self.teacher.name, self.teacher.num_classes, features, first.rate, first.engine_text, first.settled
+        )
 
     def _predict(self, found: ViewPredictions, network: Predictor, rows: np.ndarray, pictures: np.ndarray) -> None:
         found.engine = network.engine
@@ -166,11 +160,37 @@ class TablePredictor:
 class Predictor:
     """One network of a teacher on its engine."""
 
-    size: int  # side of its input in pixels
+    choices: EngineChoices
     runner: Runner
-    rate: float | None  # images a second as measured on this kind of machine
-    engine_text: str  # which engine was taken, and which faster ones were not and why
-    engine: dict[str, Any]  # for records: engine, batch, precision and how far it agrees with float32
+    choice: EngineChoice
+    settled: bool  # False: one worker measures other engines at the moment
+
+    @property
+    def size(self) -> int:
+        """Side of its input in pixels."""
+        return self.choices.network.size
+
+    @property
+    def rate(self) -> float | None:
+        """Images a second as measured on this kind of machine."""
+        return self.choice.images_per_second
+
+    @property
+    def engine_text(self) -> str:
+        """Which engine was taken, and which were measured and refused, and why."""
+        refused = [
+            f"{row.engine}: {row.why_not}" for row in self.choice.tried if row.why_not and row.divergence is not None
+        ]
+        text = f"{self.choice.engine} in batches of {self.choice.batch}"
+        return text + (f" (not {'; not '.join(refused)})" if refused else "")
+
+    @cached_property
+    def engine(self) -> dict[str, Any]:
+        """For records: engine, batch, kind of machine and how far it agrees with float32."""
+        how, agreement = self.choices.inference, self.choice.agreement
+        kind = machine_kind(how.device, how.threads)
+        measured = agreement.to_json() if agreement is not None else {}
+        return {"engine": self.choice.engine, "batch": self.choice.batch, "kind": kind, **measured}
 
     def __call__(self, images: np.ndarray) -> Prediction:
         """Predictions of RGB uint8 [B, size, size, 3]."""
@@ -182,103 +202,68 @@ def loaded_predictor(
     weights: WeightsRef,
     inference: InferenceSettings,
     store: Store,
-    sample: Callable[[int], np.ndarray],
+    sample: Callable[[int], ImageSample],
+    *,
+    begin: bool = False,
 ) -> Predictor:
     """The predictor of some weights of a teacher, loaded now or before.
 
+    Where the engine is not settled, the one that was selected meanwhile is opened; while another thread does that the
+    one that was loaded before goes on.
+
     Args:
         weights: the teacher's own or those of a fold.
-        sample: gives views at a size, uint8 [N, size, size, 3], to measure engines with.
+        sample: gives views at a size to measure engines with.
+        begin: decide on the engine for this run, rather than follow the worker that did.
 
     Raises:
         UsageError: the network cannot be built, or the engine of the spec cannot run it.
         CorruptError: the weights are not those that the run began with.
     """
     name = (digest_of([teacher.identity(), weights.id]), store.url, inference)
-    with _LOADING:
+    known = _LOADED.get(name)
+    if known is not None and (known.settled or not _LOADING.acquire(blocking=False)):
+        return known
+    if known is None:
+        _LOADING.acquire()
+    try:
         known = _LOADED.get(name)
         if known is None:
-            known = _LOADED[name] = _load(teacher, weights, inference, store, sample)
+            network = load_teacher(teacher, weights, store)
+            choices = EngineChoices(teacher, network, inference, store, lambda: sample(network.size))
+            known = _LOADED[name] = _opened(choices, choices.start if begin else choices.follow)
+        elif not known.settled and known.choices.newly_settled() is not None:
+            known = _LOADED[name] = _opened(known.choices, known.choices.follow)
         return known
+    finally:
+        _LOADING.release()
 
 
-def _load(
+def settle_engine(
     teacher: TeacherModel,
-    weights: WeightsRef,
     inference: InferenceSettings,
     store: Store,
-    sample: Callable[[int], np.ndarray],
+    sample: Callable[[int], ImageSample],
 ) -> Predictor:
-    network = load_teacher(teacher, weights, store)
+    """Measure engines for a teacher whose engine is not settled, and take the one that is selected.
+
+    Labelling on other threads of this process goes on meanwhile.
+
+    Raises:
+        As `loaded_predictor`.
+    """
+    known = loaded_predictor(teacher, teacher.weights, inference, store, sample)
+    if not known.settled:
+        found = _opened(known.choices, known.choices.settle)
+        with _LOADING:
+            name = (digest_of([teacher.identity(), teacher.weights.id]), store.url, inference)
+            known = _LOADED[name] = found
+    return known
+
+
+def _opened(choices: EngineChoices, choose: Callable[[], tuple[EngineChoice, Engine, bool]]) -> Predictor:
     try:
-        choice = _choice(teacher, network, inference, store, sample)
-        engine = open_engine(network, choice.engine, device=inference.device, threads=inference.threads)
+        choice, engine, settled = choose()
     except EngineError as error:
-        raise UsageError(f"teacher {teacher.name}: {error}") from error
-    runner = Runner(engine, choice.batch)
-    return Predictor(
-        network.size, runner, choice.images_per_second, _engine_text(choice), _engine_facts(choice, inference)
-    )
-
-
-def _choice(
-    teacher: TeacherModel,
-    network: Network,
-    inference: InferenceSettings,
-    store: Store,
-    sample: Callable[[int], np.ndarray],
-) -> EngineChoice:
-    kind = machine_kind(inference.device, inference.threads)
-    wanted = [
-        inference.engine,
-        inference.precision,
-        inference.batch,
-        inference.min_agreement,
-        inference.max_error,
-    ]
-    # Fold teachers share the architecture: one of them measures for all.
-    name = f"{ENGINES}{teacher.id[:16]}-{digest_of([kind, wanted])[:16]}.json"
-    known = _remembered(store, name, inference.passes)
-    if known is not None:
-        return known
-    choice = select_engine(
-        network,
-        sample(network.size),
-        device=inference.device,
-        threads=inference.threads,
-        passes=inference.passes,
-        engine=inference.engine,
-        precision=inference.precision,
-        batch=inference.batch,
-        min_agreement=inference.min_agreement,
-        max_error=inference.max_error,
-    )
-    # Another worker may have been faster; two engines in one run would move low bits between its shards.
-    known = _remembered(store, name, inference.passes)
-    if known is not None:
-        return known
-    store.put(name, canonical_json({"kind": kind, "passes": inference.passes, "choice": choice.to_json()}))
-    return choice
-
-
-def _remembered(store: Store, name: str, passes: int) -> EngineChoice | None:
-    try:
-        stored = json.loads(store.get(name))
-        choice, before = EngineChoice.from_json(stored["choice"]), int(stored["passes"])
-    except MissingObjectError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        # A hint that cannot be read is no hint; the choice is made again over it.
-        return None
-    return None if choice.limited and passes > MORE * before else choice
-
-
-def _engine_facts(choice: EngineChoice, inference: InferenceSettings) -> dict[str, Any]:
-    agreement = choice.agreement.to_json() if choice.agreement is not None else {}
-    kind = machine_kind(inference.device, inference.threads)
-    return {"engine": choice.engine, "batch": choice.batch, "kind": kind, **agreement}
-
-
-def _engine_text(choice: EngineChoice) -> str:
-    refused = [f"{row.engine}: {row.why_not}" for row in choice.tried if row.why_not and row.top1 is not None]
-    return f"{choice.engine} in batches of {choice.batch}" + (f" (not {'; not '.join(refused)})" if refused else "")
+        raise UsageError(f"teacher {choices.teacher.name}: {error}") from error
+    return Predictor(choices, Runner(engine, choice.batch), choice, settled)

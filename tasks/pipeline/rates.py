@@ -1,7 +1,9 @@
 """Rates that runs measure on a machine, remembered so that a plan need not measure them again.
 
-They are kept in `rates.json` below `STILLROOM_HOME`, by kind of machine, kind of rate and details. The file is a hint:
-a rate that is lost, or that describes something else than what a plan asks for, is measured by the plan.
+They are kept below `STILLROOM_HOME`: in `rates.json` by kind of machine, kind of rate and details, and in
+`engines.json` the speed of inference engines by kind of machine, network and engine. The files are hints: a rate that
+is lost, or that describes something else than what a plan asks for, is measured by the plan; engines that nothing is
+known of are measured where that saves time.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from infra.digest import canonical_json
 from infra.machine import machine_kind
 from infra.settings import settings
 from infra.storage.store import LocalStore
+from models.engines.trial_rule import EngineFigures
 
 FILE = "rates.json"
+ENGINES_FILE = "engines.json"
 MOST = 500
-"""Rates of one kind of machine; beyond that the oldest are dropped."""
+"""Rates, or networks, of one kind of machine; beyond that the oldest are dropped."""
 
 INGEST = "ingest images per second"
 LABEL = "label images per second"
@@ -42,27 +47,53 @@ def remember_rate(kind: str, details: Mapping[str, Any], value: float) -> None:
     """
     if not (math.isfinite(value) and value > 0):
         return
-    machine, name = _machine(details), _name(kind, details)
-    with _LOCK:
-        rates = _read()
-        known = rates.get(machine)
-        own = {other: rate for other, rate in known.items() if other != name} if isinstance(known, dict) else {}
-        own[name] = value
-        rates[machine] = dict(list(own.items())[-MOST:])
-        home = settings().home.expanduser()
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            LocalStore(home).put(FILE, json.dumps(rates, indent=1).encode())
-        except OSError as error:
-            _log.warning("%s: the measured rate is not remembered (%s)", home / FILE, error)
+    _remember(FILE, _machine(details), _name(kind, details), value)
 
 
 def remembered_rate(kind: str, details: Mapping[str, Any]) -> float | None:
     """The rate that a run on this kind of machine measured last; None where there is none. Writes nothing."""
-    own = _read().get(_machine(details))
+    own = _read(FILE).get(_machine(details))
     value = own.get(_name(kind, details)) if isinstance(own, dict) else None
     usable = isinstance(value, int | float) and math.isfinite(value) and value > 0
     return float(value) if usable and value is not None else None
+
+
+def remember_engines(network: str, engines: Mapping[str, EngineFigures], *, device: str, threads: int) -> None:
+    """Write what was measured of a network's engines; other engines of the same network stay.
+
+    Writes like `remember_rate`.
+
+    Args:
+        network: name of its architecture, see `models.engines.experience.Experience`.
+        threads: CPU threads of one pass.
+    """
+    machine = machine_kind(device, threads)
+    known = remembered_engines(device=device, threads=threads).get(network, {})
+    figures = {name: asdict(each) for name, each in {**known, **engines}.items()}
+    if engines:
+        _remember(ENGINES_FILE, machine, network, figures)
+
+
+def remembered_engines(*, device: str, threads: int) -> dict[str, dict[str, EngineFigures]]:
+    """What was measured on this kind of machine, by network and engine. Writes nothing."""
+    own = _read(ENGINES_FILE).get(machine_kind(device, threads))
+    found: dict[str, dict[str, EngineFigures]] = {}
+    for network, engines in own.items() if isinstance(own, dict) else ():
+        for name, values in engines.items() if isinstance(engines, dict) else ():
+            figures = _figures(values)
+            if figures is not None:
+                found.setdefault(network, {})[name] = figures
+    return found
+
+
+def _figures(values: object) -> EngineFigures | None:
+    if not isinstance(values, dict):
+        return None
+    numbers = [values.get(name) for name in ("rate", "batch", "set_up_s")]
+    if not all(isinstance(each, int | float) and math.isfinite(each) and each >= 0 for each in numbers):
+        return None
+    rate, batch, set_up_s = (float(each or 0) for each in numbers)
+    return EngineFigures(rate, max(1, int(batch)), set_up_s)
 
 
 def ingest_details(corpus: str, recipe: Mapping[str, Any], *, workers: int) -> dict[str, Any]:
@@ -156,8 +187,23 @@ def _name(kind: str, details: Mapping[str, Any]) -> str:
     return f"{kind}: {canonical_json(dict(details)).decode()}"
 
 
-def _read() -> dict[str, Any]:
-    path = settings().home.expanduser() / FILE
+def _remember(file: str, machine: str, name: str, value: object) -> None:
+    with _LOCK:
+        rates = _read(file)
+        known = rates.get(machine)
+        own = {other: rate for other, rate in known.items() if other != name} if isinstance(known, dict) else {}
+        own[name] = value
+        rates[machine] = dict(list(own.items())[-MOST:])
+        home = settings().home.expanduser()
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            LocalStore(home).put(file, json.dumps(rates, indent=1).encode())
+        except OSError as error:
+            _log.warning("%s: the measured rate is not remembered (%s)", home / file, error)
+
+
+def _read(file: str) -> dict[str, Any]:
+    path = settings().home.expanduser() / file
     try:
         rates = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from tasks.data.corpus import Corpus
 from tasks.distill.request import precision_on, steps_of, terms_of
 from tasks.distill.stage import steps_of_arm
 from tasks.label.costs import LabelRate
-from tasks.label.predictor import ENGINES
+from tasks.label.engine_choices import ENGINES
 from tasks.pipeline.graph import Step
 from tasks.pipeline.rates import INGEST, LABEL, STEP, ingest_details, label_details, remembered_rate, step_details
 from tasks.planning.counts import CorpusCounts

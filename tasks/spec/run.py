@@ -14,18 +14,18 @@ class LabelRunSection(Section):
     """`run.label:` how teachers are asked; none of it enters a key."""
 
     engine: Literal["auto", "eager", "compile", "onnxruntime", "openvino"] = Field(
-        "auto", description="auto: time those that are installed for a while and keep to the fastest that agrees"
+        "auto", description="auto: measure those that are expected to save time, and take the fastest that agrees"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: the fastest that agrees with float32"
     )
     batch: int | None = Field(None, ge=1, description="images a forward pass; default: found by measuring")
     threads: int | None = Field(None, ge=1, description="cores of a shard in work; default: a fair share")
-    min_agreement: float = Field(
-        0.98, ge=0, le=1, description="share of a sample's top classes that must be those of float32 ..."
-    )
-    max_error: float = Field(
-        0.25, gt=0, description="... and largest logit difference, as a share of the spread of the logits"
+    max_divergence: float = Field(
+        0.02,
+        gt=0,
+        le=1,
+        description="largest mean total variation distance of an engine's probabilities from float32's",
     )
     max_bad: int = Field(20, ge=0, description="failure budget: samples that may be kept out ...")
     max_bad_share: float = Field(0.01, ge=0, le=1, description="... or this share of them, if that is more")

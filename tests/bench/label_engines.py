@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from models.engines.benchmark import ImageSample
 from models.engines.engine import Network
-from models.engines.selection import select_engine
+from models.engines.selection import Wanted, select_engine
 from models.networks.build import build
 from tests.bench.label_teacher import CLASSES, MODEL, view_of
 
@@ -31,6 +32,7 @@ class Engines:
 
     def tried(self, model: str, paths: Sequence[Path], passes: int) -> list[dict[str, Any]]:
         """A row an engine that is worth its start for so many passes: its rate at its best batch, its agreement."""
-        sample = np.stack([view_of(path.read_bytes()) for path in paths[:SAMPLE]])
-        choice = select_engine(network_of(model), sample, device=self.device, threads=self.threads, passes=passes)
-        return [asdict(row) for row in choice.tried]
+        views = np.stack([view_of(path.read_bytes()) for path in paths[:SAMPLE]])
+        sample = ImageSample(len(views), lambda start, stop: views[start:stop])
+        selected = select_engine(network_of(model), sample, Wanted(self.device, self.threads, passes))
+        return [asdict(row) for row in selected.choice.tried]

@@ -20,9 +20,9 @@ from tasks.data.corpus import Corpus
 from tasks.data.soft_labels import SoftLabelReader
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
+from tasks.label.engine_choices import ENGINES
 from tasks.label.job import STAGE, InferenceSettings, LabelJob, TeacherRequest
 from tasks.label.label_shard import load_teachers
-from tasks.label.predictor import ENGINES
 from tasks.pipeline.context import Context
 from tasks.spec import Spec
 from tasks.teachers.teacher import teacher_model
@@ -91,7 +91,7 @@ class Stillroom:
         """
         model = teacher_model(self.handle, self.corpus, self.spec, self.store)
         recipe = ViewRecipe.from_values(self.spec.views.resolved(self.corpus.modality).model_dump())
-        how = InferenceSettings(device=self.device, share=self.cluster.slots, passes=passes)
+        how = InferenceSettings(device=self.device, share=self.cluster.slots, many=True, passes=passes)
         job = LabelJob(
             self.store.url, self.corpus.title, self.corpus.shards[0], recipe, (TeacherRequest(model, ((0, ""),)),), how
         )

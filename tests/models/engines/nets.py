@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models.augmentation.rendering import to_input
+from models.engines.benchmark import ImageSample
 from models.engines.engine import Network
 from models.networks.build import build
 
@@ -29,6 +30,12 @@ def images(count: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, SIZE // 8, SIZE // 8, 3), dtype=np.uint8)
     return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def sample(count: int = 32, seed: int = 0) -> ImageSample:
+    """`images` as engines are compared on them."""
+    pixels = images(count, seed)
+    return ImageSample(count, lambda start, stop: pixels[start:stop])
 
 
 def floats(pixels: np.ndarray) -> np.ndarray:

@@ -139,7 +139,8 @@ def _columns(catalog: pa.Table) -> tuple[list[str], list[int]]:
 def test_work_and_engines_are_shown(store: LocalStore) -> None:
     corpus = tiny_corpus(store)
     engine = {"engine": "openvino-bfloat16", "batch": 32, "device": "cpu"}
-    measured = {"top1": 0.996, "max_error": 0.03, "spread": 2.0, "samples": 250, "kind": "a processor"}
+    moved = {"divergence": 0.0041, "low": 0.003, "high": 0.0052}
+    measured = {**moved, "top1": 0.996, "max_error": 0.03, "spread": 2.0, "samples": 250, "kind": "a processor"}
     labels = tiny_labels(corpus, "big", known, views=2).model_copy(
         update={
             "facts": {"engines": [{**engine, **measured}, {"engine": "eager-float32", "batch": 8, "device": "cpu"}]}
@@ -150,8 +151,9 @@ def test_work_and_engines_are_shown(store: LocalStore) -> None:
     assert "2 random views of each training image, 1 teacher: 112 predictions" in text
     assert "- cache: 9 of 12 units (shard, teacher, view) found, 3 made" in text
     assert "- 500 predictions in 20.0 s: 25.0 images/s" in text
-    assert "| big | openvino | bfloat16 | 32 | 99.60% of 250 | 0.03 (1.5% of the spread) | a processor |" in text
-    assert "| big | eager | float32 | 8 | - | - | cpu |" in text
+    agreement = "0.0041 [0.003, 0.0052] | 99.60% of 250 | 0.03 (1.5% of the spread)"
+    assert f"| big | openvino | bfloat16 | 32 | {agreement} | a processor |" in text
+    assert "| big | eager | float32 | 8 | - | - | - | cpu |" in text
 
 
 def test_what_is_kept_out_is_counted_outside_and_named_inside(store: LocalStore) -> None:
