@@ -92,8 +92,9 @@ class StudentSection(ModelSection):
 
     @model_validator(mode="after")
     def _whole_batches(self) -> StudentSection:
-        for part in (self, *(self.phases or [])):
-            check_split(terms_of_section(part.loss or [], smoothing=0.0), part.train)
+        parts = [(self.loss, self.train), *((phase.loss, phase.train) for phase in self.phases or [])]
+        for loss, train in parts:
+            check_split(terms_of_section(loss or [], smoothing=0.0), train)
         return self
 
     def identity(self) -> dict[str, Any]:
