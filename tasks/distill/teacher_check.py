@@ -16,7 +16,7 @@ import numpy as np
 from infra.digest import unit_key
 from infra.errors import PermanentError
 from infra.storage.manifest import Manifest
-from models.statistics.metrics import LOWER_IS_BETTER, main_metric
+from models.statistics.metrics import LOWER_IS_BETTER, main_metric, selecting_metric
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork
 from tasks.spec import Spec
@@ -53,7 +53,8 @@ class TeacherCheck(StageWork):
 
     @property
     def _metric(self) -> str:
-        return self.spec.evaluate.metric or main_metric(str(self.students[0].facts["task"]))
+        # Histories have the metric that weights are chosen by: it needs no fit on the images that it judges.
+        return selecting_metric(self.spec.evaluate.metric or main_metric(str(self.students[0].facts["task"])))
 
     def make(self) -> Made:
         facts = compared(
