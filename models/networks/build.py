@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.cut import OPTION as CUT
-from models.networks.cut import cut
+from models.networks.cut import CutNetwork, cut
 from models.networks.graft import graft, is_grafted
 from models.networks.lite import LITE_MEAN, LITE_STD, lite_state_dict
 from models.networks.micro import micro, micro_m, micro_xs
@@ -141,6 +141,11 @@ def _has_all(state: Mapping[str, Tensor], module: nn.Module) -> bool:
     """Whether a state dict has every tensor of a network but those of its head."""
     head = tuple(f"{name}." for name in _head(module))
     return all(name in state for name in module.state_dict() if not name.startswith(head))
+
+
+def head_layers(module: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that pretrained weights do not fill: the classifier, and the head of a cut network."""
+    return ("head", "classifier") if isinstance(module, CutNetwork) else _head(module)
 
 
 def _head(module: nn.Module) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class TrainConfig:
 
     steps: int
     lr: float
+    backbone_lr: float | None = None  # of all layers but the head; None: lr
     projector_lr: float | None = None  # of the objective's own parameters; None: lr
     optimizer: str = "adamw"
     weight_decay: float = 0.02

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from models.networks.build import head_layers
 from models.training.config import TrainConfig
 
 RELATIVE_RATE = "relative_rate"
@@ -17,13 +18,19 @@ RELATIVE_RATE = "relative_rate"
 def make_optimizer(student: nn.Module, objective: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimizer of all parameters that learn; weight decay on matrices and kernels only.
 
-    The objective's own parameters are groups of their own, with the rate `projector_lr` at the peak of the schedule.
+    The objective's own parameters are groups of their own, with the rate `projector_lr` at the peak of the schedule;
+    so are the student's but for its head, with `backbone_lr`.
 
     Raises:
         ValueError: nothing of the student learns, or an unknown optimizer.
     """
-    parts = [(learning(student), 1.0), (learning(objective), (config.projector_lr or config.lr) / config.lr)]
-    if not parts[0][0]:
+    head, backbone = _head_and_backbone(student) if config.backbone_lr is not None else (learning(student), [])
+    parts = [
+        (head, 1.0),
+        (backbone, (config.backbone_lr or config.lr) / config.lr),
+        (learning(objective), (config.projector_lr or config.lr) / config.lr),
+    ]
+    if not head and not backbone:
         raise ValueError(f"freeze: {', '.join(config.freeze)} leaves no parameter to train")
     groups = [
         {"params": chosen, "weight_decay": decay, RELATIVE_RATE: relative}
@@ -41,6 +48,15 @@ def make_optimizer(student: nn.Module, objective: nn.Module, config: TrainConfig
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
     raise ValueError(f"there is no optimizer {config.optimizer!r}; there are adamw, adam and sgd")
+
+
+def _head_and_backbone(student: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What learns of the layers that begin at random, and of the others."""
+    prefixes = tuple(f"{name}." for name in head_layers(student))
+    named = [(name, p) for name, p in student.named_parameters() if p.requires_grad]
+    return [p for name, p in named if name.startswith(prefixes)], [
+        p for name, p in named if not name.startswith(prefixes)
+    ]
 
 
 def learning(module: nn.Module) -> list[nn.Parameter]:

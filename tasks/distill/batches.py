@@ -6,8 +6,7 @@ worker is daemonic: it may not start loader processes).
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,9 +21,10 @@ from models.augmentation.rendering import to_input
 from models.losses.targets import Targets
 from models.training.config import Batch
 from models.training.epoch_plan import group_by_shard
-from tasks.data.corpus import Corpus, Shard, load_image
+from tasks.data.corpus import Corpus, Shard
 from tasks.data.soft_labels import SoftLabelReader, TeacherPredictions
 from tasks.data.views import view_of
+from tasks.distill.kept_images import decoded, stored_view
 from tasks.distill.samples import GlobalBatches, TrainRows, slice_of
 from tasks.distill.training_job import Sampling
 
@@ -168,14 +168,21 @@ class TrainData:
         # Partners come together, so each of the two views is rendered once for both mixtures.
         known: defaultdict[tuple[int, int], dict[int, np.ndarray]] = defaultdict(dict)
         for number, (turn, position, row) in enumerate(block.tolist()):
-            shard = self._shard(position)
+            shard, view, other = self._shard(position), self._view(turn), int(partner[number])
+            if self.teaching is not None:
+                # Stored views come again; others never do.
+                for each in {row, other} - {NO_PARTNER}:
+                    known[turn, position][each] = stored_view(self.corpus, shard, self.recipe, view, each)
+            if self.teaching is not None and other == NO_PARTNER:
+                pictures[number], share[number] = known[turn, position][row], 1.0
+                continue
             pictures[number], share[number] = view_of(
-                partial(IMAGES.get, self.corpus, shard),
+                partial(decoded, self.corpus, shard),
                 shard,
                 self.recipe,
-                self._view(turn),
+                view,
                 row,
-                int(partner[number]),
+                other,
                 known=known[turn, position],
             )
         return pictures, share
@@ -293,47 +300,3 @@ class TeacherOutputs:
         if teacher not in self._maps:
             return {}
         return {self._taps[teacher]: torch.from_numpy(self._maps[teacher])}
-
-
-class DecodedImages:
-    """Decoded images of this process, kept while they fit; several trainings of one corpus share them.
-
-    Of a corpus that does not fit, those that came first stay: an epoch comes to every image once, in another order
-    each time, so making room for the latest would find 15 % of the images where half of them fit, and 2 % where a
-    fifth does. Images of the corpora that were not used lately make room.
-
-    Args:
-        limit: bytes of pixels that are kept.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._kept: OrderedDict[str, dict[tuple[str, int], np.ndarray]] = OrderedDict()  # by ingest, last used last
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, corpus: Corpus, shard: Shard, row: int) -> np.ndarray:
-        """The image, RGB uint8 [H, W, 3], decoded now or before."""
-        ingest, name = corpus.manifest.key, (shard.id, row)
-        with self._lock:
-            found = self._of(ingest).get(name)
-        if found is not None:
-            return found
-        image = load_image(corpus.store, shard, row)
-        with self._lock:
-            own = self._of(ingest)
-            while self._bytes + image.nbytes > self.limit and len(self._kept) > 1:
-                _, gone = self._kept.popitem(last=False)
-                self._bytes -= sum(each.nbytes for each in gone.values())
-            if name not in own and self._bytes + image.nbytes <= self.limit:
-                own[name] = image
-                self._bytes += image.nbytes
-        return image
-
-    def _of(self, ingest: str) -> dict[tuple[str, int], np.ndarray]:
-        own = self._kept.setdefault(ingest, {})
-        self._kept.move_to_end(ingest)
-        return own
-
-
-IMAGES = DecodedImages(limit=1 << 30)

@@ -15,7 +15,7 @@ from models.statistics.teacher_fit import teacher_fit
 from tasks.data.corpus import Corpus, Shard
 from tasks.data.soft_labels import SoftLabelReader
 from tasks.data.views import view_of
-from tasks.distill.batches import IMAGES
+from tasks.distill.kept_images import decoded
 
 TRAINING_IMAGES = 128
 """Training images that a student is compared on, spread evenly over those that train."""
@@ -88,7 +88,7 @@ class TeacherComparison:
         shard: Shard = self.corpus.shards[number]
         mixed = self._reader.rows(number, self._view).partner
         partner = NO_PARTNER if mixed is None else int(mixed[row])
-        return view_of(partial(IMAGES.get, self.corpus, shard), shard, self.recipe, self._view, row, partner)[0]
+        return view_of(partial(decoded, self.corpus, shard), shard, self.recipe, self._view, row, partner)[0]
 
     def _teachers(self, rows: Rows, view: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean probabilities [N, C] and whether every teacher's are valid, bool [N]."""

@@ -25,8 +25,8 @@ from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
 from tasks.data.hidden_labels import WithoutLabels
 from tasks.distill.assemble import Assembled, assemble
-from tasks.distill.batches import IMAGES
 from tasks.distill.checkpoints import Checkpoints, History
+from tasks.distill.kept_images import decoded
 from tasks.distill.teacher_comparison import TeacherComparison, comparison_text, underfits
 from tasks.distill.training_job import TrainJob
 from tasks.distill.training_messages import Message, TrainingMessages
@@ -249,7 +249,7 @@ def validator(
         for start in range(0, len(rows), VALIDATION_BATCH):
             block = [(shards[number], row) for number, row in rows[start : start + VALIDATION_BATCH]]
             drawn = [
-                render(IMAGES.get(corpus, shard, row), recipe, draw(recipe, 0, str(shard.keys[row])))
+                render(decoded(corpus, shard, row), recipe, draw(recipe, 0, str(shard.keys[row])))
                 for shard, row in block
             ]
             parts.append(predict(np.stack(drawn)))

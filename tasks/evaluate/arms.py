@@ -16,6 +16,9 @@ from tasks.spec.arms import LABELS_ONLY
 BASELINES = ("majority", "thumbnails", "borders")
 """Arms that need no medicine."""
 
+ENSEMBLE = "teachers"
+"""The mean of the probabilities of several teachers: what a student that several teach learns from."""
+
 YARDSTICKS = (LABELS_ONLY, "oracle")
 """Students that others are measured by, never registered: on labels alone, and on the pool's true labels."""
 
@@ -60,7 +63,7 @@ class Truth:
 class Arm:
     """One row of the comparison: a model in one or several seeds, or a baseline."""
 
-    name: str  # of a student's arm (taught, labels_only, ...), teacher:<name>, majority, thumbnails, borders
+    name: str  # of a student's arm (taught, labels_only, ...), teacher:<name>, teachers (their mean), of a baseline
     seeds: tuple[int, ...]
     val: tuple[np.ndarray, ...]  # [n_val, C] probabilities a seed
     test: tuple[np.ndarray, ...]  # [n_test, C] probabilities a seed
@@ -70,7 +73,7 @@ class Arm:
     @property
     def is_teacher(self) -> bool:
         """Whether it is a teacher, not a student or a baseline."""
-        return self.name.startswith("teacher:")
+        return self.name.startswith("teacher:") or self.name == ENSEMBLE
 
     @property
     def is_student(self) -> bool:

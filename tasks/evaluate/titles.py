@@ -10,6 +10,7 @@ _ARMS = {
     LABELS_ONLY: "same student, labels alone",
     "two_phase": "student, taught in two phases",
     "oracle": "same student, true labels of the pool",
+    "teachers": "mean of the teachers",
     "majority": "majority",
     "thumbnails": "thumbnails 16 x 16",
     "borders": "image borders",

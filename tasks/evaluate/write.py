@@ -19,7 +19,7 @@ from models.statistics.metrics import FIT_FREE, assess, names, probabilities, se
 from tasks.data.catalog import MISSING, QUARANTINED
 from tasks.data.corpus import Corpus
 from tasks.drawing.plots import confusion_png, reliability_png
-from tasks.evaluate.arms import Arm, Judged, Truth, better
+from tasks.evaluate.arms import ENSEMBLE, Arm, Judged, Truth, better
 from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, majority
 from tasks.evaluate.grades import add_grades, judged_by
 from tasks.evaluate.headline import headline
@@ -194,7 +194,22 @@ def _arms(corpus: Corpus, models: Sequence[Manifest], found: Predictions) -> lis
                 keys=tuple(models[i].key for i in own),
             )
         )
-    return arms
+    return [*arms, *_ensemble([arm for arm in arms if arm.is_teacher])]
+
+
+def _ensemble(teachers: Sequence[Arm]) -> list[Arm]:
+    """The mean of several teachers, as one more teacher."""
+    if len(teachers) < 2:
+        return []
+    return [
+        Arm(
+            name=ENSEMBLE,
+            seeds=(0,),
+            val=(np.mean([arm.val[0] for arm in teachers], axis=0),),
+            test=(np.mean([arm.test[0] for arm in teachers], axis=0),),
+            parameters=sum(arm.parameters or 0 for arm in teachers),
+        )
+    ]
 
 
 def _baselines(

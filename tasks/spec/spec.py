@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.base import Section
@@ -28,6 +28,12 @@ class Spec(Section):
     evaluate: EvaluateSection = EvaluateSection()
     register_: RegisterSection = Field(RegisterSection(), alias="register")
     run: RunSection = RunSection()
+
+    @field_validator("teachers")
+    @classmethod
+    def _members(cls, given: list[TeacherSection]) -> list[TeacherSection]:
+        """Each member of an ensemble as a teacher of its own."""
+        return [member for teacher in given for member in teacher.each()]
 
     @property
     def arms(self) -> list[str]:

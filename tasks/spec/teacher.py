@@ -40,9 +40,10 @@ _TAKES: dict[str, frozenset[Kind]] = {
     "train": frozenset({"network"}),
     "folds": frozenset({"network"}),
     "average": frozenset({"network"}),
+    "members": frozenset({"network"}),
 }
 _SINCE = ("mean", "std", "version", "cut", "head")
-_ASKED = {"weights", "name", "features", "folds", "average", "seed", "require_better"}
+_ASKED = {"members", "weights", "name", "features", "folds", "average", "seed", "require_better"}
 
 
 class TeacherSection(ModelSection):
@@ -67,6 +68,9 @@ class TeacherSection(ModelSection):
     )
     train: TrainSection | None = Field(None, description="fine-tune on the labels first; null: use as it is")
     seed: int = Field(0, ge=0, description="of the fine-tuning; members of an ensemble differ by it")
+    members: int | None = Field(
+        None, ge=2, le=20, description="train so many, NAME-1, NAME-2, ..., which differ by their seed alone"
+    )
     folds: int | None = Field(
         None, ge=2, le=100, description="out-of-fold labels: that many more trainings, none of which saw its own fold"
     )
@@ -116,6 +120,8 @@ class TeacherSection(ModelSection):
             raise ValueError("`average` is of the report, which judges trained teachers; add `train:`")
         if self.require_better and self.train is None:
             raise ValueError("`require_better` goes by the validation of a training; add `train:`")
+        if self.members is not None and self.train is None:
+            raise ValueError("`members` differ by the seed of their training; add `train:`")
         if self.seed and self.train is None:
             raise ValueError("`seed` is of the fine-tuning; add `train:`")
         return self
@@ -132,3 +138,12 @@ class TeacherSection(ModelSection):
             # A place; its file's digest enters the key beside this section.
             section["model"] = self.kind
         return section
+
+    def each(self) -> list[TeacherSection]:
+        """The teacher, or its members: named by their numbers from 1, their seeds counting up from its own."""
+        if self.members is None:
+            return [self]
+        return [
+            self.model_copy(update={"members": None, "name": f"{self.name}-{n + 1}", "seed": self.seed + n})
+            for n in range(self.members)
+        ]

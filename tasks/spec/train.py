@@ -22,6 +22,9 @@ class TrainSection(Section):
         "compare the images of a batch are refused",
     )
     lr: float = Field(1e-3, gt=0)
+    backbone_lr: float | None = Field(
+        None, gt=0, description="of all layers but the head, for networks that begin pretrained; null: lr"
+    )
     projector_lr: float | None = Field(
         None, gt=0, description="of projectors and other parameters of the losses, on the same schedule; null: lr"
     )

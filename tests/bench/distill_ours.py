@@ -19,7 +19,8 @@ from models.training.online_teachers import OnlineTeacher, OnlineTeachers
 from models.training.trainer import Trainer
 from tasks.data.corpus import Corpus
 from tasks.data.soft_labels import SoftLabelReader
-from tasks.distill.batches import IMAGES, Input, TrainData
+from tasks.distill import kept_images
+from tasks.distill.batches import Input, TrainData
 from tasks.ingest.stage import ingest
 from tasks.label import label, teacher_handle
 from tasks.pipeline.context import Context
@@ -64,7 +65,7 @@ def _spec(root: Path, store: Path, task: Task) -> Spec:
 
 
 class Stillroom:
-    """Trains on one corpus again and again. Decoded images are not kept: every epoch decodes.
+    """Trains on one corpus again and again. Nothing is kept: every epoch decodes and renders.
 
     Args:
         place: an empty folder; the corpus is laid out, ingested and labelled there, which `labelling` times.
@@ -84,7 +85,7 @@ class Stillroom:
         self.teaching = SoftLabelReader(self.corpus, [labelled.manifest])
         self.teacher = task.teacher_built()
         task.settle()
-        IMAGES.limit = 0
+        kept_images.IMAGES.limit = kept_images.VIEWS.limit = 0
         self._data: dict[str, TrainData] = {}
 
     def labelled(self) -> float:

@@ -15,7 +15,8 @@ from infra.storage.store import LocalStore
 from models.augmentation.draws import ViewRecipe
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold, fold_of
-from tasks.distill.batches import DecodedImages, TrainData
+from tasks.distill.batches import TrainData
+from tasks.distill.kept_images import KeptImages
 from tasks.distill.stage import teach
 from tasks.pipeline.context import Context
 from tasks.spec import Spec, parse_spec
@@ -82,7 +83,7 @@ def test_no_labelled_image_was_in_the_training_of_the_teacher_that_labels_it(
     store = Watched(tmp_path / "store")
     corpus = tiny_corpus(store)
     # Each training reads for itself what it sees.
-    monkeypatch.setattr("tasks.distill.batches.IMAGES", DecodedImages(limit=0))
+    monkeypatch.setattr("tasks.distill.kept_images.IMAGES", KeptImages(limit=0))
     folds = fold_of(corpus, FOLDS)
     everybody = images_seen(corpus, store, mix)
     assert len(everybody) == 24

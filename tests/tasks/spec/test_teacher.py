@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.spec import TeacherSection, load_spec
+from tasks.spec import TeacherSection, TrainSection, load_spec
 
 TRAIN = {"steps": 1}
 INPUT: dict[str, Any] = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
@@ -66,3 +66,23 @@ student: {model: micro}
     (tmp_path / "spec.yaml").write_text(text)
     models = [teacher.model for teacher in load_spec(tmp_path / "spec.yaml").teachers]
     assert models == [f"onnx:{tmp_path}/nets/a.onnx", "table:/data/b.parquet", "python:given:make"]
+
+
+def test_members_are_teachers_that_differ_by_their_seed() -> None:
+    section = TeacherSection(name="lite", model="resnet18", members=3, seed=4, train=TrainSection(steps=2))
+    assert [(one.name, one.seed, one.members) for one in section.each()] == [
+        ("lite-1", 4, None),
+        ("lite-2", 5, None),
+        ("lite-3", 6, None),
+    ]
+
+
+def test_a_member_is_trained_as_a_teacher_of_that_seed_is() -> None:
+    alone = TeacherSection(name="b", model="resnet18", seed=1, train=TrainSection(steps=2))
+    member = TeacherSection(name="a", model="resnet18", members=2, train=TrainSection(steps=2)).each()[1]
+    assert (member.identity(), member.seed) == (alone.identity(), alone.seed)
+
+
+def test_members_without_a_training_are_refused() -> None:
+    with pytest.raises(ValidationError, match="add `train:`"):
+        TeacherSection(name="a", model="resnet18", members=2)
