@@ -31,12 +31,13 @@ def cli() -> None:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--to", type=click.Path(path_type=Path), help="Where to write the spec (default: ./NAME.yaml).")
+@click.option("--quick", is_flag=True, help="Few views and steps: minutes instead of half an hour, worse students.")
 @json_option
-def init(folder: Path, to: Path | None, as_json: bool) -> None:
+def init(folder: Path, to: Path | None, quick: bool, as_json: bool) -> None:
     """Look at FOLDER and write a commented spec for it."""
     from tasks.proposal.proposal import write_spec
 
-    found = write_spec(folder, to)
+    found = write_spec(folder, to, quick=quick)
     emit(found, as_json, lambda: click.echo(found["text"]))
 
 

@@ -32,11 +32,12 @@ FEW = 5  # labelled images of a class below which its figures say little
 SIZES_READ = 24
 
 
-def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
+def write_spec(folder: Path, to: Path | None = None, *, quick: bool = False) -> dict[str, Any]:
     """Look at a folder and write a spec for it; nothing is ever written into the folder.
 
     Args:
         to: the file to write; default `<folder's name>.yaml` in the current folder.
+        quick: small numbers of views and steps, for a first look.
 
     Returns:
         spec (path written), adapter, reason (why this adapter), notes, text (the report).
@@ -71,6 +72,7 @@ def write_spec(folder: Path, to: Path | None = None) -> dict[str, Any]:
         labelled=0,
         pool=0,
         sided=corpus.sided,
+        quick=quick,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     if corpus.table:
