@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from infra.errors import UsageError
 from tests.bench.graph_trainings import choose_layout
 from tests.bench.recipes_corpora import SETS, write
 from tests.bench.recipes_data import read
@@ -31,8 +32,14 @@ def main() -> None:
     folder = Path(given.folder)
     names = given.sets.split(",")
     for name in names:
-        if not (folder / name / "labels.csv").is_file():
+        if (folder / name / "labels.csv").is_file():
+            continue
+        try:
             write(name, folder / name)
+        except UsageError as error:
+            print(f"nothing was measured: {error}")
+            print(json.dumps({"figures": {}, "ratios": {}}))
+            return
     (folder / "results").mkdir(parents=True, exist_ok=True)
     until = time.time() + given.limit
     context = get_context("spawn")
