@@ -19,9 +19,6 @@ BASELINES = ("majority", "thumbnails", "borders")
 ENSEMBLE = "teachers"
 """The mean of the probabilities of several teachers: what a student that several teach learns from."""
 
-YARDSTICKS = (LABELS_ONLY, "oracle")
-"""Students that others are measured by, never registered: on labels alone, and on the pool's true labels."""
-
 
 @dataclass(frozen=True)
 class Truth:

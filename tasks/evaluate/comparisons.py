@@ -14,7 +14,7 @@ import numpy as np
 
 from models.statistics.bootstrap import Resampled, percentile_interval, share_of_gap, t_interval
 from tasks.evaluate.arms import Arm, Judged, mean_of, pair_of, rounded
-from tasks.spec.arms import LABELS_ONLY, TAUGHT
+from tasks.spec.arms import LABELS_ONLY, RANDOM_START, TAUGHT
 
 NO_GAP = "no gap to close"
 _BY_CHANCE = {"qwk": 0.0, "qwk_cut_points": 0.0, "mcc": 0.0, "auc": 0.5, "grade_auc": 0.5, "referable_auc": 0.5}
@@ -37,8 +37,8 @@ def compared(
     """Comparisons on the main metric, JSON-safe.
 
     `differences` holds each student's arm minus labels_only, `difference` that of the registered arm (None where
-    labels_only was not trained). `gap_closed`: see `_gap_closed`; `against_majority`: see `_against_majority`;
-    `teachers_on_validation`: see `_teachers`.
+    labels_only was not trained), `start` taught minus random_start (None where one was not trained). `gap_closed`: see
+    `_gap_closed`; `against_majority`: see `_against_majority`; `teachers_on_validation`: see `_teachers`.
 
     Args:
         rows: of the arms, with the main metric in `values` and `per_seed`.
@@ -49,12 +49,14 @@ def compared(
         plain: arms with the models' own probabilities.
     """
     differences = {
-        arm.name: _difference(rows, drawn, main, arm.name)
+        arm.name: _difference(rows, drawn, main, arm.name, LABELS_ONLY)
         for arm in main.arms
         if arm.is_student and arm.name != LABELS_ONLY and LABELS_ONLY in rows
     }
+    start = _difference(rows, drawn, main, TAUGHT, RANDOM_START) if {TAUGHT, RANDOM_START} <= rows.keys() else None
     return {
         "difference": differences.get(best["arm"] if best is not None else TAUGHT),
+        "start": start,
         "differences": differences,
         "gap_closed": _gap_closed(rows, main, choosing, drawn, bins),
         "against_majority": _against_majority(rows, main, drawn, classes, best, task, plain),
@@ -62,15 +64,15 @@ def compared(
     }
 
 
-def _difference(rows: Mapping[str, Any], drawn: Resampled | None, main: Judged, arm: str) -> dict[str, Any]:
+def _difference(rows: Mapping[str, Any], drawn: Resampled | None, main: Judged, arm: str, other: str) -> dict[str, Any]:
     metric = main.name
-    values = [dict(zip(rows[a]["seeds"], rows[a]["per_seed"], strict=True)) for a in (arm, LABELS_ONLY)]
+    values = [dict(zip(rows[a]["seeds"], rows[a]["per_seed"], strict=True)) for a in (arm, other)]
     paired = [(values[0][seed][metric], values[1][seed][metric]) for seed in sorted(values[0]) if seed in values[1]]
     each = [a - b for a, b in paired if a is not None and b is not None]
-    means = [rows[a]["values"][metric] for a in (arm, LABELS_ONLY)]
+    means = [rows[a]["values"][metric] for a in (arm, other)]
     return {
         "value": rounded(means[0] - means[1]) if None not in means else None,
-        "interval": pair_of(drawn.difference(arm, LABELS_ONLY, main.metric)) if drawn is not None else None,
+        "interval": pair_of(drawn.difference(arm, other, main.metric)) if drawn is not None else None,
         "seeds": len(each),
         "per_seed": [rounded(value) for value in each],
         "t_interval": [rounded(v) for v in t] if (t := t_interval(each)) is not None else None,

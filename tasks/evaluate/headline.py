@@ -13,7 +13,12 @@ from tasks.spec.arms import LABELS_ONLY
 
 def headline(facts: Mapping[str, Any]) -> list[str]:
     """Plain sentences, the most important first; of the facts of an evaluation with all its metrics."""
-    return [*_student(facts), *_gap(facts), *(_teacher(each) for each in facts["teachers_on_validation"])]
+    return [
+        *_student(facts),
+        *_gap(facts),
+        *_start(facts),
+        *(_teacher(each) for each in facts["teachers_on_validation"]),
+    ]
 
 
 def gap_text(facts: Mapping[str, Any], arm: str) -> str:
@@ -75,6 +80,17 @@ def _gap(facts: Mapping[str, Any]) -> list[str]:
         f"95 % interval over {crossed}; {title_of(arm)} {number(values[arm])}, {ends}."
         for arm, own in gap["arms"].items()
     ]
+
+
+def _start(facts: Mapping[str, Any]) -> list[str]:
+    """How much of a taught student is its start, and how much the teaching."""
+    start, teaching = facts.get("start"), facts.get("difference")
+    if start is None or start["value"] is None:
+        return []
+    line = f"From the spec's start instead of a random one: {start['value']:+.3f}{_span(start['interval'])}"
+    if teaching is None or teaching["value"] is None:
+        return [f"{line}."]
+    return [f"{line}; from teaching, at the same start: {teaching['value']:+.3f}{_span(teaching['interval'])}."]
 
 
 def _teacher(found: Mapping[str, Any]) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 
 from models.statistics.bootstrap import Resampled, bootstrap
 from models.statistics.metrics import names, per_class, selecting_metric
-from tasks.evaluate.arms import YARDSTICKS, Arm, Judged, Truth, mean_of, pair_of, rounded
+from tasks.evaluate.arms import Arm, Judged, Truth, mean_of, pair_of, rounded
 from tasks.evaluate.comparisons import compared
 
 _SHOWN = ("accuracy", "macro_f1", "mcc", "auc", "ece")
+from tasks.spec.arms import TAUGHT
 
 
 def summarise(
@@ -30,9 +31,9 @@ def summarise(
 ) -> dict[str, Any]:
     """Every number of the report, JSON-safe: None where undefined, with the reason under `undefined`.
 
-    `arms.<name>` holds `values` (mean over seeds), `interval`, `per_seed`, `without_leaks`; `best` is the student that
-    is best on validation, of all arms that teach: its `arm`, `seed`, `key`, and its figure there (`val`, of
-    `chosen_by`). Beside these stand the values of `tasks.evaluate.comparisons.compared`.
+    `arms.<name>` holds `values` (mean over seeds), `interval`, `per_seed`, `without_leaks`; `best` is the seed of the arm
+    taught that is best on validation (other arms are compared, never registered): its `arm`, `seed`, `key`, and its
+    figure there (`val`, of `chosen_by`). Beside these stand the values of `tasks.evaluate.comparisons.compared`.
 
     Args:
         metric: the main one.
@@ -122,7 +123,7 @@ def _best(choosing: Judged, bins: int) -> dict[str, Any] | None:
     found = [
         (-choosing.better(value) if value is not None else math.inf, place, seed, key, arm.name, value)
         for place, arm in enumerate(choosing.arms)
-        if arm.is_student and arm.name not in YARDSTICKS
+        if arm.name == TAUGHT
         for seed, key, value in zip(arm.seeds, arm.keys, choosing.on_val(arm, bins), strict=True)
     ]
     if not found:

@@ -8,6 +8,7 @@ from tasks.spec.arms import LABELS_ONLY, TAUGHT
 _ARMS = {
     TAUGHT: "student, taught",
     LABELS_ONLY: "same student, labels alone",
+    "random_start": "student, taught from a random start",
     "two_phase": "student, taught in two phases",
     "oracle": "same student, true labels of the pool",
     "teachers": "mean of the teachers",

@@ -87,7 +87,7 @@ def test_an_error_that_shrinks_closes_the_gap_too() -> None:
     assert 0 < found["gap_closed"]["arms"]["taught"]["value"] < 1
 
 
-def test_every_student_has_its_share_and_yardsticks_are_not_registered() -> None:
+def test_every_student_has_its_share_and_the_spec_s_own_is_registered() -> None:
     val, test = truths()
     arms = [
         arm_of("taught", val, test, 0.5),
@@ -99,8 +99,8 @@ def test_every_student_has_its_share_and_yardsticks_are_not_registered() -> None
     found = judged(arms, val, test)
     assert set(found["gap_closed"]["arms"]) == {"taught", "oracle", "two_phase"}
     assert set(found["differences"]) == {"taught", "oracle", "two_phase"}
-    assert found["best"]["arm"] == "two_phase"
-    assert found["difference"] == found["differences"]["two_phase"]
+    assert found["best"]["arm"] == "taught"
+    assert found["difference"] == found["differences"]["taught"]
 
 
 def test_the_teacher_of_the_gap_is_the_one_that_is_best_on_validation() -> None:
@@ -209,3 +209,25 @@ def test_a_metric_of_grades_that_is_the_main_one_is_the_same_in_both_places() ->
             assert again["arms"][arm]["values"][name] == facts["arms"][arm]["values"][name]
             assert again["arms"][arm]["interval"][name] == facts["arms"][arm]["interval"][name]
         assert again["metrics"].count(name) == 1
+
+
+def test_start_and_teaching_are_told_apart() -> None:
+    val, test = truths()
+    arms = [
+        arm_of("taught", val, test, 0.9),
+        arm_of("labels_only", val, test, 0.8),
+        arm_of("random_start", val, test, 0.5),
+        arm_of("teacher:big", val, test, 0.9),
+    ]
+    facts = judged(arms, val, test)
+    values = {arm: row["values"]["accuracy"] for arm, row in facts["arms"].items()}
+    assert facts["start"]["value"] == pytest.approx(values["taught"] - values["random_start"], abs=1e-6)
+    (line,) = [line for line in facts["headline"] if line.startswith("From the spec's start")]
+    assert f"{facts['start']['value']:+.3f}" in line
+    assert f"from teaching, at the same start: {facts['difference']['value']:+.3f}" in line
+
+
+def test_without_a_random_start_nothing_is_said_of_the_start() -> None:
+    facts = line_of(0.9, 0.6, 0.95)
+    assert facts["start"] is None
+    assert not [line for line in facts["headline"] if "start" in line]
