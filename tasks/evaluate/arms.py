@@ -11,7 +11,6 @@ import numpy as np
 from models.statistics.bootstrap import Interval, Resampled, bootstrap
 from models.statistics.metrics import LOWER_IS_BETTER, Assessment, assess
 from tasks.data.corpus import Shard
-from tasks.spec.arms import LABELS_ONLY
 
 BASELINES = ("majority", "thumbnails", "borders")
 """Arms that need no medicine."""

@@ -12,9 +12,9 @@ from models.statistics.bootstrap import Resampled, bootstrap
 from models.statistics.metrics import names, per_class, selecting_metric
 from tasks.evaluate.arms import Arm, Judged, Truth, mean_of, pair_of, rounded
 from tasks.evaluate.comparisons import compared
+from tasks.spec.arms import TAUGHT
 
 _SHOWN = ("accuracy", "macro_f1", "mcc", "auc", "ece")
-from tasks.spec.arms import TAUGHT
 
 
 def summarise(
@@ -31,8 +31,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Every number of the report, JSON-safe: None where undefined, with the reason under `undefined`.
 
-    `arms.<name>` holds `values` (mean over seeds), `interval`, `per_seed`, `without_leaks`; `best` is the seed of the arm
-    taught that is best on validation (other arms are compared, never registered): its `arm`, `seed`, `key`, and its
+    `arms.<name>` holds `values` (mean over seeds), `interval`, `per_seed`, `without_leaks`; `best` is the seed of the
+    arm taught that is best on validation (other arms are compared, never registered): its `arm`, `seed`, `key`, and its
     figure there (`val`, of `chosen_by`). Beside these stand the values of `tasks.evaluate.comparisons.compared`.
 
     Args:
