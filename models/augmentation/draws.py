@@ -40,12 +40,6 @@ _SLOTS = (
     "hue",
 )
 
-FIRST_UNSTORED = 1_000_000
-"""Number of the first view that trainings without stored labels draw (DESIGN: View); stored views lie below it.
-
-A teacher that was trained on a view is surer of it than of any other, so it must not label that one.
-"""
-
 _NO_PIXELS = ("count", "allow", "libraries")
 """Of a `views:` section; the versions of the libraries are this file's own."""
 
@@ -257,27 +251,6 @@ def _pair_units(recipe: ViewRecipe, view: int, key: str, other: str) -> dict[str
     first, second = sorted((key, other))
     name = f"mixture/{recipe.recipe_id}/{view}/{first}\n{second}"
     return dict(zip(_PAIR_SLOTS, uniforms(name, len(_PAIR_SLOTS)), strict=True))
-
-
-def epoch_view(epoch: int, count: int) -> int:
-    """The stored view used in epoch `epoch` (from 0): in turn the plain one and the `count` random ones.
-
-    The plain one comes first, so that no training is too short to see what evaluation shows.
-    """
-    return epoch % (1 + count)
-
-
-def unstored_view(epoch: int, count: int, *, plain: bool) -> int:
-    """The view used in epoch `epoch` (from 0) of a training without stored labels: a new one each time.
-
-    Args:
-        count: random views that are stored, none of which is used; 0: the spec wants the plain view alone.
-        plain: the plain view comes as often as in a training with stored labels; else never, as is right for a
-            teacher, which labels it.
-    """
-    if not count or (plain and not epoch_view(epoch, count)):
-        return 0
-    return FIRST_UNSTORED + epoch
 
 
 def _digest(value: Any) -> str:

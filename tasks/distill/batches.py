@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.augmentation.draws import NO_PARTNER, ViewRecipe, epoch_view, mixture, partners, unstored_view
+from models.augmentation.draws import NO_PARTNER, ViewRecipe, mixture, partners
 from models.augmentation.rendering import to_input
+from models.augmentation.view_numbers import epoch_view, unstored_view
 from models.losses.targets import Targets
 from models.training.config import Batch
 from models.training.epoch_plan import group_by_shard

@@ -21,8 +21,8 @@ from models.engines.engine import Engine, Network
 from models.engines.experience import Experience
 from models.engines.opening import open_engine
 from models.engines.selection import Selected, Wanted, first_engine, select_engine, worth_measuring
+from tasks.label.engine_memory import remember_engines, remembered_engines
 from tasks.label.job import InferenceSettings
-from tasks.pipeline.rates import remember_engines, remembered_engines
 from tasks.teachers.teacher import TeacherModel
 
 ENGINES = "engines/"

@@ -13,19 +13,16 @@ import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from infra.digest import canonical_json
 from infra.machine import machine_kind
 from infra.settings import settings
 from infra.storage.store import LocalStore
-from models.engines.trial_rule import EngineFigures
 
 FILE = "rates.json"
-ENGINES_FILE = "engines.json"
 MOST = 500
-"""Rates, or networks, of one kind of machine; beyond that the oldest are dropped."""
+"""Entries of one kind of machine in a file; beyond that the oldest are dropped."""
 
 INGEST = "ingest images per second"
 LABEL = "label images per second"
@@ -47,53 +44,15 @@ def remember_rate(kind: str, details: Mapping[str, Any], value: float) -> None:
     """
     if not (math.isfinite(value) and value > 0):
         return
-    _remember(FILE, _machine(details), _name(kind, details), value)
+    write_entry(FILE, _machine(details), _name(kind, details), value)
 
 
 def remembered_rate(kind: str, details: Mapping[str, Any]) -> float | None:
     """The rate that a run on this kind of machine measured last; None where there is none. Writes nothing."""
-    own = _read(FILE).get(_machine(details))
+    own = read_file(FILE).get(_machine(details))
     value = own.get(_name(kind, details)) if isinstance(own, dict) else None
     usable = isinstance(value, int | float) and math.isfinite(value) and value > 0
     return float(value) if usable and value is not None else None
-
-
-def remember_engines(network: str, engines: Mapping[str, EngineFigures], *, device: str, threads: int) -> None:
-    """Write what was measured of a network's engines; other engines of the same network stay.
-
-    Writes like `remember_rate`.
-
-    Args:
-        network: name of its architecture, see `models.engines.experience.Experience`.
-        threads: CPU threads of one pass.
-    """
-    machine = machine_kind(device, threads)
-    known = remembered_engines(device=device, threads=threads).get(network, {})
-    figures = {name: asdict(each) for name, each in {**known, **engines}.items()}
-    if engines:
-        _remember(ENGINES_FILE, machine, network, figures)
-
-
-def remembered_engines(*, device: str, threads: int) -> dict[str, dict[str, EngineFigures]]:
-    """What was measured on this kind of machine, by network and engine. Writes nothing."""
-    own = _read(ENGINES_FILE).get(machine_kind(device, threads))
-    found: dict[str, dict[str, EngineFigures]] = {}
-    for network, engines in own.items() if isinstance(own, dict) else ():
-        for name, values in engines.items() if isinstance(engines, dict) else ():
-            figures = _figures(values)
-            if figures is not None:
-                found.setdefault(network, {})[name] = figures
-    return found
-
-
-def _figures(values: object) -> EngineFigures | None:
-    if not isinstance(values, dict):
-        return None
-    numbers = [values.get(name) for name in ("rate", "batch", "set_up_s")]
-    if not all(isinstance(each, int | float) and math.isfinite(each) and each >= 0 for each in numbers):
-        return None
-    rate, batch, set_up_s = (float(each or 0) for each in numbers)
-    return EngineFigures(rate, max(1, int(batch)), set_up_s)
 
 
 def ingest_details(corpus: str, recipe: Mapping[str, Any], *, workers: int) -> dict[str, Any]:
@@ -187,9 +146,15 @@ def _name(kind: str, details: Mapping[str, Any]) -> str:
     return f"{kind}: {canonical_json(dict(details)).decode()}"
 
 
-def _remember(file: str, machine: str, name: str, value: object) -> None:
+def write_entry(file: str, machine: str, name: str, value: object) -> None:
+    """Write one entry of a file of STILLROOM_HOME, in place of an earlier one; see `remember_rate`.
+
+    Args:
+        machine: its kind, from `infra.machine.machine_kind`.
+        value: of JSON.
+    """
     with _LOCK:
-        rates = _read(file)
+        rates = read_file(file)
         known = rates.get(machine)
         own = {other: rate for other, rate in known.items() if other != name} if isinstance(known, dict) else {}
         own[name] = value
@@ -202,7 +167,8 @@ def _remember(file: str, machine: str, name: str, value: object) -> None:
             _log.warning("%s: the measured rate is not remembered (%s)", home / file, error)
 
 
-def _read(file: str) -> dict[str, Any]:
+def read_file(file: str) -> dict[str, Any]:
+    """The entries of a file of STILLROOM_HOME by kind of machine; none where it cannot be read, which is logged."""
     path = settings().home.expanduser() / file
     try:
         rates = json.loads(path.read_bytes())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from models.augmentation.draws import FIRST_UNSTORED
+from models.augmentation.view_numbers import FIRST_UNSTORED
 from tasks.spec.train import ModelSection, TrainSection
 
 Kind = Literal["network", "graph", "onnx", "python", "table"]

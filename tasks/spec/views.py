@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from infra.errors import SpecError
-from models.augmentation.draws import FIRST_UNSTORED
+from models.augmentation.view_numbers import FIRST_UNSTORED
 from tasks.spec.base import Section
 
 _ONE_SIDED = frozenset({"xray"})

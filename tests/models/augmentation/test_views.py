@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.augmentation.draws import FIRST_UNSTORED, Draw, ViewRecipe, draw, epoch_view, unstored_view
+from models.augmentation.draws import Draw, ViewRecipe, draw
 from models.augmentation.rendering import decode, render, to_input
+from models.augmentation.view_numbers import FIRST_UNSTORED, epoch_view, unstored_view
 
 PLAIN_COLOUR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 STILL = ViewRecipe(32, (1.0, 1.0), (1.0, 1.0), hflip=False, rotate=0.0, **PLAIN_COLOUR)

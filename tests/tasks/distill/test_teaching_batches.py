@@ -13,8 +13,9 @@ from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
-from models.augmentation.draws import FIRST_UNSTORED, NO_PARTNER, ViewRecipe, partners
+from models.augmentation.draws import NO_PARTNER, ViewRecipe, partners
 from models.augmentation.rendering import to_input
+from models.augmentation.view_numbers import FIRST_UNSTORED
 from tasks.data.corpus import Corpus, Shard
 from tasks.data.soft_labels import SoftLabelReader, read_soft_labels, write_soft_labels
 from tasks.distill.batches import Input, TrainData

@@ -17,12 +17,12 @@ from models.engines.trial_rule import EngineFigures
 from tasks.data.soft_labels import read_soft_labels
 from tasks.data.weights import WeightsRef
 from tasks.label.engine_choices import ENGINES, architecture
+from tasks.label.engine_memory import remember_engines, remembered_engines
 from tasks.label.job import InferenceSettings, LabelJob, TeacherRequest
 from tasks.label.label_fan_out import LabelFanOut
 from tasks.label.label_shard import label_or_settle, label_shard, load_teachers
 from tasks.label.stage import LabelWork
 from tasks.pipeline.context import Context
-from tasks.pipeline.rates import remember_engines, remembered_engines
 from tasks.teachers.teacher import TeacherModel
 from tests.tasks.label.teachers import handle_of, save_weights, spec_of
 from tests.tiny import tiny_corpus

@@ -10,18 +10,14 @@ from typing import Any
 import pytest
 
 from infra.machine import machine_kind
-from models.engines.trial_rule import EngineFigures
 from tasks.pipeline import rates
 from tasks.pipeline.rates import (
-    ENGINES_FILE,
     FILE,
     INGEST,
     LABEL,
     ingest_details,
     label_details,
-    remember_engines,
     remember_rate,
-    remembered_engines,
     remembered_rate,
 )
 
@@ -88,24 +84,3 @@ def test_a_home_that_cannot_be_written_is_only_a_warning(home: Path, caplog: pyt
     home.write_text("a file where the folder should be")
     remember_rate(LABEL, details(), 3.0)
     assert "not remembered" in caplog.text
-
-
-def test_engines_are_remembered_by_network_beside_others(home: Path) -> None:
-    fast, slow = EngineFigures(100.0, 8, 7.5), EngineFigures(50.0, 4, 0.2)
-    remember_engines("lite0", {"eager-float32": slow}, device="cpu", threads=2)
-    remember_engines("lite0", {"openvino-float32": fast}, device="cpu", threads=2)
-    remember_engines("resnet", {"eager-float32": slow}, device="cpu", threads=2)
-    assert remembered_engines(device="cpu", threads=2) == {
-        "lite0": {"eager-float32": slow, "openvino-float32": fast},
-        "resnet": {"eager-float32": slow},
-    }
-    assert remembered_engines(device="cpu", threads=3) == {}
-
-
-def test_damaged_figures_of_engines_are_left_out(home: Path) -> None:
-    remember_engines("lite0", {"eager-float32": EngineFigures(50.0, 4, 0.2)}, device="cpu", threads=2)
-    known = json.loads((home / ENGINES_FILE).read_text())
-    (machine,) = known
-    known[machine] |= {"a": 3, "b": {"eager-float32": "fast"}, "c": {"eager-float32": {"rate": -1.0, "batch": 1}}}
-    (home / ENGINES_FILE).write_text(json.dumps(known))
-    assert set(remembered_engines(device="cpu", threads=2)) == {"lite0"}
