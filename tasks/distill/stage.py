@@ -237,6 +237,14 @@ def student_steps(corpus: Corpus, spec: Spec, arm: str, phase: str = "") -> int:
     return steps_of_arm(spec, arm, phase, sum(map(len, shards)), sum(int(shard.labelled.sum()) for shard in shards))
 
 
+def students_at_once(spec: Spec, arm: str) -> int:
+    """Students that train when one of this arm does: those on labels alone need not wait for soft labels."""
+    alone = arm == LABELS_ONLY
+    teachers = sum(teacher.train is not None for teacher in spec.teachers)
+    arms = 1 if alone else len([each for each in spec.arms if each != LABELS_ONLY])
+    return len(spec.student.seeds) * arms + (teachers if alone else 0)
+
+
 def steps_of_arm(spec: Spec, arm: str, phase: str, images: int, labelled: int) -> int:
     """As `student_steps`, by the numbers of training images and of labelled ones."""
     if arm == LABELS_ONLY:
@@ -295,7 +303,7 @@ def _bind_distill(
         teachers=teachers,
         phase=phase,
         start=start,
-        side_by_side=len(spec.student.seeds) * len(spec.arms),
+        side_by_side=students_at_once(spec, arm),
         track=context.run.train.track,
     )
 

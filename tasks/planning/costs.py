@@ -21,7 +21,7 @@ from models.losses.terms import Term, to_plain
 from models.networks.build import Built
 from tasks.data.corpus import Corpus
 from tasks.distill.request import precision_on, steps_of, terms_of
-from tasks.distill.stage import steps_of_arm
+from tasks.distill.stage import steps_of_arm, students_at_once
 from tasks.label.costs import LabelRate
 from tasks.label.engine_choices import ENGINES
 from tasks.pipeline.graph import Step
@@ -260,19 +260,18 @@ class _Estimate:
         at_once = max(1, min(count, self.machine.at_once))
         for step in left:
             arm, phase = step.parameters["arm"], step.parameters["phase"]
-            self.costs.seconds[step.title] = (
-                self._student(arm, phase, count) * math.ceil(len(left) / at_once) / len(left)
-            )
+            self.costs.seconds[step.title] = self._student(arm, phase) * math.ceil(len(left) / at_once) / len(left)
         seeds = len(self.spec.student.seeds)
         return sum(judged * seeds * self._forward(self.spec.student.of(arm), network_of(arm)) for arm in self.spec.arms)
 
-    def _student(self, arm: str, phase: str, count: int) -> float:
-        """Seconds of one student's training, where `count` trainings run side by side."""
+    def _student(self, arm: str, phase: str) -> float:
+        """Seconds of one student's training, beside those that run at the same time."""
         spec, counts = self.spec, self.counts
         steps = steps_of_arm(spec, arm, phase, counts.in_split["train"], counts.labelled_train)
         if arm == LABELS_ONLY:
             # Without its teachers a step costs about as much; what is known of the taught student's is taken.
             arm, phase = TAUGHT, spec.student.phases[-1].name if spec.student.phases else ""
+        beside = students_at_once(spec, arm)
         student = spec.student.of(arm).of_phase(phase)
         terms = terms_of(self.corpus, student.loss, student.train, taught=True, labels=student.labels)
         facts = (network_of(arm), steps, [to_plain(term) for term in terms], student.train.identity(), student.teacher)
@@ -280,7 +279,7 @@ class _Estimate:
         if key not in self._known:
             online = student.teacher == "online" and any(term.needs_teacher for term in terms)
             self._known[key] = self._training(
-                student, network_of(arm), student.train, terms, steps, count, online=online, title="the student"
+                student, network_of(arm), student.train, terms, steps, beside, online=online, title="the student"
             )
         return self._known[key]
 
