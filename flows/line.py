@@ -31,7 +31,8 @@ def line(spec: Spec) -> Graph:
     trained = {teacher.name: _trainings(graph, corpus, teacher) for teacher in spec.teachers}
     trainings = [step for steps in trained.values() for step in steps]
     wholes = [whole for whole, *_ in filter(None, trained.values())]
-    alone = _students(graph, spec, [arm for arm in spec.arms if arm == LABELS_ONLY], {"corpus": corpus}, {})
+    starts = {name: steps[0] for name, steps in trained.items() if steps}
+    alone = _students(graph, spec, [arm for arm in spec.arms if arm == LABELS_ONLY], {"corpus": corpus}, {}, starts)
     checks = []
     if wholes and alone:
         checks = [
@@ -60,7 +61,7 @@ def line(spec: Spec) -> Graph:
 
     taught = [arm for arm in spec.arms if arm != LABELS_ONLY]
     teaching: dict[str, StepInput] = {"labels": labels, "select": select, "trained": trainings}
-    students = _students(graph, spec, taught, {"corpus": corpus}, teaching)
+    students = _students(graph, spec, taught, {"corpus": corpus}, teaching, starts)
 
     models = [*students, *alone, *wholes]
     report = graph.add(
@@ -103,15 +104,20 @@ def _students(
     arms: Sequence[str],
     corpus: Mapping[str, StepInput],
     teaching: Mapping[str, StepInput],
+    starts: Mapping[str, Step],
 ) -> list[Step]:
-    """The last training of each of some arms and every seed; arms whose first phases are alike share them."""
+    """The last training of each of some arms and every seed; arms whose first phases are alike share them.
+
+    Args:
+        starts: trained teachers by name; a student may begin with one's weights.
+    """
     made: dict[str, Step] = {}
     last = []
     for arm in arms:
         student = spec.student.of(arm)
         names = [phase.name for phase in student.phases or []] or [""]
         for seed in spec.student.seeds:
-            step: Step | None = None
+            step: Step | None = None if student.starts_from is None else starts[student.starts_from]
             for number, name in enumerate(names):
                 earlier = [student.of_phase(each).model_dump(mode="json") for each in names[: number + 1]]
                 alike = digest_of([seed, names[: number + 1], earlier, *([arm] if name == names[-1] else [])])

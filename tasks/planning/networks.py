@@ -107,6 +107,10 @@ def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Sto
 @contextmanager
 def _weights_of(section: ModelSection, store: Store) -> Iterator[Path | None]:
     """The file of a network's weights; a registered student's is not copied into the store: a plan writes nothing."""
+    if section.starts_from is not None:
+        # Not trained yet; random ones are as good for counts and speed.
+        yield None
+        return
     student = registered_weights(section.weights, section.model)
     if student is None:
         yield weights_file(find_weights(section.weights, section.model, store), section.model, store)

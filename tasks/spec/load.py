@@ -14,6 +14,7 @@ from infra.errors import SpecError
 from tasks.spec.learn import StudentSection
 from tasks.spec.spec import Spec
 from tasks.spec.teacher import TeacherSection
+from tasks.spec.train import FROM_TEACHER
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -74,12 +75,16 @@ def _set(raw: dict[str, Any], override: str) -> None:
         raise SpecError(f"--set {override!r}: there is no such place in the spec") from None
 
 
+NOT_A_FILE = ("store:", "models:/", FROM_TEACHER)
+"""Beginnings of `weights` that are no path."""
+
+
 def _anchor(spec: Spec, base: Path) -> Spec:
     def here(text: str) -> str:
         return text if "://" in text else str(base / Path(text).expanduser())
 
     def weights(text: str | None) -> str | None:
-        return text if text is None or text == "pypi" or text.startswith(("store:", "models:/")) else here(text)
+        return text if text is None or text == "pypi" or text.startswith(NOT_A_FILE) else here(text)
 
     def model(teacher: TeacherSection) -> str:
         if teacher.kind not in ("onnx", "table"):

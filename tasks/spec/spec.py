@@ -69,6 +69,24 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _starts_are_trained(self) -> Spec:
+        trained = {teacher.name: teacher for teacher in self.teachers if teacher.train is not None}
+        for student in (self.student, *self.student.arms.values()):
+            name = student.starts_from
+            if name is None:
+                continue
+            if name not in trained:
+                raise ValueError(
+                    f"student.weights: no teacher {name!r} is trained here; there are {', '.join(trained) or 'none'}"
+                )
+            if trained[name].model != student.model:
+                raise ValueError(
+                    f"student.weights: teacher {name} is a {trained[name].model}, and the student a {student.model}; "
+                    "take the same model, and `cut` what is too large of it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _targets_have_views(self) -> Spec:
         for student in (self.student, *self.student.arms.values()):
             if student.targets == "view":

@@ -122,6 +122,8 @@ class TeacherSection(ModelSection):
             raise ValueError("`require_better` goes by the validation of a training; add `train:`")
         if self.members is not None and self.train is None:
             raise ValueError("`members` differ by the seed of their training; add `train:`")
+        if self.starts_from is not None:
+            raise ValueError(f"weights {self.weights}: only a student starts from a teacher")
         if self.seed and self.train is None:
             raise ValueError("`seed` is of the fine-tuning; add `train:`")
         return self

