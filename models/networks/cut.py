@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.networks.pooled import PooledClassifier
+
 OPTION = "cut"
 """Name of the option of a model that asks for a cut: `{after: path of a module, width: channels or None}`."""
 
 
-class CutNetwork(nn.Module):
+class CutNetwork(PooledClassifier):
     """The modules of a network up to one of them, then a 1x1 convolution (optional), mean pooling and a linear layer.
 
-    The interface is timm's: `forward_features`, `forward_head`, `forward`, `num_features`, `num_classes`,
-    `get_classifier`, `reset_classifier`, `feature_info`. The backbone's modules keep their names, so weights of the
+    Like timm's networks it has `feature_info`. The backbone's modules keep their names, so weights of the
     whole network fit by name.
 
     Args:
@@ -72,25 +73,6 @@ class CutNetwork(nn.Module):
         """Normalised images [B, 3, H, W] -> maps [B, num_features, h, w]."""
         features: Tensor = self.head(self._backbone(x_BCHW))
         return features
-
-    def forward_head(self, x_BDHW: Tensor, pre_logits: bool = False) -> Tensor:
-        """Maps -> logits [B, C], or the pooled vector [B, num_features] with `pre_logits`."""
-        pooled_BD = x_BDHW.mean(dim=(2, 3))
-        return pooled_BD if pre_logits else self.classifier(pooled_BD)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Normalised images [B, 3, H, W] -> logits [B, C]."""
-        return self.forward_head(self.forward_features(x_BCHW))
-
-    def get_classifier(self) -> nn.Linear:
-        """The linear head."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one for `num_classes`."""
-        self.num_classes = num_classes
-        self.classifier = nn.Linear(self.num_features, num_classes)
-        nn.init.zeros_(self.classifier.bias)
 
 
 def cut(network: nn.Module, options: Mapping[str, Any], classes: int, side: int) -> CutNetwork:

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.networks.pooled import PooledClassifier
+
 _DEFAULT_FACTOR = 2
 _TOLERANCE = 1e-4
 
 
-class Grafted(nn.Module):
+class Grafted(PooledClassifier):
     """A backbone, the paper's projector, global average pooling and a frozen linear classifier.
 
     The projector is 1x1, 3x3, 1x1 convolution, each with batch norm and ReLU, `width // factor` channels inside. It
@@ -60,19 +62,6 @@ class Grafted(nn.Module):
         """Normalised images [B, 3, H, W] -> projected maps of the teacher's width, [B, width, h, w]."""
         projected: Tensor = self.projector(self.student.forward_features(x_BCHW))  # type: ignore[operator]
         return projected
-
-    def forward_head(self, x_BDHW: Tensor, pre_logits: bool = False) -> Tensor:
-        """Maps -> logits [B, C], or the pooled vector [B, width] with `pre_logits`."""
-        pooled_BD = x_BDHW.mean(dim=(2, 3))
-        return pooled_BD if pre_logits else self.classifier(pooled_BD)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Normalised images [B, 3, H, W] -> logits [B, C]."""
-        return self.forward_head(self.forward_features(x_BCHW))
-
-    def get_classifier(self) -> nn.Linear:
-        """The teacher's linear head."""
-        return self.classifier
 
 
 def graft(student: nn.Module, options: Mapping[str, Any], classes: int, side: int) -> Grafted:

@@ -19,6 +19,8 @@ All channel counts are multiples of 8, for which CPU kernels are fastest. The in
 
 from torch import Tensor, nn
 
+from models.networks.pooled import PooledClassifier
+
 SMALLEST_INPUT = 32
 """Smallest side in pixels at which every stage has more than one position."""
 
@@ -54,7 +56,7 @@ class InvertedResidual(nn.Module):
         return x_BCHW + out_BCHW if self.residual else out_BCHW
 
 
-class Micro(nn.Module):
+class Micro(PooledClassifier):
     """Stem, one stage per entry of `depth`, pooling, linear head.
 
     `width` has three entries more than `depth`: the channels of the stem's two convolutions, each stage's, then those
@@ -95,25 +97,6 @@ class Micro(nn.Module):
             raise ValueError(f"micro needs at least {SMALLEST_INPUT} px a side, got {tuple(x_BCHW.shape[-2:])}")
         features: Tensor = self.blocks(self.stem(x_BCHW))
         return features
-
-    def forward_head(self, x_BCHW: Tensor, pre_logits: bool = False) -> Tensor:
-        """Feature maps -> logits [B, num_classes], or the pooled vector [B, num_features] with `pre_logits`."""
-        pooled_BC = x_BCHW.mean(dim=(2, 3))
-        return pooled_BC if pre_logits else self.classifier(pooled_BC)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Normalised images [B, 3, H, W] -> logits [B, num_classes]."""
-        return self.forward_head(self.forward_features(x_BCHW))
-
-    def get_classifier(self) -> nn.Linear:
-        """The linear head."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one for `num_classes`."""
-        self.num_classes = num_classes
-        self.classifier = nn.Linear(self.num_features, num_classes)
-        nn.init.zeros_(self.classifier.bias)
 
     def _initialise(self) -> None:
         for module in self.modules():

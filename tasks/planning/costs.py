@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-
-from infra.compute.cluster import cores
 from infra.digest import canonical_json
 from infra.machine import machine_kind
 from infra.storage.store import MissingObjectError, Store
@@ -28,6 +25,7 @@ from tasks.pipeline.graph import Step
 from tasks.pipeline.rates import INGEST, LABEL, STEP, ingest_details, label_details, remembered_rate, step_details
 from tasks.planning.counts import CorpusCounts
 from tasks.planning.dry_run import CACHED, PARTLY, StepState
+from tasks.planning.machine import Machine
 from tasks.planning.measurements import forward_seconds, step_seconds, view_seconds
 from tasks.planning.networks import check_engine, feature_shape, input_side, network_of
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
@@ -40,29 +38,6 @@ COMPARE = 0.5  # seconds: reading what the trainings say of themselves
 SELECT = 2.0  # seconds: reading the soft labels
 REGISTER = 25.0  # seconds: packing the student and MLflow
 BATCH = 8  # images a forward pass of a teacher, where the spec names none
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine that would do the work."""
-
-    cores: int
-    slots: int  # tasks at once
-    device: str  # cpu or cuda
-    elsewhere: str | None  # a scheduler's address: the measuring is still done here
-
-    @classmethod
-    def of(cls, spec: Spec) -> Machine:
-        """The machine that a run of the spec on this host would use."""
-        section = spec.run.cluster
-        device = "cuda" if spec.run.device != "cpu" and torch.cuda.is_available() else "cpu"
-        slots = (section.workers or cores()) * (section.threads or 1)
-        return cls(cores(), slots, device, section.address)
-
-    @property
-    def at_once(self) -> int:
-        """Networks that run side by side."""
-        return torch.cuda.device_count() if self.device == "cuda" else self.slots
 
 
 @dataclass

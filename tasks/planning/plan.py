@@ -12,10 +12,11 @@ from infra.storage.store import open_store
 from tasks.distill.teacher_comparison import FIT
 from tasks.label.costs import LabelCost, label_cost, planned_shard_rows
 from tasks.pipeline.graph import Step
-from tasks.planning.costs import Machine, PlanCosts, estimate_costs
+from tasks.planning.costs import PlanCosts, estimate_costs
 from tasks.planning.counts import CorpusCounts, count_corpus
 from tasks.planning.dry_run import CACHED, StepState, dry_run
 from tasks.planning.formatting import render_plan
+from tasks.planning.machine import Machine
 from tasks.planning.networks import build_networks, corpus_of_counts
 from tasks.spec import Spec
 
