@@ -30,7 +30,7 @@ def test_cut_network_computes_what_the_whole_one_does_up_to_the_cut() -> None:
         assert torch.equal(part.forward_features(x), seen[0])
 
 
-def test_parameters_of_the_cut_that_the_issue_tried_first() -> None:
+def test_parameters_of_a_cut_with_a_head_of_96_channels() -> None:
     network = build(LITE, num_classes=5, options=FIRST_BLOCKS).module
     assert count_trainable(network) == 60_021
 
