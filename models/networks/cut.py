@@ -44,7 +44,6 @@ class CutNetwork(PooledClassifier):
         stages = getattr(network, "feature_info", None) or []
         paths = {path for path, _ in self.named_modules()}
         self.feature_info = [dict(one) for one in stages if one["module"] in paths]
-        self.drop_rate = 0.0
         if not _same(self.eval(), expected, side):
             raise ValueError(
                 f"cut: {type(network).__name__} does not run its modules one after another up to {after!r}; cut it "
