@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from infra.freed_memory import keep_freed_memory
 from models.augmentation.draws import ViewRecipe, draw
 from models.augmentation.rendering import decode, render, to_input
 from models.losses.targets import Targets
@@ -198,7 +199,8 @@ def _threads(count: int) -> Iterator[None]:
     torch.set_num_threads(count)
     cv2.setNumThreads(1)
     try:
-        yield
+        with keep_freed_memory():
+            yield
     finally:
         torch.set_num_threads(before)
         cv2.setNumThreads(before_cv)

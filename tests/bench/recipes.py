@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from infra.errors import UsageError
+from infra.freed_memory import keep_freed_memory
 from tests.bench.graph_trainings import choose_layout
 from tests.bench.recipes_corpora import SETS, write
 from tests.bench.recipes_data import read
@@ -69,7 +70,8 @@ def _one(name: str, given: argparse.Namespace, until: float) -> None:
     )
     print(f"{name}: rendered in {time.time() - start:.0f} s", flush=True)
     corpus = Corpus(name, pictures, given.device, folder / "results" / f"{name}.jsonl", until, given.slots)
-    plan.run(corpus, given)
+    with keep_freed_memory():
+        plan.run(corpus, given)
     corpus.close()
     print(f"{name}: {len(corpus.probs)} results, {corpus.left_out} left out, {time.time() - start:.0f} s", flush=True)
 
