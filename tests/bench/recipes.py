@@ -4,7 +4,7 @@
 
 Needs STILLROOM_REAL_DATA, or a folder that it wrote before. It is made for a GPU (see `tests.bench.graph_trainings`);
 a CPU runs the same trainings one by one. Results go to DIR/results as a line of JSON a training, probabilities beside
-them.
+them; a run that was cut goes on where it stood.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ def _one(name: str, given: argparse.Namespace, until: float) -> None:
         print(f"{name}: ms a step by layout: {layouts}", flush=True)
     folder = Path(given.folder)
     plan = PLANS[given.plan]
+    slots = given.slots if given.device == "cuda" else 1
+    if given.threads:
+        torch.set_num_threads(given.threads)
     pictures = read(
         name,
         folder / name,
@@ -69,10 +72,9 @@ def _one(name: str, given: argparse.Namespace, until: float) -> None:
         processes=max(1, (os.cpu_count() or 1) // 3),
     )
     print(f"{name}: rendered in {time.time() - start:.0f} s", flush=True)
-    corpus = Corpus(name, pictures, given.device, folder / "results" / f"{name}.jsonl", until, given.slots)
+    corpus = Corpus(name, pictures, given.device, folder / "results" / f"{name}.jsonl", until, slots)
     with keep_freed_memory():
         plan.run(corpus, given)
-    corpus.close()
     print(f"{name}: {len(corpus.probs)} results, {corpus.left_out} left out, {time.time() - start:.0f} s", flush=True)
 
 
@@ -84,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--limit", type=float, default=1e9, help="seconds after which no training begins")
     parser.add_argument("--slots", type=int, default=8, help="trainings of a set side by side on a GPU")
+    parser.add_argument("--threads", type=int, default=0, help="of a set on a CPU; default all")
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--fresh", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=5)

@@ -82,8 +82,9 @@ RATES = {"cut60k": (1e-3, 3e-3), "micro": (3e-3, 1e-2)}
 
 
 def _table(corpus: Corpus, given: argparse.Namespace) -> None:
-    corpus.run(_scaled((replace(TEACHER, seed=seed) for seed in range(3)), given.factor))
-    corpus.teach("teacher x3", corpus.members)
+    if "teacher x3" not in corpus.teachers:
+        corpus.run(_scaled((replace(TEACHER, seed=seed) for seed in range(3)), given.factor))
+        corpus.teach("teacher x3", corpus.members)
     corpus.members = []
     rates: dict[str, float] = {}
     for model, few in RATES.items():

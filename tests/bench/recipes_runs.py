@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Corpus:
     """A corpus on a device, its teachers' outputs and the results so far.
 
     Args:
-        out: file that gets a line of JSON a result.
+        out: file that gets a line of JSON a result; what it holds already is not run again.
         until: moment (`time.time`) after which no training begins.
     """
 
@@ -99,13 +99,16 @@ class Corpus:
         self.members: list[tuple[nn.Module, Run, Any]] = []  # teachers trained since this was emptied
         self.last: dict[str, Any] = {}
         self.left_out = 0
+        self._read()
 
     def run(self, runs: Iterable[Run]) -> None:
-        """Train and judge; what would begin too late is counted in `left_out`."""
+        """Train and judge what has no result yet; what would begin too late is counted in `left_out`."""
         run_all(self._trainings(runs), self._done, device=self.device, slots=self.slots)
 
     def teach(self, name: str, members: Sequence[tuple[nn.Module, Run, Any]]) -> None:
-        """Average members into a teacher, and judge it."""
+        """Average members into a teacher, and judge it, unless it stands already."""
+        if name in self.teachers:
+            return
         views = self.stored[members[0][1].side]
         probs = torch.zeros(len(views), views.shape[1], self.classes, device=self.device)
         for network, _, built in members:
@@ -113,11 +116,16 @@ class Corpus:
                 probs[view] += predict(network, views[view], built.mean, built.std).softmax(1) / len(members)
         self.teachers[name] = probs.clamp(min=1e-8).log()
         self._say({"arm": f"{name}", "model": "ensemble", "members": len(members)}, self.teachers[name][0])
+        np.save(self._outputs(name), self.teachers[name].half().cpu().numpy())
         mean = probs.mean(0).clamp(min=1e-8).log()
         self._say({"arm": f"{name} views", "model": "ensemble", "members": len(members)}, mean)
 
     def _trainings(self, runs: Iterable[Run]) -> Iterable[Training]:
         for run in runs:
+            # The networks of teachers are not kept, only what they said together.
+            if run.arm != "teacher" and (found := self._known.get(_name(asdict(run)))) is not None:
+                self.last = found
+                continue
             if time.time() > self.until:
                 self.left_out += 1
                 continue
@@ -217,10 +225,33 @@ class Corpus:
         row |= {"set": self.name, "number": len(self.probs)}
         self.last = row
         self.probs[str(len(self.probs))] = probs.astype(np.float16)
+        facts = {"truth": self.pictures.truth, "split": self.pictures.split, "patient": self.pictures.patient}
+        part = self.out.with_suffix(".part.npz")
+        np.savez_compressed(part, **self.probs, **facts)
+        part.replace(self.out.with_suffix(".npz"))
         with self.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def close(self) -> None:
-        """Write the probabilities of all results, by number, beside the lines."""
-        facts = {"truth": self.pictures.truth, "split": self.pictures.split, "patient": self.pictures.patient}
-        np.savez_compressed(self.out.with_suffix(".npz"), **self.probs, **facts)
+    def _outputs(self, teacher: str) -> Path:
+        """File of a teacher's log-probabilities float16 [V, N, C] on the stored views."""
+        return self.out.with_name(f"{self.out.stem}-{teacher.replace(' ', '-')}.npy")
+
+    def _read(self) -> None:
+        """Results, their probabilities and teachers' outputs of earlier runs."""
+        self._known: dict[str, dict[str, Any]] = {}
+        if not self.out.is_file():
+            return
+        rows = [json.loads(line) for line in self.out.read_text().splitlines()]
+        with np.load(self.out.with_suffix(".npz")) as stored:
+            self.probs = {str(row["number"]): stored[str(row["number"])] for row in rows}
+        for row in rows:
+            self._known[_name(row)] = row
+            if row["model"] == "ensemble" and self._outputs(row["arm"]).is_file():
+                outputs = torch.from_numpy(np.load(self._outputs(row["arm"]))).float()
+                self.teachers[row["arm"]] = outputs.to(self.device)
+
+
+def _name(row: dict[str, Any]) -> str:
+    """What a result is known by: the fields of its `Run`; an ensemble by its name."""
+    names = ("arm", "model") if row["model"] == "ensemble" else [one.name for one in fields(Run)]
+    return json.dumps([row.get(name) for name in names])
