@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from flows.spec_files import named_specs
 from infra.digest import digest_of
 from tasks.distill.stage import DISTILL, TEACH
-from tasks.distill.teacher_check import COMPARE
 from tasks.evaluate.stage import EVALUATE
+from tasks.evaluate.teacher_check import COMPARE
 from tasks.ingest.stage import INGEST
 from tasks.label.stage import LABEL
 from tasks.pipeline.graph import Graph, Step, StepInput
@@ -40,7 +40,7 @@ def line(spec: Spec) -> Graph:
                 COMPARE,
                 "compare",
                 "compare teachers with the student on labels alone",
-                inputs={"teachers": wholes, "students": alone},
+                inputs={"corpus": corpus, "teachers": wholes, "students": alone},
             )
         ]
     required = any(teacher.require_better for teacher in spec.teachers)

@@ -22,6 +22,11 @@ def number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
+def interval_text(interval: Sequence[float | None] | None) -> str:
+    """An interval behind its figure; "" where there is none."""
+    return f" [{number(interval[0])}, {number(interval[1])}]" if interval else ""
+
+
 def cell_text(name: str) -> str:
     """A name that may hold what would end a cell."""
     return name.replace("|", r"\|")

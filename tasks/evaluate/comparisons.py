@@ -1,4 +1,4 @@
-"""What the arms say of each other: gains over labels alone, the share of the gap closed, the majority, the teachers.
+"""What the arms say of each other: gains over labels alone, the share of the gap closed, the majority.
 
 The share of the gap closed is (student - labels alone) / (teacher - labels alone) of the main metric on the same test
 images. Its interval is over patients crossed with seeds: each resample draws patients, and seeds of every arm that has
@@ -31,14 +31,13 @@ def compared(
     *,
     task: str,
     plain: Sequence[Arm],
-    resamples: int,
     bins: int,
 ) -> dict[str, Any]:
     """Comparisons on the main metric, JSON-safe.
 
     `differences` holds each student's arm minus labels_only, `difference` that of the registered arm (None where
     labels_only was not trained), `start` taught minus random_start (None where one was not trained). `gap_closed`: see
-    `_gap_closed`; `against_majority`: see `_against_majority`; `teachers_on_validation`: see `_teachers`.
+    `_gap_closed`; `against_majority`: see `_against_majority`.
 
     Args:
         rows: of the arms, with the main metric in `values` and `per_seed`.
@@ -60,7 +59,6 @@ def compared(
         "differences": differences,
         "gap_closed": _gap_closed(rows, main, choosing, drawn, bins),
         "against_majority": _against_majority(rows, main, drawn, classes, best, task, plain),
-        "teachers_on_validation": _teachers(choosing, resamples, bins),
     }
 
 
@@ -190,40 +188,3 @@ def _judge(
     if main.better(value) <= main.better(majority):
         return False, "the majority's figure is not below it"
     return True, None
-
-
-def _teachers(choosing: Judged, resamples: int, bins: int) -> list[dict[str, Any]]:
-    """Each teacher beside the students on labels alone, on validation: `teacher`, `metric`, `value`, `labels_only`,
-    `difference` (larger is better), its `interval` over patients crossed with seeds, and `better` (None: not clear).
-    """
-    alone = choosing.arm(LABELS_ONLY)
-    teachers = [arm for arm in choosing.arms if arm.is_teacher]
-    if alone is None or not teachers:
-        return []
-    arms = [alone, *teachers]
-    value = {arm.name: mean_of(choosing.on_val(arm, bins)) for arm in arms}
-    low = value[LABELS_ONLY]
-    drawn = choosing.resampled("val", resamples, bins, arms)
-    crossed = None if drawn is None else drawn.crossed(choosing.metric, {arm.name: arm.seeds for arm in arms})
-    found = []
-    for arm in teachers:
-        high = value[arm.name]
-        if low is None or high is None:
-            continue
-        gap = choosing.better(high) - choosing.better(low)
-        interval = None
-        if crossed is not None:
-            interval = percentile_interval(choosing.better(1.0) * (crossed[arm.name] - crossed[LABELS_ONLY]))
-        clear = interval is not None and interval.low > 0
-        found.append(
-            {
-                "teacher": arm.name,
-                "metric": choosing.name,
-                "value": high,
-                "labels_only": low,
-                "difference": rounded(gap),
-                "interval": pair_of(interval),
-                "better": False if gap <= 0 else True if clear else None,
-            }
-        )
-    return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tasks.drawing.markdown import number
+from tasks.drawing.markdown import interval_text, number
 from tasks.evaluate.comparisons import NO_GAP
+from tasks.evaluate.teacher_verdicts import verdict_text
 from tasks.evaluate.titles import METRIC_TITLES, title_of
 from tasks.spec.arms import LABELS_ONLY
 
@@ -17,7 +18,7 @@ def headline(facts: Mapping[str, Any]) -> list[str]:
         *_student(facts),
         *_gap(facts),
         *_start(facts),
-        *(_teacher(each) for each in facts["teachers_on_validation"]),
+        *map(verdict_text, facts["teachers_on_validation"]),
     ]
 
 
@@ -26,7 +27,7 @@ def gap_text(facts: Mapping[str, Any], arm: str) -> str:
     gap = facts["gap_closed"]
     if arm in gap["arms"]:
         own = gap["arms"][arm]
-        return number(own["value"]) + _span(own["interval"])
+        return number(own["value"]) + interval_text(own["interval"])
     return NO_GAP if gap["reason"] == NO_GAP and arm in facts["differences"] else "-"
 
 
@@ -36,12 +37,12 @@ def _student(facts: Mapping[str, Any]) -> list[str]:
         return []
     name = METRIC_TITLES[facts["metric"]]
     who = f"{title_of(found['arm'])}, seed {found['seed']}"
-    figures = f"{name} {number(found['value'])}{_span(found['interval'])}, majority {number(found['majority'])}"
+    figures = f"{name} {number(found['value'])}{interval_text(found['interval'])}, majority {number(found['majority'])}"
     row = facts["arms"][found["arm"]]
     referable = row["values"].get("referable_auc")
     if referable is not None and facts["metric"] != "referable_auc":
         over = f", mean over {len(row['seeds'])} seeds," if len(row["seeds"]) > 1 else ""
-        figures += f"; referable AUC{over} {number(referable)}{_span(row['interval'].get('referable_auc'))}"
+        figures += f"; referable AUC{over} {number(referable)}{interval_text(row['interval'].get('referable_auc'))}"
     lines = []
     if found["better"] is False:
         lines.append(f"The student is no better than the majority: {found['reason']} ({who}: {figures}).")
@@ -68,15 +69,14 @@ def _gap(facts: Mapping[str, Any]) -> list[str]:
     )
     if gap["reason"] == NO_GAP:
         own = gap["gap"]
-        return [
-            f"No gap to close: {ends}; the difference {own['value']:+.3f}{_span(own['interval'])} is not clear of zero."
-        ]
+        difference = f"{own['value']:+.3f}{interval_text(own['interval'])}"
+        return [f"No gap to close: {ends}; the difference {difference} is not clear of zero."]
     if gap["reason"] is not None:
         return [f"Share of the gap closed: not known, {gap['reason']}; {ends}."]
     most = max(len(row["seeds"]) for arm, row in facts["arms"].items() if arm in gap["arms"] or arm == LABELS_ONLY)
     crossed = f"patients crossed with {most} seeds" if most > 1 else "patients, of one seed"
     return [
-        f"Share of the gap closed by {title_of(arm)}: {number(own['value'])}{_span(own['interval'])}, "
+        f"Share of the gap closed by {title_of(arm)}: {number(own['value'])}{interval_text(own['interval'])}, "
         f"95 % interval over {crossed}; {title_of(arm)} {number(values[arm])}, {ends}."
         for arm, own in gap["arms"].items()
     ]
@@ -87,25 +87,7 @@ def _start(facts: Mapping[str, Any]) -> list[str]:
     start, teaching = facts.get("start"), facts.get("difference")
     if start is None or start["value"] is None:
         return []
-    line = f"From the spec's start instead of a random one: {start['value']:+.3f}{_span(start['interval'])}"
+    line = f"From the spec's start instead of a random one: {start['value']:+.3f}{interval_text(start['interval'])}"
     if teaching is None or teaching["value"] is None:
         return [f"{line}."]
-    return [f"{line}; from teaching, at the same start: {teaching['value']:+.3f}{_span(teaching['interval'])}."]
-
-
-def _teacher(found: Mapping[str, Any]) -> str:
-    name = title_of(found["teacher"])
-    figures = (
-        f"{METRIC_TITLES[found['metric']]} {number(found['value'])} against {number(found['labels_only'])}, "
-        f"difference {found['difference']:+.3f}{_span(found['interval'])}"
-    )
-    said = {
-        False: "is no better than the student's own labels-alone arm",
-        None: "is not clearly better than the student's own labels-alone arm",
-        True: "is better than the student's own labels-alone arm",
-    }[found["better"]]
-    return f"On validation {name} {said}: {figures}."
-
-
-def _span(interval: Sequence[float | None] | None) -> str:
-    return f" [{number(interval[0])}, {number(interval[1])}]" if interval else ""
+    return [f"{line}; from teaching, at the same start: {teaching['value']:+.3f}{interval_text(teaching['interval'])}."]

@@ -82,7 +82,7 @@ def summarise(
         "arms": rows,
         "best": best,
         "per_class": _per_class(task, classes, arms, test, best),
-        **compared(rows, main, choosing, own, classes, best, task=task, plain=arms, resamples=resamples, bins=bins),
+        **compared(rows, main, choosing, own, classes, best, task=task, plain=arms, bins=bins),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from infra.errors import SpecError, UsageError
 from infra.storage.manifest import Manifest
@@ -20,6 +21,9 @@ JUDGED = ("val", "test")
 
 PREDICT_STAGE = "predict"
 """Stage in the records of units and in the quarantine; never renamed."""
+
+TEACH_STAGE = "teach"
+"""Stage of the manifests of trained teachers (`tasks.distill.request.TEACH_NAME`)."""
 
 DECIDED = ("qwk_cut_points", "referable_auc")
 """Metrics of grades that may be the main one though they are computed from decisions or for one threshold."""
@@ -103,6 +107,52 @@ def _judged_val(corpus: Corpus) -> bool:
 def averaged_views(spec: Spec) -> dict[str, int]:
     """Random views that a model's probabilities are averaged over beside the plain one, by arm; only where some are."""
     return {f"teacher:{teacher.name}": teacher.average for teacher in spec.teachers if teacher.average}
+
+
+@dataclass(frozen=True)
+class WholeTeacher:
+    """A teacher of the spec as it teaches: the mean of its members over their views.
+
+    Attributes:
+        arm: `teacher:<name>`, as the spec has the name.
+        members: arms of its members; its own alone where it has none.
+        views: of each image that a member's probabilities are averaged over.
+    """
+
+    arm: str
+    members: tuple[str, ...]
+    views: int
+
+
+def whole_teachers(spec: Spec) -> list[WholeTeacher]:
+    """The teachers that the spec trains, in its order."""
+    trained = [teacher for teacher in spec.teachers if teacher.train is not None]
+    return [
+        WholeTeacher(
+            f"teacher:{whole}",
+            tuple(f"teacher:{each.name}" for each in trained if each.whole == whole),
+            1 + next(each.average or 0 for each in trained if each.whole == whole),
+        )
+        for whole in dict.fromkeys(teacher.whole for teacher in trained)
+    ]
+
+
+def as_named(models: Sequence[Manifest], spec: Spec) -> list[Manifest]:
+    """Models whose teachers have the names of today's spec.
+
+    A name is no part of what a training is, so a training is found under the name that its teacher had when it was
+    made.
+
+    Args:
+        models: those of stage teach in the order of the spec's trained teachers.
+    """
+    names = iter([teacher.name for teacher in spec.teachers if teacher.train is not None])
+    return [
+        model.model_copy(update={"facts": {**model.facts, "arm": f"teacher:{next(names)}"}})
+        if model.stage == TEACH_STAGE
+        else model
+        for model in models
+    ]
 
 
 def random_views(corpus: Corpus, spec: Spec, size: int) -> ViewRecipe:

@@ -12,6 +12,7 @@ from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.evaluate.scope import (
     JUDGED,
+    as_named,
     averaged_views,
     check_models,
     decided_for,
@@ -20,6 +21,7 @@ from tasks.evaluate.scope import (
     is_phantom,
     main_metric,
     random_views,
+    whole_teachers,
 )
 from tasks.evaluate.units import count_units, predict_all
 from tasks.pipeline.context import Context
@@ -27,7 +29,7 @@ from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, UnitCount,
 from tasks.spec import Spec
 
 STAGE = "evaluate"
-VERSION = 3
+VERSION = 4
 
 
 class Evaluation(StageWork):
@@ -81,6 +83,7 @@ class Evaluation(StageWork):
                 "task": corpus.task,
                 "classes": corpus.classes,
                 **self._averaged(),
+                **self._ensembles(),
             },
         )
 
@@ -89,6 +92,11 @@ class Evaluation(StageWork):
         averaged = averaged_views(self.spec)
         recipe = random_views(self.corpus, self.spec, self.spec.views.size)
         return {"average": averaged, "views": recipe.recipe_id} if averaged else {}
+
+    def _ensembles(self) -> dict[str, Any]:
+        """What teachers of several members add to the key; nothing where there are none."""
+        several = {whole.arm: whole.members for whole in whole_teachers(self.spec) if len(whole.members) > 1}
+        return {"members": several} if several else {}
 
     def lookup(self) -> Manifest | None:
         manifest = super().lookup()
@@ -129,7 +137,7 @@ def evaluate(context: Context, corpus: Corpus, models: Sequence[Manifest], spec:
 
 
 def _bind(context: Context, spec: Spec, *, corpus: Manifest, models: Sequence[Manifest]) -> Evaluation:
-    return Evaluation(context, Corpus(context.store, corpus), models, spec)
+    return Evaluation(context, Corpus(context.store, corpus), as_named(models, spec), spec)
 
 
 EVALUATE = Stage("evaluate", _bind, folders=("reports/", "predictions/"))

@@ -70,20 +70,27 @@ class _Unit:
     recipe: ViewRecipe | None = None  # of a random view
 
 
-def count_units(context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> UnitCount:
-    """How many units of an evaluation the store has."""
-    units = _units(corpus, models, spec)
+def count_units(
+    context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec, splits: Sequence[str] = JUDGED
+) -> UnitCount:
+    """How many units the store has; arguments as `predict_all`."""
+    units = _units(corpus, models, spec, splits)
     return UnitCount(len(_recorded(context, units)), len(units))
 
 
-def predict_all(context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> Predictions:
+def predict_all(
+    context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec, splits: Sequence[str] = JUDGED
+) -> Predictions:
     """Logits and features, made on the cluster where the store has none yet.
+
+    Args:
+        splits: of the images that are predicted. The baselines are of a whole evaluation: fewer splits need none.
 
     Raises:
         UsageError, CorruptError, PermanentError, TransientError: see `tasks.evaluate.stage.Evaluation`.
         CancelledError: the run was asked to stop.
     """
-    units = _units(corpus, models, spec)
+    units = _units(corpus, models, spec, splits)
     done = _recorded(context, units)
     missing = [unit for unit in units if unit.key not in done]
     context.progress(len(done), len(units))
@@ -117,10 +124,10 @@ def _mean(views: Sequence[np.ndarray], task: str) -> np.ndarray:
     return np.where(known[:, None], mean, np.nan).astype(np.float32)
 
 
-def _units(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> list[_Unit]:
+def _units(corpus: Corpus, models: Sequence[Manifest], spec: Spec, splits: Sequence[str]) -> list[_Unit]:
     units = []
     averaged = averaged_views(spec)
-    judged = [(i, s) for i, s in enumerate(corpus.shards) if s.split in JUDGED and s.labelled.any()]
+    judged = [(i, s) for i, s in enumerate(corpus.shards) if s.split in splits and s.labelled.any()]
     for m, model in enumerate(models):
         used = ("model", "options", "view_size", "input_size", "mean", "std")
         section = {k: model.facts[k] for k in used}
@@ -131,7 +138,7 @@ def _units(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> list[_Unit
             for i, shard in judged:
                 key = unit_key("predict", VERSION, inputs=[shard.id], section=own, weights=weights)
                 units.append(_Unit(key, m, i, view, recipe if view else None))
-    if spec.evaluate.baselines:
+    if spec.evaluate.baselines and set(JUDGED) <= set(splits):
         for i, shard in enumerate(corpus.shards):
             if shard.labelled.any():
                 section = {"rows": digest_of(np.flatnonzero(shard.labelled).tolist())}

@@ -15,18 +15,20 @@ from infra.digest import canonical_json
 from infra.errors import PermanentError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import StageCache
-from models.statistics.metrics import FIT_FREE, assess, names, probabilities, selecting_metric
+from models.statistics.metrics import FIT_FREE, assess, names, selecting_metric
 from tasks.data.catalog import MISSING, QUARANTINED
 from tasks.data.corpus import Corpus
 from tasks.drawing.plots import confusion_png, reliability_png
-from tasks.evaluate.arms import ENSEMBLE, Arm, Judged, Truth, better
+from tasks.evaluate.arms import Arm, Judged, Truth, better
 from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, majority
 from tasks.evaluate.grades import add_grades, judged_by
 from tasks.evaluate.headline import headline
+from tasks.evaluate.predicted_arms import arms_of, truth_of
 from tasks.evaluate.report import ReportContext, markdown
 from tasks.evaluate.results import shown_arm, summarise
 from tasks.evaluate.scope import DECIDED, JUDGED, averaged_views, decided_for, first_referred, is_phantom, kept_out
 from tasks.evaluate.shifts import add_shifts
+from tasks.evaluate.teacher_verdicts import teachers_on_validation
 from tasks.evaluate.titles import title_of
 from tasks.evaluate.units import Predictions
 from tasks.spec import Spec
@@ -67,14 +69,14 @@ def write_outputs(
     Raises:
         PermanentError: every labelled test image was left out.
     """
-    val, test = (_truth(corpus, split, found) for split in JUDGED)
+    val, test = (truth_of(corpus, split, found) for split in JUDGED)
     if not len(test):
         raise PermanentError(f"{corpus.title}: no labelled test image can be predicted; each kills its process")
-    arms = _arms(corpus, models, found)
+    arms = arms_of(corpus, models, found)
     if spec.evaluate.baselines:
         arms += _baselines(corpus, val, test, found, selecting_metric(metric), spec.evaluate.bins)
     section = spec.evaluate
-    facts = facts_of(corpus, arms, _truth(corpus, "train", found), val, test, spec, metric)
+    facts = facts_of(corpus, arms, truth_of(corpus, "train", found), val, test, spec, metric)
     for arm, views in averaged_views(spec).items():
         if arm in facts["arms"]:
             facts["arms"][arm]["views"] = 1 + views
@@ -139,7 +141,9 @@ def write_outputs(
 def facts_of(
     corpus: Corpus, arms: Sequence[Arm], train: Truth, val: Truth, test: Truth, spec: Spec, metric: str
 ) -> dict[str, Any]:
-    """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, then `headline`."""
+    """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, the teachers on
+    validation (`teachers_on_validation`), then `headline`.
+    """
     section, classes = spec.evaluate, len(corpus.classes)
     referred = first_referred(corpus, spec)
     main: Judged | None = None
@@ -164,52 +168,8 @@ def facts_of(
         facts = add_shifts(
             facts, arms, val, test, metric=wanted, counts=counts, resamples=section.bootstrap, bins=section.bins
         )
+    facts = {**facts, "teachers_on_validation": teachers_on_validation(corpus, spec, arms, val)}
     return {**facts, "headline": headline(facts)}
-
-
-def _truth(corpus: Corpus, split: str, found: Predictions) -> Truth:
-    return Truth.of([(s, found.judged(i, s)) for i, s in enumerate(corpus.shards) if s.split == split])
-
-
-def _arms(corpus: Corpus, models: Sequence[Manifest], found: Predictions) -> list[Arm]:
-    def prob(model: int, split: str) -> np.ndarray:
-        parts = [
-            found.logits[model, i][found.judged(i, shard)]
-            for i, shard in enumerate(corpus.shards)
-            if shard.split == split and shard.labelled.any()
-        ]
-        rows = np.concatenate(parts) if parts else np.zeros((0, len(corpus.classes)))
-        return probabilities(corpus.task, rows)
-
-    arms = []
-    for name in dict.fromkeys(str(model.facts["arm"]) for model in models):
-        own = [i for i, model in enumerate(models) if model.facts["arm"] == name]
-        arms.append(
-            Arm(
-                name=name,
-                seeds=tuple(int(models[i].facts["seed"]) for i in own),
-                val=tuple(prob(i, "val") for i in own),
-                test=tuple(prob(i, "test") for i in own),
-                parameters=int(models[own[0]].facts["parameters"]),
-                keys=tuple(models[i].key for i in own),
-            )
-        )
-    return [*arms, *_ensemble([arm for arm in arms if arm.is_teacher])]
-
-
-def _ensemble(teachers: Sequence[Arm]) -> list[Arm]:
-    """The mean of several teachers, as one more teacher."""
-    if len(teachers) < 2:
-        return []
-    return [
-        Arm(
-            name=ENSEMBLE,
-            seeds=(0,),
-            val=(np.mean([arm.val[0] for arm in teachers], axis=0),),
-            test=(np.mean([arm.test[0] for arm in teachers], axis=0),),
-            parameters=sum(arm.parameters or 0 for arm in teachers),
-        )
-    ]
 
 
 def _baselines(
@@ -220,7 +180,7 @@ def _baselines(
     metric: str,
     bins: int,
 ) -> list[Arm]:
-    train = _truth(corpus, "train", found)
+    train = truth_of(corpus, "train", found)
     task, classes = corpus.task, len(corpus.classes)
 
     def rows(split: str, kind: str, width: int) -> np.ndarray:

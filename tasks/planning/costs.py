@@ -28,13 +28,14 @@ from tasks.planning.dry_run import CACHED, PARTLY, StepState
 from tasks.planning.machine import Machine
 from tasks.planning.measurements import forward_seconds, step_seconds, view_seconds
 from tasks.planning.networks import check_engine, feature_shape, input_side, network_of
+from tasks.planning.predictions import predictions
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.run import LabelRunSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
-COMPARE = 0.5  # seconds: reading what the trainings say of themselves
+COMPARE = 3.0  # seconds: intervals of the teachers beside the student on labels alone
 SELECT = 2.0  # seconds: reading the soft labels
 REGISTER = 25.0  # seconds: packing the student and MLflow
 BATCH = 8  # images a forward pass of a teacher, where the spec names none
@@ -108,24 +109,34 @@ class _Estimate:
             seconds["start"] = START
         for step in self._open("ingest"):
             seconds[step.title] = seconds.pop("start") + self.counts.images / rates["ingest_images_per_second"]
-        in_split = self.counts.in_split
-        judged = in_split["val"] + in_split["test"]
-        passes = 0.0
         for teacher in self.spec.teachers:
             self._label(teacher)
             if teacher.train:
                 self._teach(teacher, teacher.train)
-                if self._open("evaluate"):
-                    passes += judged * self._forward(teacher, teacher.name)
-        passes += self._students()
-        for stage, known_seconds in (
-            ("compare", COMPARE),
-            ("select", SELECT),
-            ("evaluate", PLOTS + passes),
-            ("register", REGISTER),
-        ):
+        self._students()
+        self._judge()
+        for stage, known_seconds in (("select", SELECT), ("register", REGISTER)):
             seconds.update({step.title: known_seconds for step in self._open(stage)})
         return self.costs
+
+    def _judge(self) -> None:
+        """Add the seconds of comparing the teachers and of the report: each predicts what the other does not."""
+        checks, reports = self._open("compare"), self._open("evaluate")
+        if not checks and not reports:
+            return
+        compares = any(step.stage.name == "compare" for step in self.steps)
+        check = report = 0.0
+        for each in predictions(self.spec, self.counts.in_split, compares=compares):
+            if reports or each.check:
+                seconds = self._forward(each.section, each.name)
+                check, report = check + seconds * each.check, report + seconds * each.report
+        self.costs.seconds.update({step.title: COMPARE + self._left(step) * check for step in checks})
+        self.costs.seconds.update({step.title: PLOTS + self._left(step) * report for step in reports})
+
+    def _left(self, step: Step) -> float:
+        """Share of a step's units that are still to be made."""
+        state = self.states[step.title]
+        return 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
 
     def _open(self, stage: str, **parameters: Any) -> list[Step]:
         """Steps of a stage that are not cached."""
@@ -155,12 +166,10 @@ class _Estimate:
             )
             features = feature_shape(network) if network.features else ()
             for step in self._open("label", teacher=teacher.name):
-                state = self.states[step.title]
                 answers = own["train"] * (1 + self.spec.for_labels.views.count) + own["test"]
                 answers += own["val"] * (1 + self.spec.val_views)
                 rate = self._label_rate(teacher, network)
-                left = 1 - state.done / state.total if state.state == PARTLY and state.total else 1.0
-                self.costs.seconds[step.title] = left * answers / rate
+                self.costs.seconds[step.title] = self._left(step) * answers / rate
                 self.costs.rates[f"{teacher.name}_label_images_per_second"] = rate
         self.costs.teachers.append(LabelRate(teacher.name, len(self.corpus.classes), features, rate))
 
@@ -226,18 +235,13 @@ class _Estimate:
                 step_of[steps] = self._training(teacher, teacher.name, train, terms, steps, beside, title=teacher.name)
             self.costs.seconds[step.title] = step_of[steps] / at_once
 
-    def _students(self) -> float:
-        """Add the seconds of the students' trainings; returns those of their predictions for the report."""
+    def _students(self) -> None:
+        """Add the seconds of the students' trainings."""
         count, left = sum(step.stage.name == "distill" for step in self.steps), self._open("distill")
-        judged = self.counts.in_split["val"] + self.counts.in_split["test"]
-        if not left:
-            return 0.0
         at_once = max(1, min(count, self.machine.at_once))
         for step in left:
             arm, phase = step.parameters["arm"], step.parameters["phase"]
             self.costs.seconds[step.title] = self._student(arm, phase) * math.ceil(len(left) / at_once) / len(left)
-        seeds = len(self.spec.student.seeds)
-        return sum(judged * seeds * self._forward(self.spec.student.of(arm), network_of(arm)) for arm in self.spec.arms)
 
     def _student(self, arm: str, phase: str) -> float:
         """Seconds of one student's training, beside those that run at the same time."""

@@ -58,6 +58,9 @@ class Spec(Section):
         names = [teacher.name for teacher in self.teachers]
         if len(set(names)) != len(names):
             raise ValueError(f"two teachers have the same name among {names}")
+        for teacher in self.teachers:
+            if teacher.whole != teacher.name and teacher.whole in names:
+                raise ValueError(f"teacher {teacher.whole} and the members of another have one name; rename one")
         students = [self.student, *self.student.arms.values()]
         losses = [student.loss for student in students]
         losses += [phase.loss for student in students for phase in student.phases or []]
@@ -106,5 +109,10 @@ class Spec(Section):
         if asking and not self.evaluate.compare:
             raise ValueError(
                 f"teacher {asking[0]}: require_better compares with the student on labels alone; set evaluate.compare"
+            )
+        clearly = [teacher.name for teacher in self.teachers if teacher.require_better == "clearly"]
+        if clearly and not self.evaluate.bootstrap:
+            raise ValueError(
+                f"teacher {clearly[0]}: require_better: clearly goes by an interval; set evaluate.bootstrap above 0"
             )
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from models.augmentation.view_numbers import FIRST_UNSTORED
 from tasks.spec.train import ModelSection, TrainSection
@@ -74,10 +74,11 @@ class TeacherSection(ModelSection):
     folds: int | None = Field(
         None, ge=2, le=100, description="out-of-fold labels: that many more trainings, none of which saw its own fold"
     )
-    require_better: bool = Field(
-        False, description="stop before labelling where it is no better on validation than the student on labels alone"
+    require_better: bool | Literal["clearly"] = Field(
+        False,
+        description="stop before labelling where it is no better on validation than the student on labels alone; "
+        "clearly: also where the 95 % interval of the difference is not above zero",
     )
-
     average: int | None = Field(
         None,
         ge=1,
@@ -85,6 +86,12 @@ class TeacherSection(ModelSection):
         description="judge it by the mean over the plain view and so many random ones of each image; null: the plain "
         "one alone",
     )
+    _whole: str = PrivateAttr("")
+
+    @property
+    def whole(self) -> str:
+        """Name of the teacher that the spec asks for: its own, or that of the ensemble that it is a member of."""
+        return self._whole or self.name
 
     @property
     def kind(self) -> Kind:
@@ -145,7 +152,10 @@ class TeacherSection(ModelSection):
         """The teacher, or its members: named by their numbers from 1, their seeds counting up from its own."""
         if self.members is None:
             return [self]
-        return [
-            self.model_copy(update={"members": None, "name": f"{self.name}-{n + 1}", "seed": self.seed + n})
-            for n in range(self.members)
-        ]
+        return [self._member(n) for n in range(self.members)]
+
+    def _member(self, number: int) -> TeacherSection:
+        update = {"members": None, "name": f"{self.name}-{number + 1}", "seed": self.seed + number}
+        member = self.model_copy(update=update)
+        member._whole = self.name
+        return member

@@ -127,3 +127,11 @@ def test_a_better_teacher_is_required_where_both_are_trained() -> None:
         spec_of({}, teacher={"require_better": True}, evaluate={"compare": False})
     with pytest.raises(SpecError, match=r"goes by the validation of a training; add `train:`"):
         spec_of({}, teacher={"require_better": True, "train": None})
+
+
+def test_what_is_clearly_better_needs_an_interval() -> None:
+    assert spec_of({}, teacher={"require_better": "clearly"}).teachers[0].require_better == "clearly"
+    with pytest.raises(SpecError, match=r"goes by an interval; set evaluate\.bootstrap above 0"):
+        spec_of({}, teacher={"require_better": "clearly"}, evaluate={"bootstrap": 0})
+    with pytest.raises(SpecError, match="require_better"):
+        spec_of({}, teacher={"require_better": "surely"})

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.spec import TeacherSection, TrainSection, load_spec
+from infra.errors import SpecError
+from tasks.spec import TeacherSection, TrainSection, load_spec, parse_spec
 
 TRAIN = {"steps": 1}
 INPUT: dict[str, Any] = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
@@ -75,6 +76,24 @@ def test_members_are_teachers_that_differ_by_their_seed() -> None:
         ("lite-2", 5, None),
         ("lite-3", 6, None),
     ]
+
+
+def test_members_know_the_teacher_that_they_are_together() -> None:
+    section = TeacherSection(name="lite", model="resnet18", members=2, train=TrainSection(steps=2))
+    assert [one.whole for one in section.each()] == ["lite", "lite"]
+    assert (section.whole, section.each()[0].identity()) == ("lite", section.identity())
+
+
+def test_no_other_teacher_has_the_name_of_an_ensemble(tmp_path: Path) -> None:
+    text = """
+name: two
+store: store
+corpus: {adapter: eyepacs, root: images}
+teachers: [{name: a, model: micro, members: 2, train: {steps: 2}}, {name: a, model: micro}]
+student: {model: micro}
+"""
+    with pytest.raises(SpecError, match="teacher a and the members of another have one name; rename one"):
+        parse_spec(text, base=tmp_path)
 
 
 def test_a_member_is_trained_as_a_teacher_of_that_seed_is() -> None:
