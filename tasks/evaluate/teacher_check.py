@@ -67,6 +67,7 @@ class TeacherCheck(StageWork):
     def key(self) -> str:
         """Of the models, the labelled validation shards and today's labels, and how they are judged."""
         corpus = self.corpus
+        recipe = random_views(corpus, self.spec, self.spec.views.size)
         shards = [shard for split in SPLITS for shard in corpus.of_split(split) if shard.labelled.any()]
         return unit_key(
             STAGE,
@@ -76,12 +77,12 @@ class TeacherCheck(StageWork):
                 *(shard.id for shard in shards),
                 corpus.manifest.output(kind="catalog").id,
             ],
-            section=self._section(),
+            section={**self._section(), **({"views": recipe.recipe_id} if averaged_views(self.spec) else {})},
         )
 
     def _section(self) -> dict[str, Any]:
+        """How teachers and students are judged; it names nothing that is not in the store, so that gc keeps it."""
         corpus, spec = self.corpus, self.spec
-        recipe = random_views(corpus, spec, spec.views.size)
         return {
             "metric": judging_metric(corpus, spec),
             "bootstrap": spec.evaluate.bootstrap,
@@ -91,7 +92,6 @@ class TeacherCheck(StageWork):
             "classes": corpus.classes,
             "teachers": {whole.arm: [list(whole.members), whole.views] for whole in whole_teachers(spec)},
             "required": self.required,
-            **({"views": recipe.recipe_id} if averaged_views(spec) else {}),
         }
 
     def lookup(self) -> Manifest | None:

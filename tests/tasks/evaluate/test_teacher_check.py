@@ -12,6 +12,8 @@ from tasks.data.corpus import Corpus
 from tasks.evaluate.stage import Evaluation, evaluate
 from tasks.evaluate.teacher_check import TeacherCheck
 from tasks.evaluate.teacher_verdicts import BETTER, NO_BETTER, UNCLEAR
+from tasks.maintenance.reachability import reachable
+from tasks.maintenance.store_contents import read_contents
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import run_stage
 from tasks.spec import Spec, parse_spec
@@ -134,6 +136,14 @@ def test_the_mean_of_the_teachers_is_that_of_the_report(both) -> None:  # type: 
     (row,) = [row for row in compared.facts["teachers"] if row["teacher"] == "teachers"]
     assert report.facts["chosen_by"] == row["metric"]
     assert row["patients"] == 6
+
+
+def test_gc_keeps_a_comparison_as_long_as_what_it_is_of(both) -> None:  # type: ignore[no-untyped-def]
+    store, *_, compared, _ = both
+    contents = read_contents(store)
+    of = [name for name, manifest in contents.manifests.items() if manifest.stage in ("ingest", "teach", "distill")]
+    assert compared.name in reachable(contents, of)
+    assert compared.name not in reachable(contents, [name for name in of if "/teach/" not in name])
 
 
 def test_a_teacher_has_the_name_that_the_spec_gives_it_now(store: LocalStore, cluster: Cluster) -> None:
