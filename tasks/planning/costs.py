@@ -35,7 +35,7 @@ from tasks.spec.run import LabelRunSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
-COMPARE = 3.0  # seconds: intervals of the teachers beside the student on labels alone
+COMPARE = 1.0  # seconds: intervals of the teachers beside the student on labels alone; 0.5 for 400 images, 9 models
 SELECT = 2.0  # seconds: reading the soft labels
 REGISTER = 25.0  # seconds: packing the student and MLflow
 BATCH = 8  # images a forward pass of a teacher, where the spec names none
