@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -143,10 +142,7 @@ def steps_of(train: TrainSection, rows: int) -> int:
     Args:
         rows: images that a pass goes over.
     """
-    if train.steps is not None:
-        return train.steps
-    assert train.epochs is not None
-    return max(1, math.ceil(train.epochs * rows / train.batch))
+    return train.steps_for(rows)
 
 
 def precision_on(train: TrainSection, device: str) -> str:

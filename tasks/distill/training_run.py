@@ -122,6 +122,11 @@ class _Run:
     def fit(self) -> None:
         """Train to the end."""
         job, trainer, data = self.job, self.ready.trainer, self.ready.data
+        if trainer.step == 0:
+            epochs = job.config.steps * job.batch / data.samples
+            self.messages.line(
+                f"{job.config.steps:,} steps of {job.batch} images: {epochs:.3g} epochs of {data.samples:,} images"
+            )
         trainer.fit(
             data.batches(trainer.step, job.config.steps, threads=job.loaders),
             on_log=self._log,

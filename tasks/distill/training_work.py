@@ -185,7 +185,7 @@ class Training(StageWork):
                 "stillroom.seed": str(request.seed),
                 "stillroom.version.distill": str(VERSION),
             }
-            params = {"model": request.model.model, "steps": request.steps, **request.train.identity()}
+            params = {"model": request.model.model, **request.train.identity(), "steps": request.steps}
             curves = Curves(
                 self.spec.name,
                 self.key,

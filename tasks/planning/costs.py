@@ -45,10 +45,12 @@ BATCH = 8  # images a forward pass of a teacher, where the spec names none
 class PlanCosts:
     """Seconds by stage, the rates that they rest on, and what the costs of labelling depend on.
 
-    `remembered` names the rates of earlier runs, `reference` the teachers whose rate is that of the reference engine.
+    `steps` are those of trainings that are not cached, `remembered` names the rates of earlier runs, `reference` the
+    teachers whose rate is that of the reference engine.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     teachers: list[LabelRate] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
@@ -233,6 +235,7 @@ class _Estimate:
             if steps not in step_of:
                 terms = terms_of(self.corpus, None, train, taught=False)
                 step_of[steps] = self._training(teacher, teacher.name, train, terms, steps, beside, title=teacher.name)
+            self.costs.steps[step.title] = steps
             self.costs.seconds[step.title] = step_of[steps] / at_once
 
     def _students(self) -> None:
@@ -241,12 +244,15 @@ class _Estimate:
         at_once = max(1, min(count, self.machine.at_once))
         for step in left:
             arm, phase = step.parameters["arm"], step.parameters["phase"]
+            self.costs.steps[step.title] = self._steps(arm, phase)
             self.costs.seconds[step.title] = self._student(arm, phase) * math.ceil(len(left) / at_once) / len(left)
+
+    def _steps(self, arm: str, phase: str) -> int:
+        return steps_of_arm(self.spec, arm, phase, self.counts.in_split["train"], self.counts.labelled_train)
 
     def _student(self, arm: str, phase: str) -> float:
         """Seconds of one student's training, beside those that run at the same time."""
-        spec, counts = self.spec, self.counts
-        steps = steps_of_arm(spec, arm, phase, counts.in_split["train"], counts.labelled_train)
+        spec, steps = self.spec, self._steps(arm, phase)
         if arm == LABELS_ONLY:
             # Without its teachers a step costs about as much; what is known of the taught student's is taken.
             arm, phase = TAUGHT, spec.student.phases[-1].name if spec.student.phases else ""

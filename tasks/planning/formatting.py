@@ -113,9 +113,10 @@ def _stages(found: Mapping[str, Any]) -> list[str]:
     width = max(12, *(len(stage["stage"]) for stage in stages[:MOST_STAGES]))
     for stage in stages[:MOST_STAGES]:
         state = stage["state"] + (f" {stage['done']} of {stage['total']}" if stage["state"] == "partly" else "")
-        lines.append(
-            f"  {stage['stage']:<{width}}  {state:<18}{_minutes(stage['minutes']) or _fit(stage['fit'])}".rstrip()
-        )
+        told = _minutes(stage["minutes"]) or _fit(stage["fit"])
+        if stage["steps"]:
+            told = f"{told:<14}{stage['steps']:,} steps"
+        lines.append(f"  {stage['stage']:<{width}}  {state:<18}{told}".rstrip())
     if len(stages) > MOST_STAGES:
         rest = stages[MOST_STAGES:]
         lines.append(f"  {len(rest)} more{_minutes(sum(s['minutes'] or 0.0 for s in rest)):>28}")

@@ -36,8 +36,8 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
         JSON-safe values: name, store, corpus, adapter, root, drawn, task, classes, images, counts, prior, patients,
         official, unlabelled, missing, quarantined, leaks, sample, bytes, labels (`tasks.label.costs.LabelCost` of
         every teacher at several numbers of views, as if nothing were cached; hours null where not measured), stages
-        (stage, state, done, total, minutes or null, fit: how closely a cached student follows its teachers), last_time
-        (what the report that is cached says first), minutes,
+        (stage, state, done, total, minutes or null, steps of a training that is not cached or null, fit: how closely a
+        cached student follows its teachers), last_time (what the report that is cached says first), minutes,
         rates, machine, notes, wrote (nothing).
 
     Raises:
@@ -90,6 +90,7 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
                 "done": state.done,
                 "total": state.total,
                 "minutes": round(minutes[title], 4) if title in minutes else None,
+                "steps": costs.steps.get(title),
                 "fit": {name: state.best[name] for name in FIT if name in state.best},
             }
             for title, state in states.items()

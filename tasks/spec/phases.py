@@ -46,9 +46,9 @@ def _train(given: Any, own: Any) -> Any:
     own = own.model_dump(exclude_unset=True) if isinstance(own, BaseModel) else own
     if not isinstance(given, Mapping) or not isinstance(own, Mapping):
         return own
-    lengths = {"steps", "epochs"}
-    if lengths & own.keys():
-        # Two ways to say one thing: the nearer one counts.
+    lengths = {"steps", "epochs", "min_steps", "max_steps"}
+    if own.keys() & {"steps", "epochs"}:
+        # How long is said by these keys together: the nearer word counts, and no bound of another length with it.
         given = {name: value for name, value in given.items() if name not in lengths}
     return {**given, **own}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +15,10 @@ class TrainSection(Section):
 
     steps: int | None = Field(None, ge=1, description="optimiser steps")
     epochs: float | None = Field(None, gt=0, description="passes over the samples that the main arm uses")
+    min_steps: int | None = Field(
+        None, ge=1, description="beside epochs: at least so many steps, where a small set has few of them in an epoch"
+    )
+    max_steps: int | None = Field(None, ge=1, description="beside epochs: at most so many steps, where time is short")
     batch: int = Field(32, ge=1, description="samples an optimiser step, over all devices")
     accumulate: int = Field(
         1,
@@ -82,14 +87,27 @@ class TrainSection(Section):
     def _consistent(self) -> TrainSection:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
+        if self.steps is not None and (self.min_steps or self.max_steps):
+            raise ValueError("min_steps and max_steps bound epochs; beside steps leave them out")
+        if self.min_steps and self.max_steps and self.min_steps > self.max_steps:
+            raise ValueError(f"min_steps {self.min_steps} is above max_steps {self.max_steps}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} must divide the batch of {self.batch}")
         if sorted(self.step_at) != self.step_at or not all(0 < share < 1 for share in self.step_at):
             raise ValueError("step_at lists rising shares between 0 and 1")
         return self
 
+    def steps_for(self, rows: int) -> int:
+        """Optimiser steps, where an epoch goes over `rows` samples."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        steps = max(self.min_steps or 1, math.ceil(self.epochs * rows / self.batch))
+        return steps if self.max_steps is None else min(self.max_steps, steps)
+
     def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"checkpoint_every"})
+        # The bounds are left out: the steps that come of them enter a training's key beside this section.
+        return self.model_dump(mode="json", exclude={"checkpoint_every", "min_steps", "max_steps"})
 
 
 FROM_TEACHER = "teacher:"

@@ -190,3 +190,14 @@ def test_a_training_says_how_many_labels_are_mixed_with_unlabelled_images(store:
     run_training(job_of(training, spec), TrainingCallbacks(send=sent.append))
     lines = [line for message in sent for line in message["lines"]]
     assert [line for line in lines if "of 24 labelled images with unlabelled ones (view 1)" in line] == lines[:1]
+
+
+def test_a_training_says_how_many_steps_and_epochs_it_has(store: LocalStore, cluster: Cluster) -> None:
+    corpus, spec = tiny_corpus(store), spec_of(store, [{"loss": "kl"}])
+    training = TeacherTraining(Context(store, cluster, spec.run), corpus, spec.teachers[0], spec)
+    sent: list[Message] = []
+    run_training(job_of(training, spec), TrainingCallbacks(send=sent.append))
+    job = job_of(training, spec)
+    steps, batch = job.config.steps, job.batch
+    lines = [line for message in sent for line in message["lines"]]
+    assert lines[0] == f"{steps} steps of {batch} images: {steps * batch / 24:.3g} epochs of 24 images"

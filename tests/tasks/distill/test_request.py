@@ -13,7 +13,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
 from tasks.distill.request import DISTILL_NAME, STORED, Request, on_stored, terms_of
-from tasks.distill.stage import student_request
+from tasks.distill.stage import student_request, student_steps
 from tasks.spec import LossTerm, ModelSection, TeacherSection, TrainSection, parse_spec
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.losses import terms_of_section
@@ -164,3 +164,25 @@ def test_epochs_count_the_images_of_the_pool_that_is_used(pool: str, steps: int,
     labels = [tiny_labels(corpus, "t", lambda shard, view: np.zeros((len(shard), 3), dtype=np.float32), views=1)]
     found = [student_request(corpus, labels, None, spec, store, arm=arm, seed=0).steps for arm in ARMS]
     assert found == [steps] * len(ARMS)
+
+
+def test_bounds_hold_for_every_arm_and_a_bound_that_changes_nothing_keeps_the_key(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    labels = [tiny_labels(corpus, "t", lambda shard, view: np.zeros((len(shard), 3), dtype=np.float32), views=1)]
+
+    def requests(bounds: str) -> list[Request]:
+        spec = parse_spec(SPEC, overrides=[f"student.train={{epochs: 2, batch: 8{bounds}}}"])
+        return [student_request(corpus, labels, None, spec, store, arm=arm, seed=0) for arm in ARMS]
+
+    plain, loose, tight = (requests(bounds) for bounds in ("", ", min_steps: 3", ", min_steps: 50"))
+    assert [one.steps for one in tight] == [50] * len(ARMS)
+    assert [one.key(corpus, {}, "") for one in loose] == [one.key(corpus, {}, "") for one in plain]
+    assert {one.key(corpus, {}, "") for one in tight}.isdisjoint({one.key(corpus, {}, "") for one in plain})
+
+
+def test_a_phase_has_bounds_of_its_own(store: LocalStore) -> None:
+    phases = "[{name: transfer, train: {epochs: 1, min_steps: 30}}, {name: tune, train: {epochs: 9, max_steps: 11}}]"
+    spec = parse_spec(SPEC, overrides=[f"student.phases={phases}"])
+    corpus = tiny_corpus(store)
+    assert [student_steps(corpus, spec, "taught", name) for name in ("transfer", "tune")] == [30, 11]
+    assert student_steps(corpus, spec, "labels_only") == 41

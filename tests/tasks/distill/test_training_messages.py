@@ -65,13 +65,14 @@ def test_the_flow_gets_the_progress_of_a_training(store: LocalStore, cluster: Cl
 
 
 def test_a_training_that_is_tracked_has_its_curves_in_mlflow(store: LocalStore, cluster: Cluster, home: Path) -> None:
-    spec = spec_of(store)
+    spec = spec_of(store, train="{epochs: 3, batch: 8, lr: 0.01}")
     context = Context(store, cluster, spec.run, run_id="flow-1")
     key = distill(context, tiny_corpus(store), [], None, spec, arm=LABELS_ONLY, track=True).manifest.key
     client = connect()
     run, parent = client.search_runs([experiment(client, spec.name)])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "student labels_only seed 0")
     assert run.data.tags[TRAINING_TAG] == key
+    assert (run.data.params["epochs"], run.data.params["steps"]) == ("3.0", "12")
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert [m.step for m in client.get_metric_history(run.info.run_id, "cross_entropy")] == list(range(1, 13))
     assert {"val_macro_f1", "images_per_second", "waiting", "lr", "epoch"} < run.data.metrics.keys()

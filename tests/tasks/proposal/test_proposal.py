@@ -181,11 +181,18 @@ def test_a_small_class_is_noted(tmp_path: Path, to: Path) -> None:
 
 
 def test_training_is_as_long_as_the_images_are_many(tmp_path: Path, to: Path) -> None:
-    few, _ = read_back(write_spec(table(tmp_path / "c", LABELS), to))
-    many, _ = read_back(write_spec(table(tmp_path / "d", LABELS * 10), to.with_name("many.yaml")))
-    assert many.teachers[0].train is not None
-    assert few.teachers[0].train is not None
-    assert (many.teachers[0].train.steps or 0) > (few.teachers[0].train.steps or 0)
+    train = read_back(write_spec(table(tmp_path / "c", LABELS * 10), to))[0].teachers[0].train
+    assert train is not None
+    assert (train.steps, train.steps_for(100) < train.steps_for(200)) == (None, True)
+
+
+def test_the_file_and_the_report_say_how_many_steps_and_minutes(tmp_path: Path, to: Path) -> None:
+    found = write_spec(table(tmp_path / "c", [*LABELS, ""]), to)
+    spec, scan = read_back(found)
+    train = spec.student.train
+    assert "a retrain takes about" in str(found["text"])
+    steps = train.steps_for(len(scan.rows))
+    assert f"passes over all training images; here {steps:,} steps" in to.read_text()
 
 
 def test_relative_when_both_move_together(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_imo_fundus(real_data: Path, tmp_path: Path) -> None:
     assert (table.image, table.label, table.unlabelled) == ("Name", "DME", ["-"])
     assert len({row.patient for row in scan.rows}) == 301
     assert "# label: DR" in (tmp_path / "imo.yaml").read_text()
-    assert spec.views.rotate == 180
+    assert (spec.views.rotate, spec.views.size, spec.student.size) == (180, 192, None)
 
 
 def test_imo_fundus_runs_on_its_other_label(real_data: Path, tmp_path: Path) -> None:

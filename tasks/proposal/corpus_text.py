@@ -1,0 +1,114 @@
+"""The corpus section of the spec as text: which adapter, and what the columns of a table are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.corpora import guess
+from tasks.corpora.base import within
+from tasks.corpora.csv_table import table_exists
+from tasks.proposal.columns import SIDED, LabelColumn
+from tasks.proposal.inspection import FolderContents, inspect_folder
+from tasks.proposal.yaml_lines import commented, quoted
+from tasks.sources import Tree
+
+
+@dataclass
+class CorpusProposal:
+    """The proposed corpus section, with the guesses and notes that explain it."""
+
+    adapter: str
+    reason: str
+    lines: list[str]  # of the spec's corpus section
+    split: list[str] = field(default_factory=list)  # of corpus.split
+    guesses: list[str] = field(default_factory=list)  # as lines of text
+    notes: list[str] = field(default_factory=list)
+    table: str = ""  # a CSV to write beside the spec
+    modality: str = "other"
+    sided: bool = False
+
+
+def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
+    """Propose the corpus section by the first adapter that fits the folder; a table last.
+
+    Args:
+        labels: where a table made from folder names will be written.
+
+    Raises:
+        CorpusError: no images, or nothing that could be their labels.
+    """
+    fitting = guess(tree)
+    if fitting and fitting[0] == "hyper-kvasir":
+        lines = ["  task: single", commented("  # classes: [polyps, cecum]", "default: every Finding that has images")]
+        below = within(tree, "labeled-images") or tree
+        split = [
+            commented(f"    # official: {name}", "the official folds; then test_fold is the test split")
+            for name in ("2_fold_split.csv", "5_fold_split.csv")
+            if any(table_exists(t, p) for t in (tree, below) for p in (name, f"official_splits/{name}"))
+        ]
+        guesses = ["patients: Hyper-Kvasir names none; splits are by image"]
+        return CorpusProposal(*fitting, lines, split, guesses, modality="endoscopy")
+    if fitting and fitting[0] == "eyepacs":
+        lines = [commented("  task: ordinal", "grades 0 to 4 have an order")]
+        return CorpusProposal(*fitting, lines, [], ["patients: the number before _left and _right"], modality="fundus")
+    if fitting and fitting[0].startswith("phantom-"):
+        marker = json.loads((within(tree, "phantom.json") or tree).read("phantom.json"))["parameters"]
+        drawn = {k: v for k, v in marker.items() if k not in ("kind", "drawing")}
+        lines = ["  phantom:                       # as it was drawn", *(f"    {k}: {v}" for k, v in drawn.items())]
+        return CorpusProposal(*fitting, lines, modality=fitting[0].removeprefix("phantom-"))
+    return _table(inspect_folder(tree), labels)
+
+
+def _table(found: FolderContents, labels: Path) -> CorpusProposal:
+    label, patient = found.label, found.patient
+    csv = found.csv or str(labels)
+    sentinels = sorted({s for c in (label, *found.others) for s in c.sentinels})
+    lines = [
+        commented(f"  task: {label.task}", "ordinal: the classes have an order; multilabel: several at once"),
+        f"  classes: {_classes(label)}",
+        "  table:",
+        f"    csv: {quoted(csv)}",
+        commented(f"    images: {quoted(found.within)}", "folder of the images, searched below"),
+        f"    image: {quoted(found.image)}",
+        f"    label: {quoted(label.column)}",
+        *(
+            commented(f"    # label: {quoted(o.column)}", f"with task: {o.task}, classes: {_classes(o)}; {o}")
+            for o in found.others[:4]
+        ),
+    ]
+    if label.task == "multilabel":
+        lines.append(f"    label_separator: {json.dumps(label.separator)}")
+        none = quoted(label.negative) if label.negative else "null"
+        lines.append(commented(f"    negative: {none}", "the value that means none of the classes"))
+    unlabelled = ", ".join(json.dumps(w, ensure_ascii=False) for w in sentinels)
+    lines.append(commented(f"    unlabelled: [{unlabelled}]", "values that mean unlabelled; blank always does"))
+    if patient.column:
+        lines.append(f"    patient: {quoted(patient.column)}")
+    elif patient.pattern:
+        lines.append(
+            commented(f"    patient_pattern: {json.dumps(patient.pattern)}", "on the image's name; or patient: COLUMN")
+        )
+    else:
+        lines.append(
+            commented("    # patient: COLUMN", "or patient_pattern; without, each image is a patient of its own")
+        )
+    if found.split:
+        lines.append(f"    split: {quoted(found.split)}")
+    if found.split_lists:
+        lines += ["    split_lists:", *(f"      {s}: {quoted(f)}" for s, f in sorted(found.split_lists.items()))]
+    reason = f"{found.csv} names the images" if found.csv else "one folder for each class"
+    made = CorpusProposal("table", reason, lines, modality=found.modality, notes=list(found.notes), table=found.text)
+    made.sided = any(SIDED.search(c) for c in label.counts)
+    made.guesses = [f"label: column {label.column!r} ({label})", f"patients: {patient.why}"]
+    if found.others:
+        others = "; ".join(f"{o.column!r} ({o})" for o in found.others[:4])
+        made.guesses.insert(1, f"other columns that could be the label: {others}")
+    if found.text:
+        made.notes.append(f"the labels were read off the folders and written to {csv}")
+    return made
+
+
+def _classes(label: LabelColumn) -> str:
+    return f"[{', '.join(quoted(c) for c in label.counts)}]"
