@@ -128,19 +128,6 @@ def test_steps_of_trainings_are_told(place: Path) -> None:
     assert re.search(r"^  distill taught seed 0 .* 77 steps$", render_plan(found), re.MULTILINE)
 
 
-def test_views_that_the_report_averages_are_costed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "forward_seconds", lambda *_, **__: 10.0)
-    monkeypatch.setattr(costs, "step_seconds", lambda *_, **__: 1.0)
-
-    def seconds(*overrides: str) -> float:
-        (report,) = (s for s in plan_of(spec_at(place, *overrides))["stages"] if s["stage"] == "evaluate")
-        return float(report["minutes"] * 60)
-
-    images = sum(plan_of(spec_at(place))["images"][split] for split in ("val", "test"))
-    # Two workers share the passes of three more views of each image.
-    assert seconds("teachers.0.average=3") - seconds() == pytest.approx(3 * images * 10 / 2, rel=0.05)
-
-
 def test_labelling_is_told_at_several_numbers_of_views(plan: dict[str, Any]) -> None:
     train, other = plan["images"]["train"], plan["images"]["val"] + plan["images"]["test"]
     labels = plan["labels"]
