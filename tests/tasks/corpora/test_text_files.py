@@ -56,7 +56,7 @@ def test_a_byte_that_does_not_fit_the_named_encoding_is_an_error_with_its_line()
 
 
 def test_an_unknown_encoding_is_an_error_of_the_spec() -> None:
-    with pytest.raises(CorpusError, match=r"corpus\.table\.encoding: Python has no encoding 'utf-99'"):
+    with pytest.raises(CorpusError, match=r"corpus\.table\.encoding: 'utf-99' is no encoding that Python has"):
         text_file(b"a", "a.csv", "utf-99")
 
 
