@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import os
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from infra.errors import CorpusError
 from tasks.corpora.scan import BATCH
 from tasks.corpora.text_files import ENCODING, text_file
 from tasks.sources import Tree
+from tasks.sources.passed_over import HIDDEN
 
 DELIMITERS = (",", ";", "\t")
 _HEAD = 1000
@@ -253,7 +255,7 @@ def _read(tree: Tree, path: str) -> bytes:
         return tree.read(path)
     packed = f"{path}.zip"
     if tree.is_file(packed):
-        tables = [m for m in tree.members(packed) if m.lower().endswith(".csv") and "__MACOSX" not in m]
+        tables = [m for m in tree.members(packed) if m.lower().endswith(".csv") and not re.search(HIDDEN, m)]
         if not tables:
             raise CorpusError(f"{tree.show(packed)}: no CSV file in it")
         return tree.read(tables[0])

@@ -67,7 +67,7 @@ class TableCorpus(ExistingCorpus):
         images = pa.array(tree.images(table.images), pa.string())
         if not len(images):
             raise CorpusError(
-                f"{tree.show(table.images)}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp)"
+                f"{tree.show(table.images)}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp, .gif)"
                 + unpack_hint(tree)
             )
         matcher = PathMatcher(images)

@@ -1,4 +1,4 @@
-"""What a file is by its content, and its pixels: JPEG and PNG by OpenCV, TIFF, BMP and WebP by Pillow.
+"""What a file is by its content, and its pixels: JPEG and PNG by OpenCV, TIFF, BMP, WebP and GIF by Pillow.
 
 OpenCV reads JPEG at a reduced scale and refuses every PNG that is not whole. Of the other formats it fills
 what is missing with black and multiplies colours by alpha, where Pillow's loading is strict; so they are Pillow's.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import BmpImagePlugin, ImageFile, TiffImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, TiffImagePlugin, WebPImagePlugin
 
 from tasks.ingest import jpegfile, pngfile
 from tasks.ingest.exif import read_orientation, turned, upright
@@ -32,9 +32,11 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
 }
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS = 258  # BitsPerSample
+_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF: BitsPerSample, PhotometricInterpretation
+_WHITE_IS_ZERO = 0
 _MISSING = (128, 128, 128)  # what libjpeg draws where a scan has no more data
 
 
@@ -42,7 +44,7 @@ _MISSING = (128, 128, 128)  # what libjpeg draws where a scan has no more data
 class Header:
     """What a file says of itself before its pixels are decoded."""
 
-    kind: str  # JPEG, PNG, TIFF, BMP or WebP
+    kind: str  # JPEG, PNG, TIFF, BMP, WebP or GIF
     width: int  # of the picture as stored, in pixels; so is the height
     height: int
     orientation: int  # 1 to 8, as in Exif
@@ -119,11 +121,13 @@ def decode_all(data: bytes, header: Header) -> np.ndarray:
         return upright(_imdecode(data, flags, header.kind), header.orientation)
     with _opened(data, header.kind) as image:
         deep = isinstance(image, TiffImagePlugin.TiffImageFile) and max(image.tag_v2.get(_BITS, (1,))) > 8
+        inverted = _white_is_zero(image)
         image.load()
         if not deep:
             return upright(_channels(image), header.orientation)
     # Pillow keeps 8 of the 16 bits of a colour TIFF; OpenCV turns TIFF itself.
-    return _imdecode(data, cv2.IMREAD_UNCHANGED, header.kind)
+    pixels = _imdecode(data, cv2.IMREAD_UNCHANGED, header.kind)
+    return np.iinfo(pixels.dtype).max - pixels if inverted else pixels
 
 
 def _pillow_kind(data: bytes) -> str:
@@ -133,6 +137,8 @@ def _pillow_kind(data: bytes) -> str:
         return "BMP"
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WebP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
     raise no_image(data)
 
 
@@ -158,9 +164,16 @@ def _eight_bits(image: ImageFile.ImageFile) -> np.ndarray:
     image.load()
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
+        if _white_is_zero(image):
+            grey = 255 - grey
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
     _refuse_deep(image)
     return np.asarray(image.convert("RGB"))[..., ::-1].copy()
+
+
+def _white_is_zero(image: ImageFile.ImageFile) -> bool:
+    """Whether the lowest value is white. Pillow turns such a TIFF of 8 bits, and leaves one of 16 as it is."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _channels(image: ImageFile.ImageFile) -> np.ndarray:

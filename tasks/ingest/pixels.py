@@ -48,7 +48,7 @@ def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
     divided by 256; of several pages the first counts. `keep` stores the source's own pixels instead.
 
     Args:
-        data: bytes of a file in any format of `tasks.corpora.base.IMAGE_SUFFIXES`.
+        data: bytes of a file in any format of `tasks.sources.passed_over.IMAGE_SUFFIXES`.
 
     Raises:
         UnreadableError: no bytes, no image, not the whole of one, or more pixels than `max_pixels`.
