@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tasks.ingest.formats import decode_all, read_header
 from tasks.ingest.pixels import encode_image
 from tests.tasks.ingest.pictures import PLAIN, packed, saved, smooth, tagged, unpacked
 
@@ -109,36 +108,6 @@ def test_sixteen_bits_in_the_other_byte_order_are_divided_by_256() -> None:
     ]
     data = struct.pack(">2sHI", b"MM", 42, 8 + len(body)) + body + struct.pack(">H", len(tags)) + b"".join(entries)
     assert np.array_equal(stored(data + bytes(4))[..., 0], (deep >> 8).astype(np.uint8))
-
-
-def grey_tiff(pixels: np.ndarray, photometric: int) -> bytes:
-    """A TIFF whose values mean what the tag says: 0 white is zero, 1 black is zero."""
-    bits = pixels.dtype.itemsize * 8
-    height, width = pixels.shape
-    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8),
-            (277, 3, 1), (278, 4, height), (279, 4, pixels.nbytes)]  # fmt: skip
-    entries = [
-        struct.pack("<HHI", tag, kind, 1) + struct.pack("<I" if kind == 4 else "<Hxx", v) for tag, kind, v in tags
-    ]
-    body = pixels.tobytes()
-    head = struct.pack("<2sHI", b"II", 42, 8 + len(body))
-    return head + body + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_tiff_in_which_white_is_zero_is_stored_the_right_way_round(dtype: type) -> None:
-    most = np.iinfo(dtype).max
-    pixels = np.linspace(0, most, 32 * 64).astype(dtype).reshape(32, 64)
-    assert np.array_equal(stored(grey_tiff(most - pixels, 0)), stored(grey_tiff(pixels, 1)))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_tiff_in_which_white_is_zero_keeps_all_its_bits_the_right_way_round(dtype: type) -> None:
-    most = np.iinfo(dtype).max
-    pixels = np.linspace(0, most, 32 * 64).astype(dtype).reshape(32, 64)
-    kept = [decode_all(data, read_header(data, 10**6)) for data in (grey_tiff(most - pixels, 0), grey_tiff(pixels, 1))]
-    assert np.array_equal(*kept)
-    assert np.array_equal(kept[0].reshape(32, 64), pixels)
 
 
 ORIENTED: dict[str, tuple[str, dict[str, Any]]] = {
