@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from infra.errors import CorpusError
 from tasks.corpora.scan import Scan
 from tasks.sources import Tree
-from tasks.sources.tree import IMAGE_SUFFIXES
+from tasks.sources.passed_over import IMAGE_SUFFIXES
 from tasks.spec import CorpusSection
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".001", ".bz2", ".xz")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+
+COLUMNS = " | "
+"""Between the cells of one column a class."""
+
+_MARKS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "x": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,7 @@ class Coding:
         separator: between the labels of one image (multilabel).
         negative: text that means none of the classes (multilabel).
         unlabelled: texts that mean unlabelled, beside blank.
+        columns: the text is that of one column a class, joined by `COLUMNS`: 1 or 0, blank where it is not known.
     """
 
     task: str
@@ -25,6 +33,17 @@ class Coding:
     separator: str = "|"
     negative: str | None = None
     unlabelled: frozenset[str] = frozenset()
+    columns: bool = False
+
+    @cached_property
+    def _folded(self) -> dict[str, int]:
+        """Classes by `folded`, those alone of which no other differs in case or blanks only."""
+        names = [folded(name) for name in self.classes]
+        return {name: number for number, name in enumerate(names) if names.count(name) == 1}
+
+    def respells(self, text: str) -> bool:
+        """Whether a text is a class in another case or with other blanks."""
+        return text not in self.classes and not self.numbered and folded(text) in self._folded
 
     def number(self, text: str) -> int:
         """Class number; ValueError says why there is none."""
@@ -32,23 +51,48 @@ class Coding:
             return int(text)
         if text in self.classes:
             return self.classes.index(text)
+        if self.respells(text):
+            return self._folded[folded(text)]
         known = f"0 to {len(self.classes) - 1}" if self.numbered else ", ".join(self.classes)
         raise ValueError(f"label {text!r} is outside the classes ({known})")
 
     def names(self, text: str) -> list[str]:
         """The label texts within a cell, without blanks, the negative and the unlabelled ones."""
-        parts = text.split(self.separator) if self.task == "multilabel" else [text]
-        parts = [p.strip() for p in parts]
+        if self.columns:
+            return []
+        parts = cell_labels(text, self.separator) if self.task == "multilabel" else [text.strip()]
         return [p for p in parts if p and p not in self.unlabelled and p != self._none_of_them]
 
     def code(self, text: str) -> tuple[int, tuple[int, ...] | None]:
         """(label, labels) of a cell; ValueError when a label is outside the classes."""
+        if self.columns:
+            return self._of_columns(text)
         if self.task != "multilabel":
             return (self.number(text) if text and text not in self.unlabelled else -1), None
         if not text or text in self.unlabelled:
             return -1, self.unknown
         marked = {self.number(name) for name in self.names(text)}
         return -1, tuple(int(i in marked) for i in range(len(self.classes)))
+
+    def _of_columns(self, text: str) -> tuple[int, tuple[int, ...] | None]:
+        marks = []
+        for name, cell in zip(self.classes, text.split(COLUMNS), strict=True):
+            if not cell or cell in self.unlabelled:
+                marks.append(-1)
+            elif cell.casefold() in _MARKS:
+                marks.append(_MARKS[cell.casefold()])
+            else:
+                raise ValueError(
+                    f"{cell!r} in column {name!r} is neither 1 nor 0; list it in corpus.table.unlabelled if it means "
+                    "not known"
+                )
+        if self.task == "multilabel":
+            return -1, tuple(marks)
+        if marks.count(1) == 1:
+            return marks.index(1), None
+        if set(marks) == {-1}:
+            return -1, None
+        raise ValueError(f"{marks.count(1)} of the columns are 1; one is needed, or corpus.task: multilabel")
 
     @property
     def unknown(self) -> tuple[int, ...] | None:
@@ -58,6 +102,18 @@ class Coding:
     @property
     def _none_of_them(self) -> str | None:
         return self.negative if self.task == "multilabel" else None
+
+
+def folded(text: str) -> str:
+    """For comparing labels in any case, with any blanks and accents composed in any way."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def cell_labels(text: str, separator: str) -> list[str]:
+    """The labels within a cell; one that is written as a list, `['a', 'b']`, is split at its commas."""
+    if text.startswith("[") and text.endswith("]"):
+        return [part.strip().strip("'\"").strip() for part in text[1:-1].split(",")]
+    return [part.strip() for part in text.split(separator)]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import os
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -18,9 +18,13 @@ import pyarrow.compute as pc
 
 from infra.errors import CorpusError
 from tasks.corpora.scan import BATCH
+from tasks.corpora.text_files import ENCODING, text_file
 from tasks.sources import Tree
+from tasks.sources.passed_over import HIDDEN
 
 DELIMITERS = (",", ";", "\t")
+_HEAD = 1000
+"""Rows that are looked at before it is decided whether the first column has a name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +36,14 @@ class CsvTable:
         header: names of the columns, stripped.
         columns: one string array a name, of stripped cells; "" where a row is short.
         lines: int32, the line of the file on which each row ends.
+        notes: what was guessed when the file was read.
     """
 
     name: str
     header: list[str]
     columns: list[pa.StringArray]
     lines: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -46,13 +52,18 @@ class CsvTable:
         """Position of a column, matched exactly, else ignoring case and blanks at the ends.
 
         Raises:
-            CorpusError: there is none; names the columns that there are and the nearest.
+            CorpusError: there is none, and the columns that there are and the nearest are named; or there are several.
         """
-        if name in self.header:
-            return self.header.index(name)
         folded = [h.casefold() for h in self.header]
-        if name.strip().casefold() in folded:
-            return folded.index(name.strip().casefold())
+        for wanted, names in ((name, self.header), (name.strip().casefold(), folded)):
+            if names.count(wanted) > 1:
+                places = [str(n) for n, own in enumerate(names, 1) if own == wanted]
+                raise CorpusError(
+                    f"{self.name}: column {name!r} stands {len(places)} times in the header (columns "
+                    f"{', '.join(places)}); give each a name of its own, so that it is clear which one counts"
+                )
+            if wanted in names:
+                return names.index(wanted)
         near = difflib.get_close_matches(name, self.header, n=1, cutoff=0.0)
         raise CorpusError(
             f"{self.name}: no column {name!r}; it has {', '.join(h for h in self.header if h)}"
@@ -80,37 +91,90 @@ class CsvTable:
                 yield self.where(row), own
 
 
-def read_table(tree: Tree, path: str, delimiter: str | None = None) -> CsvTable:
+def read_table(tree: Tree, path: str, delimiter: str | None = None, encoding: str | None = None) -> CsvTable:
     """Read a CSV file, or the first CSV inside `<path>.zip` when only that is there.
+
+    A first line `sep=;`, as Excel writes it, names the separator. Where every row has one cell more than the header the
+    first column has no name, as R writes row names.
 
     Args:
         path: in the tree; an absolute one, or one that leaves the tree (`../labels.csv`), is a local file.
         delimiter: field separator; default the one of comma, semicolon and tab that splits the header most.
+        encoding: of the file; default by its byte order mark, else UTF-8, else a guess with a note.
 
     Raises:
-        CorpusError: no such file, no text, or no header.
+        CorpusError: no such file, no text, no header, a header that stands again, or rows that are longer than it.
     """
-    data, shown = _bytes(tree, path), tree.show(path)
-    encoding, errors = _encoding(data)
-    text = io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline="")
-    first = text.readline()
+    shown = tree.show(path)
+    file = text_file(_bytes(tree, path), shown, encoding)
+    text = file.open()
+    first, before = text.readline(), 0
+    if first.strip().casefold().startswith("sep=") and len(first.strip()) <= len("sep=") + 1:
+        delimiter, before = delimiter or first.strip("\r\n ")[len("sep=") :] or "\t", 1
+        first = text.readline()
     if not first.strip():
         raise CorpusError(f"{shown}: the first line is blank; a header with column names is needed there")
     reader = None
     try:
-        # strict: a quote that never closes must not silently swallow the rest of the file.
-        reader = csv.reader(chain([first], text), delimiter=delimiter or _delimiter(first), strict=True)
+        # strict: a quote that never closes must not silently swallow the rest of the file. Without skipinitialspace a
+        # blank before a quote would make the quote a part of the cell, and the commas inside it separators.
+        reader = csv.reader(
+            chain([first], text), delimiter=delimiter or _delimiter(first), strict=True, skipinitialspace=True
+        )
         header = [cell.strip() for cell in next(reader)]
-        rows = ((reader.line_num, row) for row in reader if "".join(row).strip())
-        return table_of(path.rpartition("/")[2], header, rows)
+        rows = _Rows(((reader.line_num + before, row) for row in reader if "".join(row).strip()), header, shown)
+        table = table_of(path.rpartition("/")[2], rows.header, rows)
     except csv.Error as error:
-        raise CorpusError(f"{shown} line {reader.line_num if reader else 1}: not CSV: {error}") from None
+        raise CorpusError(f"{shown} line {(reader.line_num if reader else 1) + before}: not CSV: {error}") from None
+    if not file.guessed:
+        return table
+    note = f"{table.name} is not UTF-8; read as {file.encoding}, which is a guess: look at its names, or set {ENCODING}"
+    return replace(table, notes=(note,))
 
 
-def read_lines(tree: Tree, path: str) -> list[str]:
-    """Non-blank lines of a text file, stripped."""
-    data = _bytes(tree, path)
-    return [line.strip() for line in data.decode(*_encoding(data)).splitlines() if line.strip()]
+class _Rows:
+    """Rows of a file that fit its header.
+
+    Args:
+        rows: (line, cells) in the file's order.
+
+    Attributes:
+        header: with a column without a name before it, where the rows have one cell more.
+    """
+
+    def __init__(self, rows: Iterator[tuple[int, list[str]]], header: list[str], shown: str) -> None:
+        self._shown, self._given = shown, header
+        head = list(islice(rows, _HEAD))
+        # Row names differ from each other; a cell that an unquoted comma has cut would not be at the row's beginning.
+        longer = bool(head) and all(len(row) == len(header) + 1 and row[-1].strip() for _, row in head)
+        names = {row[0].strip() for _, row in head}
+        self.header = ["", *header] if longer and len(names) == len(head) else header
+        self._rows = chain(head, rows)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        width = len(self.header)
+        for line, row in self._rows:
+            if len(row) > width and "".join(row[width:]).strip():
+                raise CorpusError(
+                    f"{self._shown} line {line}: {len(row)} cells, but the header has {len(self._given)}; "
+                    "put cells that hold a separator in quotes"
+                )
+            if width > len(self._given) and len(row) < width:
+                raise CorpusError(
+                    f"{self._shown} line {line}: {len(row)} cells, while the rows before it have {width}, one more "
+                    "than the header; name the first column in the header"
+                )
+            if len(row) == len(self._given) and [cell.strip() for cell in row] == self._given:
+                raise CorpusError(
+                    f"{self._shown} line {line}: the header stands here once more; are these two tables in one file?"
+                )
+            yield line, row
+
+
+def read_lines(tree: Tree, path: str, encoding: str | None = None) -> list[str]:
+    """Non-blank lines of a text file, stripped; errors as `read_table`."""
+    text = text_file(_bytes(tree, path), tree.show(path), encoding).text()
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def table_exists(tree: Tree, path: str) -> bool:
@@ -129,7 +193,7 @@ def outside(tree: Tree, path: str) -> Path | None:
 
 
 def table_of(name: str, header: list[str], rows: Iterable[tuple[int, Sequence[str]]]) -> CsvTable:
-    """A table of rows as they come: (line, cells). Cells are stripped, those beyond the header are dropped."""
+    """A table of rows as they come: (line, cells). Cells are stripped; blank ones beyond the header are dropped."""
     lines, width = array("i"), len(header)
     parts: list[list[pa.StringArray]] = [[pa.array([], pa.string())] for _ in header]
     rows = iter(rows)
@@ -181,15 +245,6 @@ def _bytes(tree: Tree, path: str) -> bytes:
     return local.read_bytes() if local else _read(tree, path)
 
 
-def _encoding(data: bytes) -> tuple[str, str]:
-    """Encoding of a whole file, and what becomes of bytes that it does not have."""
-    try:
-        data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "cp1252", "replace"
-    return "utf-8-sig", "strict"
-
-
 def _delimiter(header: str) -> str:
     # max keeps the first of equals, so a file of one column reads with a comma.
     return max(DELIMITERS, key=lambda own: len(next(csv.reader([header.strip("\r\n")], delimiter=own))))
@@ -200,7 +255,7 @@ def _read(tree: Tree, path: str) -> bytes:
         return tree.read(path)
     packed = f"{path}.zip"
     if tree.is_file(packed):
-        tables = [m for m in tree.members(packed) if m.lower().endswith(".csv") and "__MACOSX" not in m]
+        tables = [m for m in tree.members(packed) if m.lower().endswith(".csv") and not re.search(HIDDEN, m)]
         if not tables:
             raise CorpusError(f"{tree.show(packed)}: no CSV file in it")
         return tree.read(tables[0])

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from tasks.corpora.csv_table import coded
 from tasks.corpora.scan import BATCH
-from tasks.sources.tree import IMAGE_SUFFIXES
+from tasks.sources.passed_over import IMAGE_SUFFIXES
 
 _SUFFIX = rf"(?is)([^/])\.(?:{'|'.join(s[1:] for s in IMAGE_SUFFIXES)})$"
 _MOST_COUNTED = 999  # repetitions that RE2 accepts in a pattern

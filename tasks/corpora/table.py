@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, need, stems, unpack_hint, within
-from tasks.corpora.coding import Coding
+from tasks.corpora.coding import COLUMNS
 from tasks.corpora.csv_table import CsvTable, coded, joined, outside, read_lines, read_table, translated
 from tasks.corpora.path_matching import PathMatcher
 from tasks.corpora.resolve_labels import RowBuilder
-from tasks.corpora.scan import BATCH, Scan
+from tasks.corpora.scan import Scan
+from tasks.corpora.spellings import nothing_found
+from tasks.corpora.table_classes import coding_of, respelled, united
 from tasks.corpora.table_labels import TableLabels
+from tasks.corpora.table_patients import known_patients, patients_by_pattern
 from tasks.data.catalog import SPLITS
 from tasks.sources import Tree
 from tasks.spec import CorpusSection, TableSection
@@ -41,11 +42,14 @@ class TableCorpus(ExistingCorpus):
         return (
             "any CSV beside a folder of images, as corpus.table says\n"
             "  csv, images: the file and the folder, relative to corpus.root (folders below are searched)\n"
-            "  image, label: columns; an image is named with or without folder and extension\n"
-            "  patient: a column, or patient_pattern: a regular expression with one group on the image's name\n"
+            "  image, label: columns; an image is named with or without folder and extension; label may be a list of\n"
+            "    columns of 1 and 0, one a class\n"
+            "  patient: a column, or patient_pattern: a regular expression with one group on the image's name or path\n"
             "  split: a column with train, val or test, or split_lists: a text file of image names for each\n"
             "  unlabelled: label values that mean unlabelled, beside blank\n"
-            "  multi-label (corpus.task: multilabel): label_separator, and negative for none of the classes\n"
+            "  multi-label (corpus.task: multilabel): label_separator, and negative for none of the classes; the\n"
+            "    labels of several rows about one image are united\n"
+            "  encoding: of the CSV and the lists, where it is not UTF-8\n"
             "Images without a row form the unlabelled pool."
         )
 
@@ -59,21 +63,24 @@ class TableCorpus(ExistingCorpus):
         table = section.table
         assert table is not None  # the spec is checked for it
         tree = _place(tree, table)
-        sheet = read_table(tree, table.csv, table.delimiter)
+        sheet = read_table(tree, table.csv, table.delimiter, table.encoding)
         images = pa.array(tree.images(table.images), pa.string())
         if not len(images):
             raise CorpusError(
-                f"{tree.show(table.images)}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp)"
+                f"{tree.show(table.images)}: no image in it (looked for .jpg, .png, .tif, .bmp, .webp, .gif)"
                 + unpack_hint(tree)
             )
         matcher = PathMatcher(images)
-        labels, absent, several = _labels(sheet, table, matcher)
         task = section.task or "single"
+        labels, absent, several, notes = _labels(sheet, table, matcher, task)
         subject = np.arange(len(images))
-        coding = _coding(section, table, task, labels.label_texts(subject))
+        texts = labels.label_texts(subject)
+        coding = coding_of(section, table, task, texts)
         names = stems(images), stems(absent)
-        patients = _patients(table, *names)
-        listed, refused, notes = _lists(tree, table, matcher)
+        patients, more = patients_by_pattern(table.patient_pattern, images, absent)
+        notes += [*sheet.notes, *more, *respelled(coding, texts)]
+        listed, refused, more = _lists(tree, table, matcher)
+        notes += more
         rows = RowBuilder(coding)
         rows.add(images, names[0], labels, subject, patient=patients[0], split=listed, refused=[several, refused])
         rows.add_missing(names[1], labels, np.arange(len(images), len(images) + len(absent)), patient=patients[1])
@@ -97,11 +104,18 @@ def _place(tree: Tree, table: TableSection) -> Tree:
 
 
 def _labels(
-    sheet: CsvTable, table: TableSection, matcher: PathMatcher
-) -> tuple[TableLabels, pa.StringArray, tuple[np.ndarray, pa.StringArray]]:
-    """Labels of images, by position, and after these of names without one; these names; images to refuse."""
-    name, label = sheet.texts(table.image), sheet.texts(table.label)
-    patient = sheet.texts(table.patient) if table.patient else None
+    sheet: CsvTable, table: TableSection, matcher: PathMatcher, task: str
+) -> tuple[TableLabels, pa.StringArray, tuple[np.ndarray, pa.StringArray], list[str]]:
+    """Labels of images, by position, and after these of names without one; these names; images to refuse; notes."""
+    name = sheet.texts(table.image)
+    notes: list[str] = []
+    if isinstance(table.label, str):
+        label = sheet.texts(table.label)
+    else:
+        label = pc.binary_join_element_wise(*(sheet.texts(column) for column in table.label), COLUMNS)
+    patient = None
+    if table.patient:
+        patient, notes = known_patients(sheet.texts(table.patient))
     split_text = sheet.texts(table.split) if table.split else pa.repeat("", len(sheet))
     split = translated(split_text, _split)
     wrong = pc.index(pc.or_(pc.equal(name, ""), split.is_null()), True).as_py()
@@ -113,8 +127,14 @@ def _labels(
     found = matcher.find(name)
     subject = found.single()
     rows = np.flatnonzero(found.count == 0)
+    if len(rows) == len(sheet) > 0:
+        raise CorpusError(nothing_found(sheet, table.image, name, matcher.paths))
     absent = coded(name.take(pa.array(rows)))
     subject[rows] = absent.codes + len(matcher.paths)
+    if task == "multilabel" and isinstance(table.label, str):
+        label, count = united(label, subject.tolist(), table.label_separator)
+        if count:
+            notes.append(f"{count} images have several rows with other labels; their labels are united")
     labels = TableLabels(
         sheet,
         label,
@@ -130,60 +150,7 @@ def _labels(
         pa.array(found.count[row]).cast(pa.string()),
         f" files; give the folder too in column {table.image!r}",
     )
-    return labels, absent.texts, (several, reasons)
-
-
-def _coding(section: CorpusSection, table: TableSection, task: str, labels: set[str]) -> Coding:
-    def coding(classes: tuple[str, ...]) -> Coding:
-        unlabelled = frozenset(table.unlabelled)
-        return Coding(
-            task,
-            classes,
-            separator=table.label_separator,
-            negative=table.negative,
-            unlabelled=unlabelled,
-        )
-
-    if section.classes:
-        return coding(tuple(section.classes))
-    found = coding(())
-    return coding(tuple(in_order({name for text in labels for name in found.names(text)})))
-
-
-def in_order(labels: set[str]) -> list[str]:
-    """Label texts by number when all of them are numbers, else by text."""
-    try:
-        return sorted(labels, key=lambda text: (float(text), text))
-    except ValueError:
-        return sorted(labels)
-
-
-def _patients(table: TableSection, images: pa.StringArray, absent: pa.StringArray) -> list[pa.StringArray | None]:
-    """Patients by the names of images, with and without a file; blank leaves it to the patient column."""
-    if table.patient_pattern is None:
-        return [None, None]
-    try:
-        pattern = re.compile(table.patient_pattern)
-    except re.error as error:
-        raise CorpusError(f"corpus.table.patient_pattern {table.patient_pattern!r}: {error}") from None
-    if pattern.groups < 1:
-        raise CorpusError(f"corpus.table.patient_pattern {table.patient_pattern!r}: needs a group for the patient")
-    found = [_matched(pattern, names) for names in (images, absent)]
-    if not any(pc.any(pc.not_equal(own, "")).as_py() for own in found):
-        raise CorpusError(
-            f"corpus.table.patient_pattern {table.patient_pattern!r} matches no image's name, "
-            f"for instance not {images[0].as_py()!r}"
-        )
-    return found
-
-
-def _matched(pattern: re.Pattern[str], names: pa.StringArray) -> pa.StringArray:
-    """First group of the pattern in each name, "" for none."""
-    parts = [pa.array([], pa.string())]
-    for start in range(0, len(names), BATCH):
-        matches = (pattern.search(name) for name in names.slice(start, BATCH).to_pylist())
-        parts.append(pa.array([(match.group(1) or "") if match else "" for match in matches], pa.string()))
-    return pa.concat_arrays(parts)
+    return labels, absent.texts, (several, reasons), notes
 
 
 def _lists(
@@ -198,7 +165,7 @@ def _lists(
         if split not in SPLITS:
             raise CorpusError(f"corpus.table.split_lists: {split!r} is no split; use train, val or test")
         file = table.split_lists[split]
-        found = matcher.find(pa.array(read_lines(tree, file), pa.string()))
+        found = matcher.find(pa.array(read_lines(tree, file, table.encoding), pa.string()))
         _, images = found.pairs(np.flatnonzero(found.count))
         listed[images] |= 1 << bit
         absent = int((found.count == 0).sum())

@@ -24,6 +24,7 @@ from tasks.ingest.keys import KeyedHasher, assign_keys, secret_of
 from tasks.ingest.parent import Parent
 from tasks.sources import open_source
 from tasks.sources.base import Source
+from tasks.sources.passed_over import passed_over
 from tasks.sources.tree import Tree
 from tasks.spec import CorpusSection, IngestSection, Spec
 
@@ -90,6 +91,7 @@ def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) ->
     """
     try:
         scan = adapter_of(corpus.adapter).scan(corpus, Tree(source))
+        scan = replace(scan, notes=[*scan.notes, *passed_over(source.files()["path"].combine_chunks())])
     except OSError as error:
         raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
     how: dict[str, Any] = {

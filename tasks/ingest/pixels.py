@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.ingest import jpegfile, pngfile
 from tasks.ingest.crop import FINDERS
-from tasks.ingest.formats import Header, decode, decode_all, read_header
+from tasks.ingest.formats import DEEP, Header, bits_in_use, decode, decode_all, read_header
 from tasks.ingest.near_duplicates import perceptual_hash
 from tasks.ingest.unreadable import UnreadableError
 
@@ -27,6 +27,7 @@ class ImageRecipe:
     quality: int  # of JPEG, 1 to 100
     crop: Literal["none", "fundus", "endoscopy"]
     max_pixels: int  # of the source; a file that announces more is never decoded
+    bits: int = DEEP  # in use, of 16-bit samples
 
 
 @dataclass(frozen=True)
@@ -39,32 +40,34 @@ class EncodedImage:
     height: int
     phash: bytes  # of what is stored; `tasks.ingest.near_duplicates.BYTES` bytes
     cropped: bool  # a part of the frame was found and cut out
+    bits: int = 0  # that its 16-bit samples need; 0 where they have 8 bits
 
 
 def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
     """Decode, crop, resize by area so that the shorter side is `size` (never enlarge), encode without metadata.
 
-    The EXIF orientation is applied; grey becomes three equal channels; alpha is dropped; 16 bits are
-    divided by 256; of several pages the first counts. `keep` stores the source's own pixels instead.
+    The EXIF orientation is applied; grey becomes three equal channels; alpha is dropped; of deep samples the
+    highest 8 of the bits in use stay; of several pages the first counts. `keep` stores the source's own pixels instead.
 
     Args:
-        data: bytes of a file in any format of `tasks.corpora.base.IMAGE_SUFFIXES`.
+        data: bytes of a file in any format of `tasks.sources.passed_over.IMAGE_SUFFIXES`.
 
     Raises:
         UnreadableError: no bytes, no image, not the whole of one, or more pixels than `max_pixels`.
     """
     header = read_header(data, recipe.max_pixels)
     width, height = header.looked_at
+    bits = bits_in_use(data, header) if header.deep and header.bits is None else 0
     if recipe.encode == "keep":
-        stored, ext, image = store_unchanged(data, header)
-        return EncodedImage(stored, ext, width, height, perceptual_hash(image), False)
+        stored, ext, image = store_unchanged(data, header, recipe.bits)
+        return EncodedImage(stored, ext, width, height, perceptual_hash(image), False, bits)
     image, cropped = _picture(data, header, recipe)
     image = _shrink(image, recipe.size)
     stored, ext = _encode(image, recipe), EXTENSIONS[recipe.encode]
-    return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped)
+    return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped, bits)
 
 
-def store_unchanged(data: bytes, header: Header) -> tuple[bytes, str, np.ndarray]:
+def store_unchanged(data: bytes, header: Header, bits: int = DEEP) -> tuple[bytes, str, np.ndarray]:
     """The bytes to store, their extension, and the picture as it is looked at, perhaps decoded smaller.
 
     An orientation is applied where the file becomes PNG; otherwise it stays as the only tag, so that
@@ -73,6 +76,7 @@ def store_unchanged(data: bytes, header: Header) -> tuple[bytes, str, np.ndarray
     Args:
         data: a whole file.
         header: what `read_header` said of it.
+        bits: in use, of deep samples of a file that does not say so; they are stored so that they fill 16.
 
     Raises:
         UnreadableError: it cannot be decoded, or has 32 bits a channel.
@@ -80,10 +84,10 @@ def store_unchanged(data: bytes, header: Header) -> tuple[bytes, str, np.ndarray
     if header.kind == "JPEG":
         factor = jpeg_factor(min(header.width, header.height), _SMALL)
         return jpegfile.without_metadata(data, header.orientation), "jpg", decode(data, header, factor)
-    picture = decode(data, header)
-    if header.kind == "PNG":
+    picture = decode(data, header, bits=bits)
+    if header.kind == "PNG" and not (header.deep and (header.bits or bits) < DEEP):
         return pngfile.without_metadata(data, header.orientation), "png", picture
-    done, stored = cv2.imencode(".png", decode_all(data, header))
+    done, stored = cv2.imencode(".png", decode_all(data, header, bits))
     if not done:
         raise UnreadableError(f"OpenCV cannot store this {header.kind} as PNG")
     return stored.tobytes(), "png", picture
@@ -99,12 +103,12 @@ def _picture(data: bytes, header: Header, recipe: ImageRecipe) -> tuple[np.ndarr
     width, height = header.looked_at
     wanted = recipe.size if header.kind == "JPEG" else None
     factor = jpeg_factor(min(width, height), wanted) if wanted else 1
-    image = decode(data, header, factor)
+    image = decode(data, header, factor, recipe.bits)
     box = FINDERS[recipe.crop](image) if recipe.crop != "none" else None
     if box is None:
         return image, False
     if wanted and (larger := jpeg_factor(box.side(width, height), wanted)) < factor:
-        image = decode(data, header, larger)
+        image = decode(data, header, larger, recipe.bits)
     return box.cut(image), True
 
 

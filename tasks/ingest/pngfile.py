@@ -27,6 +27,8 @@ class PngHeader:
     width: int  # in pixels, before any orientation; so is the height
     height: int
     orientation: int
+    depth: int  # bits of a sample as stored
+    bits: int | None  # of them in use, where the file says so (sBIT)
 
 
 def read_png(data: bytes) -> PngHeader:
@@ -35,7 +37,7 @@ def read_png(data: bytes) -> PngHeader:
     Raises:
         UnreadableError: the file is cut off or damaged.
     """
-    head, orientation = b"", UPRIGHT
+    head, orientation, bits = b"", UPRIGHT, None
     view = memoryview(data)
     kind = b""
     for kind, start, end in _chunks(data):
@@ -49,9 +51,11 @@ def read_png(data: bytes) -> PngHeader:
                 raise UnreadableError(f"damaged PNG: its IHDR chunk has {len(head)} bytes, not 13")
         elif kind == b"eXIf":
             orientation = read_orientation(data[start + 8 : end - 4])
+        elif kind == b"sBIT":
+            bits = max(data[start + 8 : end - 4], default=None)
     if kind != b"IEND":
         raise UnreadableError("cut-off PNG: no IEND chunk")
-    return PngHeader(int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big"), orientation)
+    return PngHeader(int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big"), orientation, head[8], bits)
 
 
 def without_metadata(data: bytes, orientation: int) -> bytes:

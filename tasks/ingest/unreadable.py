@@ -6,7 +6,6 @@ from infra.errors import PermanentError
 
 # What is met under an image's name, by the bytes it starts with.
 _STARTS = (
-    (b"GIF8", "a GIF"),
     (b"PK\x03\x04", "a zip archive"),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\x1f\x8b", "a gzip file"),
@@ -17,7 +16,7 @@ _STARTS = (
     (b"SQLite format", "a database"),
 )
 _BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF"}
-READABLE = "JPEG, PNG, TIFF, BMP or WebP"
+READABLE = "JPEG, PNG, TIFF, BMP, WebP or GIF"
 
 
 class UnreadableError(PermanentError):
@@ -52,6 +51,8 @@ def no_image(data: bytes) -> UnreadableError:
             return UnreadableError(f"the content is {what}, whatever the name says; convert it to {READABLE}")
     if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
         return UnreadableError(f"the content is {_BRANDS[data[8:12]]}; convert it to {READABLE}")
+    if data.startswith(b"version https://git-lfs.github.com/spec/"):
+        return UnreadableError("the content is a pointer of Git LFS, not the image itself; run `git lfs pull`")
     if data[128:132] == b"DICM":
         return UnreadableError(f"the content is DICOM; convert it to {READABLE}")
     text = data[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()

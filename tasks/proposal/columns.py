@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from tasks.corpora.base import stem
 from tasks.corpora.csv_table import CsvTable
 from tasks.corpora.path_matching import PathMatcher
-from tasks.corpora.table import WORDS, in_order
+from tasks.corpora.table import WORDS
+from tasks.corpora.table_classes import in_order
 
 UNLABELLED = frozenset(
     ("-", "--", "?", "na", "n/a", "nan", "null", "unknown", "ungraded", "unlabelled", "unlabeled", "not graded", "-1")

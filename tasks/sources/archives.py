@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from infra.errors import CorpusError
 from tasks.sources.archive_file import Blob
 from tasks.sources.base import FILES, BlockReader, Lister, unreadable
+from tasks.sources.passed_over import HIDDEN
 from tasks.sources.tars import parse_tar_stamp, tar_blocks, tar_entries, tar_stamp
 from tasks.sources.zips import parse_zip_stamp, zip_blocks, zip_members, zip_stamp
 
-_HIDDEN = r"(^|/)(\.|__MACOSX/)"
 _ARCHIVE = r"\.(zip|tar|zip\.[0-9]{3,})$"
 Listing = tuple[pa.Table, list[str]]  # files and notes
 _PACKED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -61,7 +61,7 @@ def find_archives(files: pa.Table, show: Callable[[str], str]) -> list[Archive]:
     """
     paths = files["path"]
     wanted = pc.and_not(
-        pc.match_substring_regex(paths, _ARCHIVE, ignore_case=True), pc.match_substring_regex(paths, _HIDDEN)
+        pc.match_substring_regex(paths, _ARCHIVE, ignore_case=True), pc.match_substring_regex(paths, HIDDEN)
     )
     found = files.filter(wanted)
     whole, cut = [], dict[str, dict[int, tuple[str, int]]]()

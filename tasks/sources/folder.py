@@ -7,8 +7,6 @@ import os
 import stat
 from collections.abc import Iterator
 
-import pyarrow as pa
-
 from infra.errors import CorpusError
 from tasks.sources.archive_file import OPEN_ARCHIVES, Blob, beside
 from tasks.sources.archives import Listing, SourceWithArchives, content, find_archives, merged, one_archive
@@ -26,9 +24,10 @@ class FolderSource(SourceWithArchives):
         self.url = os.path.abspath(url)
 
     def list_files(self) -> Listing:
-        own = _walk(self.url)
+        own, notes = _walk(self.url)
         contents = {a.path: content(a, self.blob(a.path)) for a in find_archives(own, self._show)}
-        return merged(own, contents, self._show)
+        files, more = merged(own, contents, self._show)
+        return files, [*notes, *more]
 
     def _show(self, path: str) -> str:
         return f"{self.url}/{path}"
@@ -68,22 +67,41 @@ class ArchiveSource(SourceWithArchives):
         return OPEN_ARCHIVES.get(f"{self._folder}/{archive}")
 
 
-def _walk(root: str) -> pa.Table:
-    """Every file below the root; symlinked files count, symlinked folders are not followed."""
+def _walk(root: str) -> Listing:
+    """Every file below the root. Links to files count as files, links to folders as folders.
+
+    A link to a folder that is listed anyway, or that holds the root, is not followed, so that nothing is listed twice
+    or without end; a note counts these.
+    """
     files = Lister()
     folders = [""]
+    followed = [os.path.realpath(root)]
+    again = 0
     while folders:
         prefix = folders.pop()
         try:
             with os.scandir(f"{root}/{prefix}") as entries:
-                for entry in entries:
+                # Links last and by name: which of two links to one folder is followed must not depend on the disk.
+                for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)):
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{prefix}{entry.name}/")
+                    elif entry.is_symlink() and entry.is_dir():
+                        target = os.path.realpath(entry.path)
+                        if any(_within(target, known) or _within(known, target) for known in followed):
+                            again += 1
+                        else:
+                            followed.append(target)
+                            folders.append(f"{prefix}{entry.name}/")
                     else:
                         _add(files, prefix + entry.name, entry)
         except OSError as error:
             raise CorpusError(f"{root}/{prefix}: cannot be listed ({error.strerror}); nothing is ingested") from None
-    return files.finish()
+    notes = [f"{again} links to folders that are listed already, or that hold them, are not followed"] if again else []
+    return files.finish(), notes
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _add(files: Lister, path: str, entry: os.DirEntry[str]) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from infra.errors import CorpusError
 from tasks.sources.archive_file import Blob, entry_path, refuse
 from tasks.sources.base import BLOCK, LARGEST, SourceFileChangedError, too_large
-from tasks.sources.tree import IMAGE_SUFFIXES
+from tasks.sources.passed_over import IMAGE_SUFFIXES
 
 UNIT = 512
 PADDING = 1 << 20  # bytes of zeros that may follow the end

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.sources.base import Source
+from tasks.sources.passed_over import HIDDEN, IMAGE_SUFFIXES, is_visible
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 _AFTER_SLASH = chr(ord("/") + 1)
 
 
@@ -50,7 +50,7 @@ class Tree:
         return list(islice(self._children(folder), most))
 
     def folders(self, folder: str = "") -> list[str]:
-        """Names of the folders directly in a folder, without hidden ones and __MACOSX."""
+        """Names of the folders directly in a folder, without hidden ones and those of systems, such as __MACOSX."""
         own = _joined(self._full(folder))
         start, stop = self._span(folder)
         paths = self._paths[start:stop]
@@ -61,7 +61,7 @@ class Tree:
             name = deeper[row].as_py()[len(own) :].partition("/")[0]
             found.append(name)
             row = _at(deeper, own + name + _AFTER_SLASH)
-        return [name for name in found if _visible(name)]
+        return [name for name in found if is_visible(name)]
 
     def read(self, path: str) -> bytes:
         """All bytes of a file; OSError when there is none, else as Source.read."""
@@ -77,12 +77,12 @@ class Tree:
     def with_suffix(self, *suffixes: str, folder: str = "") -> list[str]:
         """Paths of all files with one of the suffixes (in any case) at any depth of a folder, sorted.
 
-        Hidden files are skipped: archives made on a Mac carry a `._name.jpg` beside every image.
+        Hidden files and those of systems are skipped: archives made on a Mac carry a `._name.jpg` beside every image.
         """
         start, stop = self._span(folder)
         paths = self._paths[start:stop]
         shown = pc.utf8_slice_codeunits(paths, len(_joined(self._full(folder))))
-        hidden = pc.match_substring_regex(shown, r"(^|/)(\.|__MACOSX/)")
+        hidden = pc.match_substring_regex(shown, HIDDEN)
         ending = "|".join(s.replace(".", r"\.") for s in suffixes)
         wanted = pc.match_substring_regex(shown, f"({ending})$", ignore_case=True)
         kept = paths.filter(pc.and_not(wanted, hidden))
@@ -149,7 +149,3 @@ def _plain(path: str) -> str:
 
 def _joined(folder: str) -> str:
     return f"{folder}/" if _plain(folder) else ""
-
-
-def _visible(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"

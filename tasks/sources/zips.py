@@ -19,7 +19,7 @@ from typing import NamedTuple
 from infra.errors import CorpusError
 from tasks.sources.archive_file import Blob, entry_path, refuse
 from tasks.sources.base import BLOCK, LARGEST, SourceFileChangedError, too_large
-from tasks.sources.tree import IMAGE_SUFFIXES
+from tasks.sources.passed_over import IMAGE_SUFFIXES
 
 METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 20: "zstd", 93: "zstd", 95: "xz", 98: "PPMd", 99: "AES"}
 STORED, DEFLATED = 0, 8

@@ -19,10 +19,12 @@ class TableSection(Section):
     csv: str = Field(description="CSV file, relative to corpus.root")
     images: str = Field(".", description="folder of the images, relative to corpus.root; searched below")
     image: str = Field(description="column with the image's name, with or without extension or folder")
-    label: str = Field(description="column with the label")
+    label: str | list[str] = Field(
+        description="column with the label; or columns with 1 and 0, one a class (task single or multilabel)"
+    )
     patient: str | None = Field(None, description="column with the patient")
     patient_pattern: str | None = Field(
-        None, description="regular expression on the image's name whose first group is the patient"
+        None, description="regular expression on the image's name, or path, whose first group is the patient"
     )
     split: str | None = Field(None, description="column with the split (train, val or test)")
     split_lists: dict[str, str] = Field(
@@ -34,6 +36,7 @@ class TableSection(Section):
     delimiter: str | None = Field(None, description="field separator; found by looking when not given")
     label_separator: str = Field("|", description="between the labels of one image (multilabel)")
     negative: str | None = Field(None, description="label value that means none of the classes (multilabel)")
+    encoding: str | None = Field(None, description="of the CSV and the lists, such as gbk; default UTF-8")
 
 
 class SplitSection(Section):
@@ -96,7 +99,11 @@ class CorpusSection(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"root"})
+        found = self.model_dump(mode="json", exclude={"root"})
+        if self.table is not None and self.table.encoding is None:
+            # Came later: left out where it is unset, so that what was ingested before is found.
+            del found["table"]["encoding"]
+        return found
 
 
 class IngestSection(Section):

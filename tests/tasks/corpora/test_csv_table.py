@@ -173,3 +173,74 @@ NAME = st.lists(
 @given(st.lists(NAME.map("".join), max_size=6))
 def test_stems_of_many_names_are_those_of_each(names: list[str]) -> None:
     assert stems(pa.array(names, pa.string())).to_pylist() == [stem(name) for name in names]
+
+
+def test_a_row_longer_than_the_header_is_an_error(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "image,label,patient", ["a,0,P1", "b,polyp, sessile,P2"])
+    with pytest.raises(CorpusError, match=r"a\.csv line 3: 4 cells, but the header has 3; put cells .* in quotes"):
+        read_table(path)
+
+
+def test_blank_cells_beyond_the_header_are_no_cells(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "image,label", ["a,0,", "b,1, ,"])
+    assert [cells for _, cells in read_table(path).cells(0, 1)] == [("a", "0"), ("b", "1")]
+
+
+def test_a_blank_before_a_quote_leaves_the_quote_a_quote(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "image, label, patient", ['a, "polyp, sessile", P1', "b, normal, P2"])
+    assert [cells for _, cells in read_table(path).cells(0, 1, 2)] == [
+        ("a", "polyp, sessile", "P1"),
+        ("b", "normal", "P2"),
+    ]
+
+
+def test_row_names_without_a_header_are_a_column_without_a_name(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path / "a.csv", '"image","label"', ['"1","a.png","0"', '"2","b.png","1"']))
+    assert table.header == ["", "image", "label"]
+    assert table.texts("image").to_pylist() == ["a.png", "b.png"]
+
+
+def test_row_names_that_are_not_there_in_every_row_are_an_error(tmp_path: Path) -> None:
+    rows = [*(f"{n},im{n}.png,0" for n in range(1200)), "im1200.png,1"]
+    with pytest.raises(CorpusError, match=r"a\.csv line 1202: 2 cells, while the rows before it have 3"):
+        read_table(csv(tmp_path / "a.csv", "image,label", rows))
+
+
+def test_first_cells_that_come_again_are_no_row_names(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "label,image", ["0,x,a.png", "0,y,b.png"])
+    with pytest.raises(CorpusError, match=r"a\.csv line 2: 3 cells, but the header has 2"):
+        read_table(path)
+
+
+def test_a_column_that_stands_twice_is_an_error_when_it_is_asked_for(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path / "a.csv", "image,label,Label,label", ["a,0,2,1"]))
+    with pytest.raises(CorpusError, match=r"a\.csv: column 'label' stands 2 times in the header \(columns 2, 4\)"):
+        table.column("label")
+    assert table.column("image") == 0
+
+
+def test_columns_that_differ_in_case_alone_need_the_exact_name(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path / "a.csv", "image,Label,LABEL", ["a,0,2"]))
+    assert table.column("LABEL") == 2
+    with pytest.raises(CorpusError, match=r"column 'label' stands 2 times"):
+        table.column("label")
+
+
+def test_a_header_among_the_rows_is_an_error(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "image,label", ["a,0", "image,label", "b,1"])
+    with pytest.raises(CorpusError, match=r"a\.csv line 3: the header stands here once more"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(("mark", "separator"), [("sep=;", ";"), ("sep=|", "|"), ("SEP=,", ",")])
+def test_a_line_for_spreadsheets_names_the_separator(tmp_path: Path, mark: str, separator: str) -> None:
+    lines = [separator.join(row) for row in (("image", "label"), ("a.png", "0"))]
+    table = read_table(csv(tmp_path / "a.csv", mark, lines))
+    assert table.header == ["image", "label"]
+    assert list(table.cells(0, 1)) == [("a.csv line 3", ("a.png", "0"))]
+
+
+def test_a_guess_of_the_encoding_stays_with_the_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("image,label\na.png,Geschwür\n".encode("cp1252"))
+    (note,) = read_table(tmp_path / "a.csv").notes
+    assert note.startswith("a.csv is not UTF-8; read as cp1252")

@@ -7,25 +7,11 @@ from pathlib import Path
 import pytest
 
 from infra.errors import CorpusError
-from tasks.corpora.scan import Row, Scan
 from tasks.spec import CorpusSection, TableSection
 from tests.tasks.corpora.layouts import csv, image
 from tests.tasks.corpora.scans import scan_of
+from tests.tasks.corpora.tables import by_path, scan
 from tests.tasks.sources.packing import zip_of
-
-
-def scan(root: Path, rows: list[str], images: list[str], *, task: str | None = None, **table: object) -> Scan:
-    header = table.pop("header", "name,label")
-    csv(root / "labels.csv", str(header), rows)
-    for seed, name in enumerate(images):
-        image(root / name, seed)
-    named = TableSection(**{"csv": "labels.csv", "image": "name", "label": "label", **table})  # type: ignore[arg-type]
-    section = CorpusSection(adapter="table", root=root, table=named, task=task)  # type: ignore[arg-type]
-    return scan_of(section)
-
-
-def by_path(found: Scan) -> dict[str, Row]:
-    return {row.path or row.name: row for row in found.rows}
 
 
 def test_classes_are_the_labels_as_text(tmp_path: Path) -> None:

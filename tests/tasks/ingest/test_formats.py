@@ -61,6 +61,8 @@ CASES: dict[str, bytes] = {
     "bmp palette": saved(PICTURE.quantize(16), "BMP"),
     "webp": saved(PICTURE, "WEBP", quality=80),
     "webp lossless": saved(PICTURE, "WEBP", lossless=True),
+    "gif": saved(PICTURE, "GIF"),
+    "gif frames": saved(PICTURE, "GIF", save_all=True, append_images=[Image.fromarray(255 - PIXELS)]),
     "webp alpha": saved(CLEAR, "WEBP", lossless=True, exact=True),
 }
 

@@ -60,14 +60,43 @@ def test_a_file_that_is_gone_cannot_be_read(tmp_path: Path) -> None:
     assert refused(source, "a.jpg", stamp).errno == errno.ENOENT
 
 
-def test_links_to_files_are_read_and_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_links_to_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real/a.jpg").write_bytes(JPEG)
     (tmp_path / "linked.jpg").symlink_to("real/a.jpg")
-    (tmp_path / "folder").symlink_to("real")
     source = open_source(tmp_path)
     assert set(rows(source)) == {"linked.jpg", "real/a.jpg"}
     assert source.read("linked.jpg", stamp_of(source, "linked.jpg")) == JPEG
+
+
+def test_a_link_to_a_folder_elsewhere_is_a_folder(tmp_path: Path) -> None:
+    for folder in ("corpus", "archive/ulcer"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "archive/ulcer/a.jpg").write_bytes(JPEG)
+    (tmp_path / "corpus/ulcer").symlink_to(tmp_path / "archive/ulcer")
+    source = open_source(tmp_path / "corpus")
+    assert set(rows(source)) == {"ulcer/a.jpg"}
+    assert source.read("ulcer/a.jpg", stamp_of(source, "ulcer/a.jpg")) == JPEG
+    assert source.notes == []
+
+
+@pytest.mark.parametrize("target", ["real", ".", "..", "real/.."])
+def test_a_link_to_what_is_listed_already_is_not_followed_and_counted(tmp_path: Path, target: str) -> None:
+    (tmp_path / "corpus/real").mkdir(parents=True)
+    (tmp_path / "corpus/real/a.jpg").write_bytes(JPEG)
+    (tmp_path / "corpus/link").symlink_to(target)
+    source = open_source(tmp_path / "corpus")
+    assert set(rows(source)) == {"real/a.jpg"}
+    assert source.notes == ["1 links to folders that are listed already, or that hold them, are not followed"]
+
+
+def test_of_two_links_to_one_folder_the_first_by_name_is_followed(tmp_path: Path) -> None:
+    for folder in ("corpus", "archive"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "archive/a.jpg").write_bytes(JPEG)
+    for name in ("b", "a"):
+        (tmp_path / "corpus" / name).symlink_to(tmp_path / "archive")
+    assert set(rows(open_source(tmp_path / "corpus"))) == {"a/a.jpg"}
 
 
 def test_a_link_that_leads_nowhere_is_listed_and_cannot_be_read(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def test_hidden_files_and_mac_leftovers_are_no_images() -> None:
     assert tree("._1.jpg", ".x/2.jpg", "a/.3.jpg", "__MACOSX/4.jpg", "a/__MACOSX/5.jpg", "6.jpg").images() == ["6.jpg"]
 
 
+@pytest.mark.parametrize("folder", ["@eaDir/1.jpg", "#recycle", "$RECYCLE.BIN", "lost+found"])
+def test_folders_of_systems_hold_no_images(folder: str) -> None:
+    found = tree(f"{folder}/SYNOPHOTO_THUMB_M.jpg", f"a/{folder}/1.png", "1.jpg")
+    assert found.images() == ["1.jpg"]
+    assert found.folders() == ["a"]
+
+
 def test_a_folder_that_was_named_is_searched_although_hidden() -> None:
     assert tree(".x/1.jpg").images(".x") == [".x/1.jpg"]
 

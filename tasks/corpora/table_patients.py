@@ -1,0 +1,88 @@
+"""Patients of a table's images: by a column, or by a pattern on their names or paths; and what stands for nobody."""
+
+from __future__ import annotations
+
+import re
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.errors import CorpusError
+from tasks.corpora.base import stems
+from tasks.corpora.csv_table import coded, translated
+from tasks.corpora.scan import BATCH
+
+NOBODY = frozenset(
+    (
+        *("nan", "na", "n/a", "none", "null", "<na>", "nil", "unknown", "unk", "missing", "not available", "tbd"),
+        *("anonymous", "anonymized", "anonymised", "anon", "no id", "noid"),
+        *("-", "--", "---", "?", "??", ".", "#n/a", "#ref!"),
+    )
+)
+"""Texts that name no patient where more than one image has them, casefolded."""
+
+_ZERO = re.compile(r"0+(\.0+)?")
+_MANY = 10  # images, and so many times the median of the other patients, above which 0 is nobody
+_KEY = "corpus.table.patient_pattern"
+
+
+def known_patients(texts: pa.StringArray) -> tuple[pa.StringArray, list[str]]:
+    """Patients, "" where a text names nobody, and notes on these texts."""
+    found = coded(texts)
+    names = found.texts.to_pylist()
+    counts = dict(zip(names, np.bincount(found.codes, minlength=len(names)).tolist(), strict=True))
+    usual = median([count for name, count in counts.items() if name and not _ZERO.fullmatch(name)] or [1])
+    nobody = {
+        name: count
+        for name, count in counts.items()
+        if (name.casefold() in NOBODY and count > 1)
+        or (_ZERO.fullmatch(name) and count > _MANY and count > _MANY * usual)
+    }
+    if not nobody:
+        return texts, []
+    notes = [
+        f"patient {name!r} stands for nobody: {count} rows, each image counts as a patient of its own"
+        for name, count in sorted(nobody.items())
+    ]
+    return translated(texts, lambda text: "" if text in nobody else text), notes
+
+
+def patients_by_pattern(
+    pattern: str | None, images: pa.StringArray, absent: pa.StringArray
+) -> tuple[list[pa.StringArray | None], list[str]]:
+    """Patients of images and of names without one, "" for none, and notes; None throughout without a pattern.
+
+    The pattern is matched on the image's name without its suffix; where it matches no name, on the path.
+
+    Args:
+        images: paths.
+        absent: as the table has them.
+
+    Raises:
+        CorpusError: the pattern is no regular expression with a group, or matches nothing.
+    """
+    if pattern is None:
+        return [None, None], []
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise CorpusError(f"{_KEY} {pattern!r}: {error}") from None
+    if compiled.groups < 1:
+        raise CorpusError(f"{_KEY} {pattern!r}: needs a group for the patient")
+    for names in ((stems(images), stems(absent)), (images, absent)):
+        found = [_matched(compiled, own) for own in names]
+        if any(pc.any(pc.not_equal(own, "")).as_py() for own in found):
+            both, notes = known_patients(pa.concat_arrays(found))
+            return [both.slice(0, len(images)), both.slice(len(images))], notes
+    raise CorpusError(f"{_KEY} {pattern!r} matches no image's name or path, for instance not {images[0].as_py()!r}")
+
+
+def _matched(pattern: re.Pattern[str], names: pa.StringArray) -> pa.StringArray:
+    """First group of the pattern in each name, "" for none."""
+    parts = [pa.array([], pa.string())]
+    for start in range(0, len(names), BATCH):
+        matches = (pattern.search(name) for name in names.slice(start, BATCH).to_pylist())
+        parts.append(pa.array([(match.group(1) or "") if match else "" for match in matches], pa.string()))
+    return pa.concat_arrays(parts)

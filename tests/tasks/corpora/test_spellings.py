@@ -1,0 +1,31 @@
+"""A table none of whose rows names an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import CorpusError
+from tests.tasks.corpora.tables import scan
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "said"),
+    [
+        ("1.0", "im/1.png", "'1.0' would be 'im/1.png' as a whole number: the numbers of the table became decimals"),
+        ("7", "007.png", "'7' would be '007.png' with other leading zeros"),
+        ("train/a.png", "resized/a/a.png", "have the same name in other folders"),
+    ],
+)
+def test_both_spellings_are_shown_with_how_they_differ(tmp_path: Path, name: str, path: str, said: str) -> None:
+    with pytest.raises(CorpusError, match=r"none of the 1 rows of labels\.csv names an image") as caught:
+        scan(tmp_path, [f"{name},x"], [path])
+    text = str(caught.value)
+    assert f"the table has {name!r} (labels.csv line 2, column 'name'), the folder has {path!r}" in text
+    assert said in text
+
+
+def test_names_that_have_nothing_in_common_are_shown_alone(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"the folder has 'b\.png'$"):
+        scan(tmp_path, ["a,x"], ["b.png"])
