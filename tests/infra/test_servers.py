@@ -125,12 +125,17 @@ def test_a_long_log_is_put_aside(home: Path) -> None:
     assert log.with_suffix(".log.1").stat().st_size == 11_000_000
 
 
-def test_prefects_api_refuses_a_port_that_is_taken(migrated_home: Path) -> None:
+def test_prefects_api_refuses_a_port_that_is_taken(migrated_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(migrated_home / "prefect"))
+    monkeypatch.setenv("STILLROOM_API_TIMEOUT", "60")
+    reload_settings()
     files = ServerProcess("files", "http.server", [str(port := free_port()), "--bind", "127.0.0.1"])
     try:
         wait_for(f"http://127.0.0.1:{port}", files)
         server = start_api(port)
+        # A slow machine may see Prefect hang in its shutdown, when that comes before all of its services have begun.
         with pytest.raises(TransientError, match=r"(?s)prefect\.log and ends with:.*address already in use"):
-            wait_until(server.check)
+            wait_for(f"http://127.0.0.1:{port}/api/health", server)
+        server.stop()
     finally:
         files.stop()
