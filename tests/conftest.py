@@ -26,6 +26,10 @@ settings.register_profile("search", deadline=None)
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
+# Read when torch is loaded, which is later. OpenMP's threads wait by spinning: where other processes want the cores,
+# they spin on time that the thread they wait for needs, and small networks take three times the CPU.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 class ByFile(LoadScopeScheduling):
     """A file stays on one worker; so do the files that look at the line's first run, which takes a minute."""

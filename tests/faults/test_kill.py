@@ -5,7 +5,7 @@ One line is killed in one stage after the other; each test goes on where the one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
+from infra.servers.prefect_api import free_port, start_api
+from infra.servers.server_process import wait_for
 from infra.storage.store import LocalStore
+from tests.databases import migrated_settings
 from tests.line import Place, digests
 
 UNTIL = "distill"
@@ -41,8 +44,19 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Any]]:
-    place = Place(tmp_path_factory.mktemp("undisturbed"))
+def served(killed: Killed) -> Iterator[Killed]:
+    """The same line, from now on beside an API over its home that no kill ends."""
+    with migrated_settings(killed.place.root / "home"):
+        server = start_api(port := free_port())
+        wait_for(f"http://127.0.0.1:{port}/api/health", server)
+    killed.place.api = f"http://127.0.0.1:{port}/api"
+    yield killed
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[Place, dict[str, Any]]:
+    place = Place(tmp_path_factory.mktemp("undisturbed"), api=prefect_server)
     return place, place.json(UNTIL, str(place.spec))
 
 
@@ -50,16 +64,7 @@ def some_of(folder: str, pattern: str, least: int) -> Callable[[Place], bool]:
     return lambda place: len(list((place.store / folder).rglob(pattern))) >= least
 
 
-@pytest.mark.parametrize(
-    "begun",
-    [
-        pytest.param(some_of("units/ingest", "*.json", 1), id="ingest"),
-        pytest.param(some_of("checkpoints", "*.pt", 1), id="teach"),
-        pytest.param(some_of("units/label", "*.json", 1), id="label"),
-        pytest.param(some_of("models", "*.safetensors", 3), id="distill"),
-    ],
-)
-def test_nothing_of_a_killed_run_is_left_running_or_made_again(begun: Callable[[Place], bool], killed: Killed) -> None:
+def kill_once(killed: Killed, begun: Callable[[Place], bool]) -> None:
     place = killed.place
     process = place.start(UNTIL, str(place.spec))
     place.wait_until(process, begun)
@@ -71,19 +76,35 @@ def test_nothing_of_a_killed_run_is_left_running_or_made_again(begun: Callable[[
     killed.times, killed.kills = killed.units(), killed.kills + 1
 
 
+def test_nothing_of_a_killed_run_is_left_running_and_its_api_neither(killed: Killed) -> None:
+    kill_once(killed, some_of("units/ingest", "*.json", 1))
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(some_of("checkpoints", "*.pt", 1), id="teach"),
+        pytest.param(some_of("units/label", "*.json", 1), id="label"),
+        pytest.param(some_of("models", "*.safetensors", 3), id="distill"),
+    ],
+)
+def test_nothing_of_a_killed_run_is_left_running_or_made_again(begun: Callable[[Place], bool], served: Killed) -> None:
+    kill_once(served, begun)
+
+
 def test_the_next_run_makes_the_rest_as_if_nothing_had_happened(
-    killed: Killed, undisturbed: tuple[Place, dict[str, Any]]
+    served: Killed, undisturbed: tuple[Place, dict[str, Any]]
 ) -> None:
-    outcome = killed.place.json(UNTIL, str(killed.place.spec))
+    outcome = served.place.json(UNTIL, str(killed.place.spec))
     untouched, truth = undisturbed
     assert digests(outcome)["ingest"] == digests(truth)["ingest"]
     assert digests(outcome)["label big"] == digests(truth)["label big"]
     for folder in ("shards/", "models/"):
-        names = [LocalStore(place.store).sizes(folder).keys() for place in (killed.place, untouched)]
+        names = [LocalStore(place.store).sizes(folder).keys() for place in (served.place, untouched)]
         assert names[0] == names[1]
-    assert killed.untouched()
+    assert served.untouched()
 
 
-def test_every_killed_run_is_shown_as_crashed(killed: Killed) -> None:
-    states = [run["state"] for run in killed.place.json("status")["runs"]]
-    assert sorted(states) == ["Completed", *["Crashed"] * killed.kills]
+def test_every_killed_run_is_shown_as_crashed(served: Killed) -> None:
+    states = [run["state"] for run in served.place.json("status")["runs"]]
+    assert sorted(states) == ["Completed", *["Crashed"] * served.kills]

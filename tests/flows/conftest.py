@@ -57,10 +57,3 @@ def serving(place: Place) -> Iterator[Served]:
     assert "asked process" in place.run("down").stdout
     assert process.wait(60) == 0
     place.api = shared
-
-
-@pytest.fixture
-def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
-    """What `stillroom up` serves of the line's home, for one test."""
-    with serving(place) as found:
-        yield found

@@ -1,4 +1,4 @@
-"""What a person sees in Prefect's pages, in a real browser."""
+"""What a person sees in the pages of `stillroom up`, in a real browser, and can ask of a run there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.flows.conftest import Served, serving
+from tests.flows.long_run import LONG, forget_checkpoints, training
 from tests.line import Place
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -50,3 +51,19 @@ def test_stages_states_and_report_can_be_read(place: Place, served: Served, firs
 def test_mlflow_shows_the_registered_student(served: Served, first: dict[str, Any], page: Page) -> None:
     page.goto(f"{served.mlflow}/#/models/small/versions/1")
     expect(page.get_by_text("stillroom.key").first).to_be_visible(timeout=60_000)
+
+
+def test_a_cancelled_run_stops_itself(place: Place, served: Served, first: dict[str, Any]) -> None:
+    process = place.start("distill", str(place.spec), *LONG)
+    place.wait_until(process, training)
+    (run,) = [run for run in served.runs() if run["state"]["type"] == "RUNNING"]
+    served.ask(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}, "force": True})
+    assert process.wait(120) == 1
+    (after,) = [r for r in served.runs() if r["id"] == run["id"]]
+    assert after["state"]["type"] == "CANCELLED"
+    assert "stopped on request" in (place.root / "log").read_text()
+    forget_checkpoints(place)
+
+
+def test_both_servers_write_a_log(place: Place, served: Served) -> None:
+    assert {path.name for path in (place.root / "home" / "logs").iterdir()} == {"prefect.log", "mlflow.log"}

@@ -1,4 +1,4 @@
-"""A run that is asked to stop does so, says so, and leaves nothing running."""
+"""A run that is interrupted ends soon, and leaves nothing running."""
 
 from __future__ import annotations
 
@@ -9,32 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.flows.conftest import Served
+from tests.flows.long_run import LONG, forget_checkpoints, training
 from tests.line import Place
-
-LONG = ("--set", "student.train.steps=1000000", "--set", "student.train.checkpoint_every=20")
-
-
-def training(place: Place) -> bool:
-    """Whether the long student has begun."""
-    return any((place.store / "checkpoints").rglob("*.pt"))
-
-
-def forget_checkpoints(place: Place) -> None:
-    for path in (place.store / "checkpoints").rglob("*.*"):
-        path.unlink()
-
-
-def test_a_cancelled_run_stops_itself(place: Place, served: Served, first: dict[str, Any]) -> None:
-    process = place.start("distill", str(place.spec), *LONG)
-    place.wait_until(process, training)
-    (run,) = [run for run in served.runs() if run["state"]["type"] == "RUNNING"]
-    served.ask(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}, "force": True})
-    assert process.wait(120) == 1
-    (after,) = [r for r in served.runs() if r["id"] == run["id"]]
-    assert after["state"]["type"] == "CANCELLED"
-    assert "stopped on request" in (place.root / "log").read_text()
-    forget_checkpoints(place)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

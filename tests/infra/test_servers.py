@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,11 @@ import psutil
 import pytest
 
 from infra.errors import TransientError, UsageError
-from infra.servers.pages import start_mlflow
 from infra.servers.prefect_api import free_port, prefect_api, start_api
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.settings import reload_settings
-from tests.databases import migrated_settings
 
 START = 120.0  # seconds; a fresh database on a slow machine
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Prefect's API as a run starts it, over a database of its own; its URL."""
-    with migrated_settings(tmp_path_factory.mktemp("home")), prefect_api() as url:
-        yield url
 
 
 def post(url: str, body: dict[str, Any]) -> Any:
@@ -55,20 +46,21 @@ def wait_until(condition: Callable[[], Any], seconds: float = START) -> Any:
     return found
 
 
-def test_a_schedule_fires(prefect: str) -> None:
-    flow = post(f"{prefect}/flows/", {"name": "tiny"})
+def test_a_schedule_fires(prefect_server: str) -> None:
+    flow = post(f"{prefect_server}/flows/", {"name": "tiny"})
     schedule = {"schedule": {"interval": 3600.0}, "active": True}
     body = {"name": "hourly", "flow_id": flow["id"], "schedules": [schedule], "enforce_parameter_schema": False}
-    deployment = post(f"{prefect}/deployments/", body)
+    deployment = post(f"{prefect_server}/deployments/", body)
     wanted = {"deployments": {"id": {"any_": [deployment["id"]]}}}
-    runs = wait_until(lambda: post(f"{prefect}/flow_runs/filter", wanted))
+    runs = wait_until(lambda: post(f"{prefect_server}/flow_runs/filter", wanted))
     assert {run["state"]["type"] for run in runs} == {"SCHEDULED"}
     assert {run["auto_scheduled"] for run in runs} == {True}
 
 
-def test_prefects_command_lists_work_pools(prefect: str) -> None:
+def test_prefects_command_lists_work_pools(prefect_server: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prefect", "work-pool", "ls"]
-    done = subprocess.run(command, env={**os.environ, "PREFECT_API_URL": prefect}, capture_output=True, check=False)
+    env = {**os.environ, "PREFECT_API_URL": prefect_server, "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -91,19 +83,11 @@ def test_an_api_that_dies_under_a_run_is_named_with_its_log(
         kill_the_api()
 
 
-def test_a_usage_error_stays_one(prefect: str) -> None:
+def test_a_usage_error_stays_one(prefect_server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    monkeypatch.setenv("PREFECT_HOME", str(home))
     with pytest.raises(UsageError), prefect_api():
         raise UsageError("the spec is wrong")
-
-
-def test_mlflow_writes_a_log(migrated_home: Path) -> None:
-    port = free_port()
-    server = start_mlflow("127.0.0.1", port)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", server)
-        assert server.log == migrated_home / "logs" / "mlflow.log"
-    finally:
-        server.stop()
 
 
 def test_a_server_whose_port_is_taken_says_so(home: Path) -> None:
@@ -141,12 +125,17 @@ def test_a_long_log_is_put_aside(home: Path) -> None:
     assert log.with_suffix(".log.1").stat().st_size == 11_000_000
 
 
-def test_prefects_api_refuses_a_port_that_is_taken(migrated_home: Path) -> None:
+def test_prefects_api_refuses_a_port_that_is_taken(migrated_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(migrated_home / "prefect"))
+    monkeypatch.setenv("STILLROOM_API_TIMEOUT", "60")
+    reload_settings()
     files = ServerProcess("files", "http.server", [str(port := free_port()), "--bind", "127.0.0.1"])
     try:
         wait_for(f"http://127.0.0.1:{port}", files)
         server = start_api(port)
+        # A slow machine may see Prefect hang in its shutdown, when that comes before all of its services have begun.
         with pytest.raises(TransientError, match=r"(?s)prefect\.log and ends with:.*address already in use"):
-            wait_until(server.check)
+            wait_for(f"http://127.0.0.1:{port}/api/health", server)
+        server.stop()
     finally:
         files.stop()

@@ -226,16 +226,22 @@ def test_a_compiled_network_has_the_same_features() -> None:
     assert all(torch.equal(found[name], want[name]) for name in names)
 
 
+def parallel_features(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Features of a data-parallel pass, after a backward pass through all of them."""
+    with Taps(module, ["stem", "features", "pooled"]) as taps:
+        answer = DistributedDataParallel(module)(x)
+        found = taps.take()
+        (answer.sum() + sum(one.sum() for one in found.values())).backward()
+    return found
+
+
 def test_features_come_out_of_data_parallelism_too(tmp_path: Path) -> None:
     module, x = network("micro_xs").train(), pictures(32)
     store = dist.FileStore(str(tmp_path / "store"), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1, timeout=datetime.timedelta(seconds=30))
     try:
-        with Taps(module, ["stem", "features", "pooled"]) as taps:
-            parallel = DistributedDataParallel(module)
-            answer = parallel(x)
-            found = taps.take()
-            (answer.sum() + sum(one.sum() for one in found.values())).backward()
+        # A wrapper that outlives the group joins gloo's threads with the interpreter's lock held, which they may want.
+        found = parallel_features(module, x)
     finally:
         dist.destroy_process_group()
     assert found["features"].requires_grad
