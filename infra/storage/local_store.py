@@ -87,6 +87,16 @@ class LocalStore:
         now = time.time()
         return {name: now - state.st_mtime for name, state in self._listing(prefix, temporary=False)}
 
+    def age(self, name: str) -> float | None:
+        try:
+            return time.time() - self._path(name).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        listed = self._listing(prefix, temporary=False)
+        return {name: f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}" for name, state in listed}
+
     def _listing(self, prefix: str, *, temporary: bool) -> Iterator[tuple[str, os.stat_result]]:
         """Name and state of each file below `prefix`: of the objects, or of writers' temporary files."""
         above = prefix.rpartition("/")[0]

@@ -51,6 +51,12 @@ class Store(Protocol):
     def ages(self, prefix: str) -> dict[str, float]:
         """Name to seconds since it was last written, for every name that starts with `prefix`, by one listing."""
 
+    def age(self, name: str) -> float | None:
+        """Seconds since that object was last written; None when it is not there."""
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Name to a text that is another one once the object was written again, by one listing."""
+
     def exists(self, name: str) -> bool:
         """Whether the object is there."""
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from infra.errors import CorruptError
 from infra.storage import s3_upload
-from infra.storage.protocol import checked_name
+from infra.storage.protocol import MissingObjectError, checked_name
 from infra.storage.s3_cache import Cache, digest_in
 from infra.storage.s3_client import Bucket, ObjectEntry
 
@@ -74,6 +74,16 @@ class S3Store:
     def ages(self, prefix: str) -> dict[str, float]:
         now = time.time()
         return {entry.key[len(self._root) :]: now - entry.modified for entry in self._entries(prefix)}
+
+    def age(self, name: str) -> float | None:
+        try:
+            modified = self.bucket.modified(self._key(name))
+        except MissingObjectError:
+            return None
+        return time.time() - modified
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        return {e.key[len(self._root) :]: f"{e.etag}-{e.modified}" for e in self._entries(prefix)}
 
     def _entries(self, prefix: str) -> Iterator[ObjectEntry]:
         # Consoles make empty objects that end in a slash to show folders.
