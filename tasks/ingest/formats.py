@@ -20,6 +20,7 @@ from PIL import BmpImagePlugin, ImageFile, TiffImagePlugin, WebPImagePlugin
 
 from tasks.ingest import jpegfile, pngfile
 from tasks.ingest.exif import read_orientation, turned, upright
+from tasks.ingest.limits import check_effort
 from tasks.ingest.unreadable import UnreadableError, check_size, no_image
 
 _REDUCED = {
@@ -75,6 +76,7 @@ def read_header(data: bytes, max_pixels: int) -> Header:
             exif = b"" if kind == "TIFF" else image.info.get("exif", b"")
             header = Header(kind, *image.size, read_orientation(exif.removeprefix(b"Exif\0\0")))
     check_size(header.width, header.height, header.kind, max_pixels)
+    check_effort(data, header.kind, header.width, header.height)
     return header
 
 
