@@ -24,7 +24,7 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from infra.errors import CorruptError, PermanentError, StillroomError, TransientError, UsageError
+from infra.errors import CorruptError, DiskError, PermanentError, StillroomError, TransientError, UsageError
 from infra.settings import settings
 from infra.storage.protocol import MissingObjectError
 
@@ -70,6 +70,7 @@ _BUSY_CODE = {
     "ThrottlingException",
     "XAmzContentSHA256Mismatch",
 }
+_FULL = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _ABSENT = {"404", "NoSuchKey"}
 _REGION = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _WHO = "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_PROFILE"
@@ -134,6 +135,8 @@ def final_error(error: BaseException, what: str) -> StillroomError | None:
 def _of_response(error: ClientError, what: str) -> StillroomError | None:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status == 507 or code in _FULL:
+        return DiskError(f"{what}: the S3 server has no room ({code or status}); free space there, or raise the quota")
     if status in _BUSY_STATUS or code in _BUSY_CODE:
         return None
     if code == "NoSuchBucket":
