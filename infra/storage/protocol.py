@@ -32,8 +32,8 @@ class Store(Protocol):
     def put_new(self, name: str, data: bytes) -> bool:
         """Like `put`, unless the name is taken: then nothing is written and the answer is False.
 
-        A folder decides it atomically. On S3 two writers at the same moment may both get True, and the
-        last one's bytes stay: read the object again where that matters.
+        A folder decides it atomically, and so does an S3 server that knows `If-None-Match`. For other servers the
+        rule is one writer at a time: a second one is noticed and gets a TransientError, and so may the first.
         """
 
     def get(self, name: str) -> bytes:

@@ -33,6 +33,10 @@ class ObjectChangedError(PermanentError):
     """The object is not the one that was listed: its ETag changed."""
 
 
+class NoConditionError(PermanentError):
+    """The server does not know a condition that a request was sent with; nothing was done."""
+
+
 class WrongBodyError(CorruptError):
     """Bytes arrived whole and wrong; another attempt may bring the right ones."""
 
@@ -146,6 +150,8 @@ def _of_response(error: ClientError, what: str) -> StillroomError | None:
         return MissingObjectError(f"s3://{bucket}: no object {key}")
     if code == "InvalidRange":
         return CorruptError(f"{what}: the object ends before the bytes that were asked for")
+    if status == 501 or code == "NotImplemented":
+        return NoConditionError(f"{what}: the S3 server does not know this request ({_text(error)})")
     if code in ("412", "PreconditionFailed"):
         return ObjectChangedError(f"{what}: changed while it was read; run again")
     if code in _REGION:
