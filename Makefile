@@ -39,10 +39,18 @@ clean:
 # The stamp is touched last: a cut installation is done again.
 # Every file is held against its sha256; nothing is resolved, and the build takes the setuptools that is there.
 HASHED := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement
+HAS_TORCH := import importlib.metadata as m, sys; \
+	raise SystemExit("torch" not in {d.name for d in m.distributions()} or m.version("torch").split("+")[0] != sys.argv[1])
 CUDA_TORCH := import importlib.metadata as m; raise SystemExit(not any("cuda" in one for one in m.requires("torch")))
-$(READY): pyproject.toml hashes.txt hashes-cuda.txt
+# Of several builds of one version pip takes the one whose hash the index tells, which for torch is CUDA's; so the
+# choice comes first, as without hashes, and the check second.
+TORCH := $(VENV)/torch-build
+$(READY): pyproject.toml hashes.txt hashes-torch.txt hashes-cuda.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(HASHED) hashes.txt
+	if ! $(BIN)/python -c '$(HAS_TORCH)' $$(sed -n 's/^torch==\([^ ]*\).*/\1/p' hashes-torch.txt); then \
+		rm -rf $(TORCH) && $(BIN)/python -m pip download --quiet --no-deps --dest $(TORCH) --constraint constraints.txt torch && \
+		$(HASHED) hashes-torch.txt --no-index --find-links $(TORCH) && rm -rf $(TORCH); fi
 	if $(BIN)/python -c '$(CUDA_TORCH)'; then $(HASHED) hashes-cuda.txt; fi
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)

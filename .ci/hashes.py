@@ -1,10 +1,10 @@
-"""Write hashes.txt, hashes-cuda.txt and constraints.txt anew from what uv resolves; `make hashes` runs it.
+"""Write hashes*.txt and constraints.txt anew from what uv resolves; `make hashes` runs it.
 
     uv pip compile pyproject.toml --all-extras --constraint constraints.txt --generate-hashes --no-annotate \
         --no-header --python-version 3.11 | python .ci/hashes.py
 
 Versions are those of constraints.txt where it has the package. uv sees PyPI alone; hashes of other builds of a version
-(torch for CPUs) stay as they stand in hashes.txt.
+(torch for CPUs) stay as they stand.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ LEFT_OUT = {"pip"}
 MARKERS = {"async-timeout": 'python_full_version < "3.11.3"'}
 HEAD = {
     "hashes.txt": "# What `make` installs: every version of constraints.txt with the sha256 of its files.\n",
+    "hashes-torch.txt": "# torch alone: `make` takes the build that pip prefers, then holds it against these.\n",
     "hashes-cuda.txt": "# What PyPI's torch for Linux needs besides; `make` installs it where torch is that build.\n",
     "constraints.txt": "# Every version that is installed, for `pip install -c`, which takes hashes for no folder.\n",
 }
@@ -46,8 +47,8 @@ def written(blocks: dict[str, list[str]]) -> str:
 def main() -> None:
     """Read uv's output, write the three files."""
     found = {name: lines for name, lines in blocks(sys.stdin.read()).items() if name not in LEFT_OUT}
-    path = HERE / "hashes.txt"
-    before = blocks(path.read_text(encoding="utf-8")) if path.exists() else {}
+    paths = [path for name in ("hashes.txt", "hashes-torch.txt") if (path := HERE / name).exists()]
+    before = {name: lines for path in paths for name, lines in blocks(path.read_text(encoding="utf-8")).items()}
     plain, cuda = dict[str, list[str]](), dict[str, list[str]]()
     for name, (requirement, *hashes) in found.items():
         marker = MARKERS.get(name)
@@ -59,7 +60,8 @@ def main() -> None:
         line = f"{requirement} ; {marker}" if marker else requirement
         plain[name] = [line, *sorted({*hashes, *other})]
     files = {
-        "hashes.txt": written(plain),
+        "hashes.txt": written({name: lines for name, lines in plain.items() if name != "torch"}),
+        "hashes-torch.txt": written({"torch": plain["torch"]}),
         "hashes-cuda.txt": written(cuda),
         "constraints.txt": "".join(f"{lines[0]}\n" for lines in plain.values()),
     }
