@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Each run starts dozens of Python processes; without bytecode every one of them compiles our modules anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check bench up clean
+.PHONY: demo test check audit hashes bench up clean
 
 demo: $(READY)
 	$(BIN)/stillroom demo --out demo-out
@@ -24,6 +24,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+audit: $(READY)
+	$(BIN)/python .ci/audit.py hashes.txt
+
 bench: $(READY)
 	@for name in $$(ls tests/bench | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do $(BIN)/python -m tests.bench.$$name --quick || exit 1; done
 
@@ -34,7 +37,25 @@ clean:
 	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache
 
 # The stamp is touched last: a cut installation is done again.
-$(READY): pyproject.toml constraints.txt
+# Every file is held against its sha256; nothing is resolved, and the build takes the setuptools that is there.
+HASHED := $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement
+HAS_TORCH := import importlib.metadata as m, sys; \
+	raise SystemExit("torch" not in {d.name for d in m.distributions()} or m.version("torch").split("+")[0] != sys.argv[1])
+CUDA_TORCH := import importlib.metadata as m; raise SystemExit(not any("cuda" in one for one in m.requires("torch")))
+# Of several builds of one version pip takes the one whose hash the index tells, which for torch is CUDA's; so the
+# choice comes first, as without hashes, and the check second.
+TORCH := $(VENV)/torch-build
+$(READY): pyproject.toml hashes.txt hashes-torch.txt hashes-cuda.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite,test,dev,onnx,openvino,ssh,slurm,kubernetes]'
+	$(HASHED) hashes.txt
+	if ! $(BIN)/python -c '$(HAS_TORCH)' $$(sed -n 's/^torch==\([^ ]*\).*/\1/p' hashes-torch.txt); then \
+		rm -rf $(TORCH) && $(BIN)/python -m pip download --quiet --no-deps --dest $(TORCH) --constraint constraints.txt torch && \
+		$(HASHED) hashes-torch.txt --no-index --find-links $(TORCH) && rm -rf $(TORCH); fi
+	if $(BIN)/python -c '$(CUDA_TORCH)'; then $(HASHED) hashes-cuda.txt; fi
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
+
+# After a change of dependencies; takes uv from the path.
+hashes:
+	uv pip compile pyproject.toml --all-extras --constraint constraints.txt --generate-hashes --no-annotate \
+		--no-header --quiet --python-version 3.11 | $(PYTHON) .ci/hashes.py

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,7 @@ from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, StillroomError
 from infra.servers.prefect_api import StopWatch
 from infra.storage.store import open_store
-from tasks.maintenance.reachability import run_record
-from tasks.maintenance.store_contents import RUNS
+from tasks.maintenance.under_way import RunRecord
 from tasks.pipeline.context import Context
 from tasks.pipeline.graph import Step
 from tasks.pipeline.stage import Artifact, slug
@@ -82,10 +81,12 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         quiet = TagsContext(current_tags=set())
         around = SURROUNDINGS.get(Surroundings())
         shared = nullcontext(around.cluster) if around.cluster is not None else Cluster(spec.run.cluster)
-        with quiet, StopWatch(run_id) as watch, shared as cluster:
+        with quiet, StopWatch(run_id) as watch, shared as cluster, ExitStack() as opened:
             stop = lambda: watch.requested() or around.stop()  # noqa: E731
             context = Context(open_store(spec.store), cluster, spec.run, stop=stop, run_id=str(run_id or ""))
-            tasks = _Tasks(Run(spec, context, around.listener), result)
+            # Before anything is looked up: from here on gc removes nothing.
+            record = opened.enter_context(RunRecord(context.store, str(run_id), spec.name, stop))
+            tasks = _Tasks(Run(spec, context, around.listener), result, record)
             try:
                 if stop_when_unchanged:
                     first = [step for step in steps if not step.waits_for]
@@ -106,8 +107,8 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
 class _Tasks:
     """Prefect tasks of a run, and how they ended."""
 
-    def __init__(self, run: Run, result: RunResult) -> None:
-        self._of, self._result = run, result
+    def __init__(self, run: Run, result: RunResult, record: RunRecord) -> None:
+        self._of, self._result, self._run_record = run, result, record
         self._futures: dict[Step, PrefectFuture[Any]] = {}
 
     def run(self, steps: Sequence[Step]) -> None:
@@ -149,8 +150,7 @@ class _Tasks:
     def _record(self) -> None:
         """Leave in the store what this run ended with, whole or not: gc keeps it for a while."""
         refs = [future.result() for future in self._futures.values() if future.state.is_completed()]
-        record = run_record(self._of.spec.name, [(ref.stage, ref.key) for ref in refs])
-        self._of.context.store.put(f"{RUNS}{self._result.flow_run}.json", record)
+        self._run_record.add((ref.stage, ref.key) for ref in refs)
 
     def publish_report(self) -> None:
         """The report as an artifact of the flow run, where the run made one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import click
 
@@ -40,9 +41,11 @@ def repair(store: str, root: str | None, as_json: bool) -> None:
     from infra.compute.cluster_spec import ClusterSection
     from tasks.maintenance.formatting import repair_lines
     from tasks.maintenance.repair import repair as run
+    from tasks.maintenance.under_way import RunRecord
 
     opened = _existing(store)
-    with _bar("verify, MB", MEGABYTE) as progress, Cluster(ClusterSection()) as cluster:
+    record = RunRecord(opened, f"repair-{uuid4().hex}", "repair")
+    with _bar("verify, MB", MEGABYTE) as progress, Cluster(ClusterSection()) as cluster, record:
         done = run(opened, cluster, root=root, progress=progress)
     emit(done.to_json(), as_json, lambda: click.echo("\n".join(repair_lines(done))))
     if not done.whole:
@@ -55,8 +58,17 @@ def repair(store: str, root: str | None, as_json: bool) -> None:
 @click.option("--grace-hours", default=24.0, show_default=True, help="Nothing younger than that goes.")
 @click.option("--delete", is_flag=True, help="Remove it; without, only list what would go.")
 @click.option("--no-registry", is_flag=True, help="Do not ask MLflow what registered versions need.")
+@click.option("--versions-deleted", is_flag=True, help="Versions that MLflow does not know were deleted on purpose.")
 @json_option
-def gc(store: str, keep_days: float, grace_hours: float, delete: bool, no_registry: bool, as_json: bool) -> None:
+def gc(
+    store: str,
+    keep_days: float,
+    grace_hours: float,
+    delete: bool,
+    no_registry: bool,
+    versions_deleted: bool,
+    as_json: bool,
+) -> None:
     """Find what no head, registered version or recent run of STORE needs; removes it only with --delete."""
     from flows.line import stages
     from tasks.maintenance.formatting import removal_lines
@@ -72,6 +84,7 @@ def gc(store: str, keep_days: float, grace_hours: float, delete: bool, no_regist
             grace_hours=grace_hours,
             delete=delete,
             registry=not no_registry,
+            versions_deleted=versions_deleted,
             progress=progress,
         ).to_json()
     emit(plan, as_json, lambda: click.echo("\n".join(removal_lines(plan))))

@@ -7,6 +7,7 @@
     |-- TransientError        the same call may well succeed: retried by Prefect and by the sliding window
     |-- PermanentError        the same input fails again: quarantined or reported, never retried
     |   |-- CorruptError      bytes are not those that the manifest promises
+    |   |-- DiskError         a disk is full, read-only, over quota or closed to this user
     |   `-- PoisonError       a unit of work kills the workers that run it
     |-- BudgetError           more failures than the spec allows: the run stops
     `-- CancelledError        somebody asked the run to stop
@@ -45,6 +46,10 @@ class PermanentError(StillroomError):
 
 class CorruptError(PermanentError):
     """Bytes differ from what a manifest or an index promises."""
+
+
+class DiskError(PermanentError):
+    """A disk is full, read-only, over quota or closed to this user; nothing that is read from it is at fault."""
 
 
 class PoisonError(PermanentError):

@@ -50,6 +50,7 @@ _ANSWERS = {
     "403": (403, "AccessDenied"),
     "429": (429, "TooManyRequests"),
     "500": (500, "InternalError"),
+    "501": (501, "NotImplemented"),
     "502": (502, "BadGateway"),
     "503": (503, "SlowDown"),
 }
@@ -66,6 +67,9 @@ class FaultProxy:
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self.over = threading.Event()
+        self.conditional = False  # keep `If-None-Match: *`, which rclone passes over, for keys created through here
+        self.creating = threading.Lock()
+        self.created: set[str] = set()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.proxy = self
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -99,6 +103,8 @@ class FaultProxy:
         with self._lock:
             self._rules.clear()
             self.requests.clear()
+            self.conditional = False
+            self.created.clear()
 
     @property
     def waiting(self) -> list[str]:
@@ -162,7 +168,17 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reset()
         if upload and fault in ("wrong", "unchecked"):
             body = _flipped(body)
-        status, headers, data = self._ask(body, _CHECKS if fault == "unchecked" else set())
+        if proxy.conditional and self.command == "PUT" and self.headers.get("If-None-Match") is not None:
+            with proxy.creating:
+                if self.path in proxy.created:
+                    text = b"<?xml version='1.0'?><Error><Code>PreconditionFailed</Code></Error>"
+                    return self._answer(412, {"Content-Type": "application/xml"}, text)
+                status, headers, data = self._ask(body, set())
+                proxy.created.add(self.path)
+        else:
+            status, headers, data = self._ask(body, _CHECKS if fault == "unchecked" else set())
+            if self.command == "PUT":
+                proxy.created.add(self.path)
         if callable(fault):
             fault()
         if fault == "lost":

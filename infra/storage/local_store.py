@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from infra.disk_errors import disk_errors
 from infra.errors import CorruptError
 from infra.storage.protocol import TEMPORARY, MissingObjectError, checked_name
 
@@ -28,15 +30,17 @@ class LocalStore:
     def _temporary(self, name: str, publish: Callable[[str, Path], None]) -> Iterator[tuple[BinaryIO, Path]]:
         """A temporary file that becomes the object by `publish(temporary, target)`, or vanishes."""
         target = self._path(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
+        with disk_errors(target):
+            _make_folder(target.parent)
+            handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
-                yield file, Path(temporary)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            publish(temporary, target)
+            with disk_errors(target):
+                with os.fdopen(handle, "wb") as file:
+                    yield file, Path(temporary)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
+                publish(temporary, target)
         finally:
             Path(temporary).unlink(missing_ok=True)
         _fsync_folder(target.parent)
@@ -60,7 +64,7 @@ class LocalStore:
 
     def put_file(self, name: str, path: Path) -> None:
         size = path.stat().st_size
-        with self._temporary(name, os.replace) as (file, temporary), path.open("rb") as source:
+        with path.open("rb") as source, self._temporary(name, os.replace) as (file, temporary):
             while block := source.read(1 << 20):
                 file.write(block)
             file.flush()
@@ -86,6 +90,16 @@ class LocalStore:
     def ages(self, prefix: str) -> dict[str, float]:
         now = time.time()
         return {name: now - state.st_mtime for name, state in self._listing(prefix, temporary=False)}
+
+    def age(self, name: str) -> float | None:
+        try:
+            return time.time() - self._path(name).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        listed = self._listing(prefix, temporary=False)
+        return {name: f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}" for name, state in listed}
 
     def _listing(self, prefix: str, *, temporary: bool) -> Iterator[tuple[str, os.stat_result]]:
         """Name and state of each file below `prefix`: of the objects, or of writers' temporary files."""
@@ -115,7 +129,8 @@ class LocalStore:
 
     def delete(self, name: str) -> None:
         path = self._path(name)
-        path.unlink(missing_ok=True)
+        with disk_errors(path):
+            path.unlink(missing_ok=True)
         if path.parent.is_dir():
             _fsync_folder(path.parent)
 
@@ -140,6 +155,20 @@ class LocalStore:
         for name in left:
             (self.root / name).unlink(missing_ok=True)
         return len(left)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each name on the disk before anything is put below it."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        try:
+            new.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, "a file lies where a folder should", str(new)) from None
+        _fsync_folder(new.parent)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -32,8 +32,8 @@ class Store(Protocol):
     def put_new(self, name: str, data: bytes) -> bool:
         """Like `put`, unless the name is taken: then nothing is written and the answer is False.
 
-        A folder decides it atomically. On S3 two writers at the same moment may both get True, and the
-        last one's bytes stay: read the object again where that matters.
+        A folder decides it atomically, and so does an S3 server that knows `If-None-Match`. For other servers the
+        rule is one writer at a time: a second one is noticed and gets a TransientError, and so may the first.
         """
 
     def get(self, name: str) -> bytes:
@@ -50,6 +50,12 @@ class Store(Protocol):
 
     def ages(self, prefix: str) -> dict[str, float]:
         """Name to seconds since it was last written, for every name that starts with `prefix`, by one listing."""
+
+    def age(self, name: str) -> float | None:
+        """Seconds since that object was last written; None when it is not there."""
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Name to a text that is another one once the object was written again, by one listing."""
 
     def exists(self, name: str) -> bool:
         """Whether the object is there."""

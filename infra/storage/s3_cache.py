@@ -6,6 +6,7 @@ such a copy stays right for ever. A reader gets an open file, so that eviction r
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from infra.disk_errors import disk_error
 from infra.errors import UsageError
 from infra.settings import settings
 from infra.storage.protocol import TEMPORARY
@@ -174,6 +176,8 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise UsageError(f"{disk_error(error, self.folder)} (STILLROOM_CACHE, STILLROOM_CACHE_GB)") from error
             raise UsageError(
                 f"{self.folder}: {error.strerror or error}; look at STILLROOM_CACHE and STILLROOM_CACHE_GB"
             ) from error

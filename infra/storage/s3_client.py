@@ -174,6 +174,11 @@ class Bucket:
         """Size, ETag and digest of an object without its bytes; MissingObjectError when it is not there."""
         return self.with_retries(key, lambda: ObjectChecksum.of(self.client.head_object(Bucket=self.name, Key=key)))
 
+    def modified(self, key: str) -> float:
+        """Seconds since 1970 at which an object was written; MissingObjectError when it is not there."""
+        response = self.with_retries(key, lambda: self.client.head_object(Bucket=self.name, Key=key))
+        return float(response["LastModified"].timestamp())
+
     def exists(self, key: str) -> bool:
         """Whether there is an object of that key."""
         try:

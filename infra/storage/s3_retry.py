@@ -24,13 +24,17 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from infra.errors import CorruptError, PermanentError, StillroomError, TransientError, UsageError
+from infra.errors import CorruptError, DiskError, PermanentError, StillroomError, TransientError, UsageError
 from infra.settings import settings
 from infra.storage.protocol import MissingObjectError
 
 
 class ObjectChangedError(PermanentError):
     """The object is not the one that was listed: its ETag changed."""
+
+
+class NoConditionError(PermanentError):
+    """The server does not know a condition that a request was sent with; nothing was done."""
 
 
 class WrongBodyError(CorruptError):
@@ -70,6 +74,7 @@ _BUSY_CODE = {
     "ThrottlingException",
     "XAmzContentSHA256Mismatch",
 }
+_FULL = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _ABSENT = {"404", "NoSuchKey"}
 _REGION = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _WHO = "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_PROFILE"
@@ -134,6 +139,8 @@ def final_error(error: BaseException, what: str) -> StillroomError | None:
 def _of_response(error: ClientError, what: str) -> StillroomError | None:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status == 507 or code in _FULL:
+        return DiskError(f"{what}: the S3 server has no room ({code or status}); free space there, or raise the quota")
     if status in _BUSY_STATUS or code in _BUSY_CODE:
         return None
     if code == "NoSuchBucket":
@@ -143,6 +150,8 @@ def _of_response(error: ClientError, what: str) -> StillroomError | None:
         return MissingObjectError(f"s3://{bucket}: no object {key}")
     if code == "InvalidRange":
         return CorruptError(f"{what}: the object ends before the bytes that were asked for")
+    if status == 501 or code == "NotImplemented":
+        return NoConditionError(f"{what}: the S3 server does not know this request ({_text(error)})")
     if code in ("412", "PreconditionFailed"):
         return ObjectChangedError(f"{what}: changed while it was read; run again")
     if code in _REGION:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from infra.errors import CorruptError
-from infra.storage import s3_upload
-from infra.storage.protocol import checked_name
+from infra.storage import s3_claim, s3_upload
+from infra.storage.protocol import MissingObjectError, checked_name
 from infra.storage.s3_cache import Cache, digest_in
 from infra.storage.s3_client import Bucket, ObjectEntry
 
@@ -52,8 +52,15 @@ class S3Store:
     def put_new(self, name: str, data: bytes) -> bool:
         if self.exists(name):
             return False
-        self.put(name, data)
-        return True
+        key = self._key(name)
+        if s3_claim.knows_condition(self.bucket, key):
+            return s3_upload.put_if_absent(self.bucket, key, data)
+        with s3_claim.claimed(self.bucket, key):
+            # Somebody may have written and gone between the first look and the claim.
+            if self.exists(name):
+                return False
+            self.put(name, data)
+            return True
 
     def get(self, name: str) -> bytes:
         return self.bucket.get(self._key(name))
@@ -74,6 +81,16 @@ class S3Store:
     def ages(self, prefix: str) -> dict[str, float]:
         now = time.time()
         return {entry.key[len(self._root) :]: now - entry.modified for entry in self._entries(prefix)}
+
+    def age(self, name: str) -> float | None:
+        try:
+            modified = self.bucket.modified(self._key(name))
+        except MissingObjectError:
+            return None
+        return time.time() - modified
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        return {e.key[len(self._root) :]: f"{e.etag}-{e.modified}" for e in self._entries(prefix)}
 
     def _entries(self, prefix: str) -> Iterator[ObjectEntry]:
         # Consoles make empty objects that end in a slash to show folders.

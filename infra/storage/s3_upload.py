@@ -26,7 +26,7 @@ from s3transfer.subscribers import BaseSubscriber
 from infra.errors import CorruptError, PermanentError, StillroomError
 from infra.settings import settings
 from infra.storage.s3_client import BLOCK, SHA256, Bucket, ObjectChecksum, is_md5, plain_etag
-from infra.storage.s3_retry import FAULTS, Attempts, NotStoredError
+from infra.storage.s3_retry import FAULTS, Attempts, NotStoredError, ObjectChangedError
 
 PARALLEL = 4  # parts of an object that are sent at the same time
 _REQUESTS = {"create_multipart_upload", "complete_multipart_upload", "abort_multipart_upload"}
@@ -129,6 +129,32 @@ def put(bucket: Bucket, key: str, data: bytes) -> None:
             no upload is left behind.
     """
     _put(bucket, key, data)
+
+
+def put_if_absent(bucket: Bucket, key: str, data: bytes) -> bool:
+    """Store `data` under `key` unless it is taken; the server decides, by `If-None-Match: *`.
+
+    Servers that know the header decide it atomically (AWS since 2024, MinIO, Ceph). Those that do not either say so or
+    pass over it; for them infra/storage/s3_store.py has a rule of its own.
+
+    Args:
+        data: no more than one part.
+
+    Returns:
+        Whether the key now holds these bytes.
+
+    Raises:
+        NoConditionError: the server says that it does not know the header; nothing was written.
+    """
+    content = _Content.of(io.BytesIO(data))
+    client = _CheckedClient(bucket, key, content)
+    extra = {"Metadata": {SHA256: content.sha256}, "IfNoneMatch": "*"}
+    try:
+        client.put_object(Bucket=bucket.name, Key=key, Body=io.BytesIO(data), **extra)
+    except ObjectChangedError:
+        # Ours where the answer to an earlier attempt was lost on the way.
+        return _is_there(bucket, key, content)
+    return True
 
 
 def put_file(bucket: Bucket, key: str, path: Path) -> None:

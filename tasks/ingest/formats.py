@@ -20,6 +20,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, TiffImagePlugin, WebP
 
 from tasks.ingest import jpegfile, pngfile
 from tasks.ingest.exif import read_orientation, turned, upright
+from tasks.ingest.limits import check_effort
 from tasks.ingest.unreadable import UnreadableError, check_size, no_image
 
 _REDUCED = {
@@ -82,6 +83,7 @@ def read_header(data: bytes, max_pixels: int) -> Header:
             orientation = read_orientation(exif.removeprefix(b"Exif\0\0"))
             header = _with_depth(Header(kind, *image.size, orientation), image)
     check_size(header.width, header.height, header.kind, max_pixels)
+    check_effort(data, header.kind, header.width, header.height)
     return header
 
 

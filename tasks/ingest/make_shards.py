@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from infra.compute.fan_out import Job, Outcome
@@ -54,7 +55,8 @@ def make_shards(
         context.progress(len(results), total)
 
     killers: list[ShardJob] = []
-    calls = (Job(job.key, (job,)) for job in jobs if job.key not in results)
+    seconds = context.run.image_seconds
+    calls = (Job(job.key, (replace(job, image_seconds=seconds),)) for job in jobs if job.key not in results)
     # Closed at once on any error, so that nothing is left running on the cluster.
     with closing(outcomes(context, make_shard, calls, describe=_describe)) as found:
         for outcome in found:

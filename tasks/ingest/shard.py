@@ -6,6 +6,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from infra.storage.manifest import Output, Quarantined
 from infra.storage.stage_cache import StageCache, UnitRecord
 from infra.storage.store import open_store
 from tasks.ingest.image_table import NOT_READABLE
+from tasks.ingest.limits import LimitedCalls
 from tasks.ingest.pixels import EncodedImage, ImageRecipe, UnreadableError, encode_image
 from tasks.sources import open_source
 from tasks.sources.base import Source, SourceFileChangedError
@@ -66,6 +68,7 @@ class ShardJob:
     items: tuple[ShardItem, ...]
     sha: str = ""  # of the shard, when it was made before and must come out the same
     skip: tuple[tuple[int, str], ...] = ()  # items that kill the process that decodes them, and how
+    image_seconds: float = 60.0  # of processor time that one image may take; not part of the key
 
     @property
     def key(self) -> str:
@@ -127,14 +130,15 @@ def _encoded(job: ShardJob) -> Iterator[tuple[ShardItem, EncodedImage | str]]:
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     source, recipe, skip = _source(job.source), ImageRecipe(**job.recipe), dict(job.skip)
-    for row, item in enumerate(job.items):
-        if row in skip:
-            yield item, f"kills its process: {skip[row]}"
-            continue
-        try:
-            yield item, encode_image(_read(source, job, item), recipe)
-        except UnreadableError as error:
-            yield item, str(error)
+    with closing(LimitedCalls(job.image_seconds)) as limited:
+        for row, item in enumerate(job.items):
+            if row in skip:
+                yield item, f"kills its process: {skip[row]}"
+                continue
+            try:
+                yield item, limited(encode_image, _read(source, job, item), recipe)
+            except UnreadableError as error:
+                yield item, str(error)
 
 
 def _row(writer: ShardWriter, item: ShardItem, image: EncodedImage) -> list[Any]:

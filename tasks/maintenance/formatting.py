@@ -55,6 +55,9 @@ def removal_lines(plan: Mapping[str, Any]) -> list[str]:
         for kind, count in plan["kinds"].items()
     ]
     kept = f"{plan['kept']['objects']} objects, {format_bytes(plan['kept']['bytes'])} stay"
+    if plan["deleted"] and plan["under_way"]:
+        waits = f"{', '.join(plan['under_way'])}: under way, or killed within the last hour; run gc again after it"
+        return [*(["removed before it:", *lines] if lines else ["nothing was removed"]), waits]
     if not lines:
         return [f"nothing to remove; {kept}"]
     if plan["deleted"]:

@@ -6,22 +6,22 @@ that it was made from: each digest, key or id in its inputs, section or facts.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.digest import canonical_json
 from infra.errors import CorruptError, PermanentError
-from infra.storage.manifest import REMEDY, manifest_name
+from infra.storage.manifest import REMEDY, Manifest
 from infra.storage.store import Store
 from tasks.maintenance.store_contents import HEADS, StoreContents, read_documents
+from tasks.maintenance.under_way import parse_run_record
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REGISTERED = "manifests/register/"
 _REPORTS = ("label-card", "compare")
+_SHOWN = 5  # versions that a message names
 
 
 def reachable(contents: StoreContents, roots: Iterable[str]) -> set[str]:
@@ -59,28 +59,29 @@ def head_digests(contents: StoreContents) -> list[str]:
     return [manifest.digest for manifest in current.values()]
 
 
-def run_record(spec: str, manifests: Iterable[tuple[str, str]]) -> bytes:
-    """What a run leaves under `runs/<id>.json`: the name of its spec, and (stage, key) of what it ended with."""
-    return canonical_json({"spec": spec, "manifests": [list(pair) for pair in manifests]})
-
-
 def run_manifests(store: Store, names: Iterable[str]) -> list[str]:
     """Names of the manifests that some runs ended with; CorruptError names a run whose record is damaged."""
     found: list[str] = []
-    for record in read_documents(store, names, _run).values():
+    for record in read_documents(store, names, parse_run_record).values():
         if isinstance(record, CorruptError):
             raise record
-        found += record
+        found += record[0]
     return found
 
 
-def registered_digests(contents: StoreContents) -> list[str]:
+def registered_digests(store: Store, contents: StoreContents, *, versions_deleted: bool = False) -> list[str]:
     """Every digest that the tags of registered versions name, whatever store they came from.
 
+    Args:
+        versions_deleted: versions that this store registered and the registry does not know were deleted there on
+            purpose, so that nothing needs to be kept for them.
+
     Raises:
-        PermanentError: MLflow cannot be read.
+        PermanentError: MLflow cannot be read, or does not know a version that this store registered: then it is
+            probably another registry than the one in use, and what it says keeps nothing.
     """
     from infra.servers.tracking import connect, quiet, tracking_uri
+    from tasks.register.versions import KEY_TAG
 
     uri = tracking_uri()
     database = Path(uri.removeprefix("sqlite:///"))
@@ -94,7 +95,23 @@ def registered_digests(contents: StoreContents) -> list[str]:
         # Servers and databases fail with errors of many libraries; each means that the answer is not known.
         except Exception as error:
             raise PermanentError(_unread(uri, str(error).partition("\n")[0])) from error
+    known = {each[KEY_TAG] for each in tags if KEY_TAG in each}
+    unknown = [m.name for m in contents.manifests.values() if m.name.startswith(_REGISTERED) and m.key not in known]
+    if unknown and not versions_deleted:
+        raise PermanentError(
+            f"the model registry at {uri} does not know {_versions(store, unknown)}, registered from this store; set "
+            "STILLROOM_MLFLOW_URI to the registry that does, or, where they were deleted on purpose, go on with "
+            "--versions-deleted"
+        )
     return [value for each in tags for value in each.values() if _DIGEST.fullmatch(value)]
+
+
+def _versions(store: Store, names: list[str]) -> str:
+    """Registered versions for people: `eyes version 3` and so on."""
+    facts = [Manifest.from_bytes(store.get(name), name).facts for name in sorted(names)[:_SHOWN]]
+    shown = [f"{one.get('name', 'a model')} version {one.get('version', '?')}" for one in facts]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _all_tags(client: Any) -> list[Mapping[str, str]]:
@@ -113,15 +130,3 @@ def _unread(uri: str, why: str) -> str:
         f"the model registry at {uri} cannot be read ({why}), so what registered versions need is not known; "
         "set STILLROOM_MLFLOW_URI, or go on without with --no-registry"
     )
-
-
-def _run(data: bytes, name: str) -> list[str]:
-    try:
-        record = json.loads(data)
-        names = [manifest_name(str(stage), str(key)) for stage, key in record["manifests"]]
-        whole = run_record(record["spec"], record["manifests"]) == data
-    except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise CorruptError(f"{name}: damaged: no record of a run; remove it if the run is of no interest")
-    return names

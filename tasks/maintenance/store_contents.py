@@ -21,7 +21,7 @@ from infra.storage.stage_cache import UnitRecord
 from infra.storage.store import MissingObjectError, Store
 
 INFO = "_info.json"
-MANIFESTS, HEADS, UNITS, RUNS = "manifests/", "heads/", "units/", "runs/"
+MANIFESTS, HEADS, UNITS = "manifests/", "heads/", "units/"
 THREADS_A_CORE = 4  # small objects wait for the disk or the network more than for the processor
 
 Document = TypeVar("Document")

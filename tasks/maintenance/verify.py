@@ -28,7 +28,6 @@ from tasks.maintenance.store_contents import (
     HEADS,
     INFO,
     MANIFESTS,
-    RUNS,
     UNITS,
     ExpectedObject,
     ManifestSummary,
@@ -36,10 +35,14 @@ from tasks.maintenance.store_contents import (
     read_contents,
     summarize_manifest,
 )
+from tasks.maintenance.under_way import LOCKS, RUNS
 
 Progress = Callable[[int, int], None]
 
-UNNAMED_FOLDERS = (MANIFESTS, HEADS, UNITS, RUNS, "listings/", "secrets/", "checkpoints/", "engines/", TEACHER_FILES)
+UNNAMED_FOLDERS = (
+    *(MANIFESTS, HEADS, UNITS, RUNS, LOCKS),
+    *("listings/", "secrets/", "checkpoints/", "engines/", TEACHER_FILES),
+)
 """Folders whose objects no manifest names."""
 
 MISSING, SIZE, BYTES, MANIFEST, HEAD = "missing", "size", "bytes", "manifest", "head"

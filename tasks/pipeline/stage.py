@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
+from infra.disk_errors import disk_error
 from infra.errors import CancelledError
 from infra.storage.manifest import Manifest
 from tasks.pipeline.context import Context
@@ -158,7 +159,13 @@ def run_stage(work: StageWork) -> StageResult:
     if manifest is not None and work.confirmed(manifest):
         result = StageResult(manifest, 0, work.count(manifest))
     else:
-        made = work.make()
+        try:
+            made = work.make()
+        except OSError as error:
+            found = disk_error(error)
+            if found is None:
+                raise
+            raise found from error
         result = StageResult(work.cache.commit(made.manifest), made.made, made.total, made.samples)
     work.finish(result.manifest)
     return result

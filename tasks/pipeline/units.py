@@ -10,6 +10,7 @@ from typing import Any
 from infra.compute.crash_bisection import Poison, find_poison
 from infra.compute.fan_out import Job, Outcome, fan_out
 from infra.compute.stopping import StopFlag
+from infra.disk_errors import disk_error
 from infra.errors import PermanentError, explained, is_killed
 from tasks.pipeline.context import Context
 
@@ -48,7 +49,8 @@ def outcomes(
             if outcome.error is None:
                 yield outcome
             else:
-                yield replace(outcome, error=explained(outcome.error, describe(outcome.job)))
+                error = disk_error(outcome.error) or explained(outcome.error, describe(outcome.job))
+                yield replace(outcome, error=error)
 
 
 def without_poison(

@@ -20,6 +20,7 @@ from tasks.sources.archive_file import Blob
 from tasks.sources.base import FILES, BlockReader, Lister, unreadable
 from tasks.sources.passed_over import HIDDEN
 from tasks.sources.tars import parse_tar_stamp, tar_blocks, tar_entries, tar_stamp
+from tasks.sources.zip_bombs import ABSURD, OVERLAP, Extents, is_absurd
 from tasks.sources.zips import parse_zip_stamp, zip_blocks, zip_members, zip_stamp
 
 _ARCHIVE = r"\.(zip|tar|zip\.[0-9]{3,})$"
@@ -104,10 +105,18 @@ def content(archive: Archive, blob: Blob, etag: str = "") -> pa.Table:
         version = blob.version
         for entry in tar_entries(blob):
             found.add(folder + entry.path, entry.size, tar_stamp(path, entry, version))
-    else:
-        for member in zip_members(blob):
-            found.add(folder + member.path, member.size, zip_stamp(path, member, etag))
-    return found.finish()
+        return found.finish()
+    extents = Extents()
+    for member in zip_members(blob):
+        extents.add(member)
+        stamp = zip_stamp(path, member, etag) if not is_absurd(member) else f"x:{ABSURD}"
+        found.add(folder + member.path, member.size, stamp)
+    files = found.finish()
+    overlapping = extents.overlapping()
+    if overlapping.any():
+        stamps = pc.if_else(pa.array(overlapping), f"x:{OVERLAP}", files["stamp"])
+        files = files.set_column(FILES.get_field_index("stamp"), "stamp", stamps)
+    return files
 
 
 def merged(own: pa.Table, contents: Mapping[str, pa.Table], show: Callable[[str], str]) -> tuple[pa.Table, list[str]]:

@@ -50,6 +50,9 @@ class RunSection(Section):
     cluster: ClusterSection = ClusterSection()
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where a worker offers one")
     label: LabelRunSection = LabelRunSection()
+    image_seconds: float = Field(
+        60.0, gt=0, description="processor time that decoding one image may take in ingest; then it is quarantined"
+    )
     predict_batch: int = Field(32, ge=1, description="images a forward pass of an evaluation")
     train: TrainRunSection = TrainRunSection()
     attempts: int = Field(3, ge=1, description="tries of a shard before it counts as failed")

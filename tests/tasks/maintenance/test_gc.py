@@ -21,7 +21,7 @@ from infra.storage.stage_cache import StageCache, UnitRecord
 from infra.storage.store import LocalStore, Store
 from tasks.maintenance import gc as collection
 from tasks.maintenance.gc import RemovalPlan
-from tasks.maintenance.reachability import run_record
+from tasks.maintenance.under_way import run_record
 from tasks.maintenance.verify import verify
 from tests.tasks.corpora.layouts import csv, image, many_patients
 from tests.tasks.ingest.specs import run, spec
@@ -279,3 +279,21 @@ def test_the_plan_is_json(kept: IngestedStore) -> None:
     told = json.loads(json.dumps(collect(kept.store).to_json()))
     assert told["items"] == [{"name": "labels/0123456789.bin", "kind": "labels", "bytes": 1}]
     assert (told["bytes"], told["deleted"]) == (1, False)
+
+
+def test_a_registry_that_lacks_a_version_of_this_store_ends_it(kept: IngestedStore) -> None:
+    made = line(kept.store, kept.manifest, "1" * 4)
+    connect().create_registered_model("student")
+    age(kept.store, 20)
+    with pytest.raises(PermanentError, match=r"does not know a model version \?, registered from this store"):
+        collect(kept.store, delete=True)
+    assert all(kept.store.exists(manifest.name) for manifest in made)
+
+
+def test_a_version_deleted_on_purpose_is_said(kept: IngestedStore) -> None:
+    made = line(kept.store, kept.manifest, "1" * 4)
+    connect().create_registered_model("student")
+    age(kept.store, 20)
+    plan = collect(kept.store, delete=True, versions_deleted=True)
+    assert {m.name for m in made} <= gone(plan)
+    assert collect(kept.store).items == ()
