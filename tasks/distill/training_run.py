@@ -79,6 +79,9 @@ def run_training(job: TrainJob, callbacks: TrainingCallbacks, part: tuple[int, i
         raise PermanentError(f"{job.arm} seed {job.seed}: {error}") from error
     except PreemptedError as error:
         raise TransientError(f"{job.arm} seed {job.seed}: its worker closes; {error}") from error
+    # These come of the data and the networks, never of another rank: a restart would meet them again.
+    except (ValueError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
+        raise PermanentError(f"{job.arm} seed {job.seed}: {type(error).__name__}: {error}") from error
     return run.finish() if first else None
 
 
