@@ -143,6 +143,12 @@ class _Run:
         self.checkpoints.clear()
         return record
 
+    @property
+    def _steered(self) -> bool:
+        """Whether validations decide anything."""
+        config = self.job.config
+        return config.early_stop is not None or config.schedule == "plateau" or config.keep == "best"
+
     def _comparison(self) -> TeacherComparison | None:
         """What the student is compared with; None where it has no teachers."""
         job, data = self.job, self.ready.data
@@ -174,6 +180,11 @@ class _Run:
         row = history_row(step, means, step * self.job.batch / self.ready.data.samples)
         self.history.append(row)
         self.messages.log(row, pace)
+        if self._steered and math.isnan(means.get(self.job.metric, 0.0)):
+            self.messages.line(
+                f"step {step:,} of {self.job.config.steps:,}: {self.job.metric} is undefined, which counts as no "
+                "better than before for early_stop, schedule plateau and keep: best"
+            )
         text = comparison_text(row)
         if text:
             self.messages.line(f"step {step:,} of {self.job.config.steps:,}, {text}")

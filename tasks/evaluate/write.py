@@ -61,8 +61,13 @@ def write_outputs(
     key: str,
     metric: str,
     found: Predictions,
+    *,
+    pool: str | None = None,
 ) -> Written:
     """Store everything under reports/<corpus>/<first 12 of the key>/.
+
+    Args:
+        pool: how many of its images taught, for the first lines.
 
     Raises:
         PermanentError: every labelled test image was left out.
@@ -74,7 +79,7 @@ def write_outputs(
     if spec.evaluate.baselines:
         arms += _baselines(corpus, val, test, found, selecting_metric(metric), spec.evaluate.bins)
     section = spec.evaluate
-    facts = facts_of(corpus, arms, _truth(corpus, "train", found), val, test, spec, metric)
+    facts = facts_of(corpus, arms, _truth(corpus, "train", found), val, test, spec, metric, pool)
     for arm, views in averaged_views(spec).items():
         if arm in facts["arms"]:
             facts["arms"][arm]["views"] = 1 + views
@@ -137,7 +142,14 @@ def write_outputs(
 
 
 def facts_of(
-    corpus: Corpus, arms: Sequence[Arm], train: Truth, val: Truth, test: Truth, spec: Spec, metric: str
+    corpus: Corpus,
+    arms: Sequence[Arm],
+    train: Truth,
+    val: Truth,
+    test: Truth,
+    spec: Spec,
+    metric: str,
+    pool: str | None = None,
 ) -> dict[str, Any]:
     """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, then `headline`."""
     section, classes = spec.evaluate, len(corpus.classes)
@@ -164,6 +176,8 @@ def facts_of(
         facts = add_shifts(
             facts, arms, val, test, metric=wanted, counts=counts, resamples=section.bootstrap, bins=section.bins
         )
+    if pool is not None:
+        facts = {**facts, "pool": pool}
     return {**facts, "headline": headline(facts)}
 
 

@@ -34,9 +34,7 @@ def test_an_answer_that_is_no_logits_names_the_options() -> None:
 
 
 def test_a_network_that_cannot_be_built_at_a_size_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"levit_128s|does not take images"
-    ):
+    with pytest.raises(ValueError, match=r"levit_128s|does not take images"):
         check("levit_128s", 30)
 
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load
 
 from infra.compute.cluster import Cluster
-from infra.errors import UsageError
+from infra.errors import PermanentError, UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from models.augmentation.draws import ViewRecipe
@@ -190,3 +190,11 @@ def test_a_training_says_how_many_labels_are_mixed_with_unlabelled_images(store:
     run_training(job_of(training, spec), TrainingCallbacks(send=sent.append))
     lines = [line for message in sent for line in message["lines"]]
     assert [line for line in lines if "of 24 labelled images with unlabelled ones (view 1)" in line] == lines[:1]
+
+
+def test_an_error_of_the_network_is_permanent(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, [{"loss": "kl"}], model="resnet10t", train={"steps": 2, "batch": 1})
+    training = StudentTraining(Context(store, cluster, spec.run), corpus, [], None, spec, arm=LABELS_ONLY)
+    with pytest.raises(PermanentError, match="labels_only seed 0: ValueError: Expected more than 1 value per channel"):
+        run_training(job_of(training, spec), TrainingCallbacks())
