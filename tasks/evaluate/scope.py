@@ -127,7 +127,7 @@ def first_referred(corpus: Corpus, spec: Spec) -> int | None:
 def pool_is_used(spec: Spec) -> bool:
     """Whether the taught student, or one of its phases, is shown unlabelled images."""
     student = spec.student
-    return any(part.pool == "all" for part in (student.phases or [student]))
+    return "all" in ([phase.pool for phase in student.phases] if student.phases else [student.pool])
 
 
 def is_phantom(spec: Spec) -> bool:

@@ -48,7 +48,7 @@ def check_networks(spec: Spec) -> list[str]:
             from tasks.planning.tried_network import built_and_tried
 
             path = _file(section)
-            found = list(built_and_tried(section, arm, spec, _CLASSES, path, part).notes)
+            found = list(built_and_tried(section, arm, input_side(section, spec), _CLASSES, path, part).notes)
             write_entry(FILE, _software(), name, found)
         notes += [f"{arm}: {note}" for note in found]
     return list(dict.fromkeys(notes))

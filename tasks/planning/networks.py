@@ -21,7 +21,7 @@ from tasks.distill.request import DISTILL_NAME
 from tasks.evaluate.scope import check_models
 from tasks.label import teacher_handle
 from tasks.planning.counts import CorpusCounts
-from tasks.planning.network_check import network_of, trained_parts
+from tasks.planning.network_check import input_side, network_of, trained_parts
 from tasks.planning.tried_network import built_and_tried
 from tasks.spec import ModelSection, Spec
 from tasks.spec.run import LabelRunSection
@@ -88,7 +88,7 @@ def build_networks(spec: Spec, corpus: Corpus, store: Store) -> tuple[dict[str, 
 
 def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store, part: int | None) -> Built:
     with _weights_of(section, store) as path:
-        return built_and_tried(section, arm, spec, classes, path, part)
+        return built_and_tried(section, arm, input_side(section, spec), classes, path, part)
 
 
 @contextmanager

@@ -8,24 +8,24 @@ from infra.errors import UsageError
 from models.networks.build import Built, build
 from models.networks.input_check import check_input
 from tasks.data.weights import PYPI
-from tasks.planning.network_check import input_side
-from tasks.spec import ModelSection, Spec
+from tasks.spec import ModelSection
 
 
 def built_and_tried(
-    section: ModelSection, arm: str, spec: Spec, classes: int, path: Path | None, part: int | None
+    section: ModelSection, arm: str, side: int, classes: int, path: Path | None, part: int | None
 ) -> Built:
     """Build a network as a run would, and try it on images of zeros.
 
     Args:
         arm: names it for people.
+        side: of its input in pixels.
         path: of its weights; None: random ones, or those of its package.
         part: images that a training shows it at once; None: it is not trained.
 
     Raises:
         UsageError: no such network, weights that do not fit, or images, options or batches that it does not take.
     """
-    pypi, side = section.weights == PYPI, input_side(section, spec)
+    pypi = section.weights == PYPI
     try:
         built = build(
             section.model,
