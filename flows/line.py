@@ -65,7 +65,11 @@ def line(spec: Spec) -> Graph:
 
     models = [*students, *alone, *wholes]
     report = graph.add(
-        EVALUATE, "evaluate", "evaluate and compare", inputs={"corpus": corpus, "models": models}, after=checks
+        EVALUATE,
+        "evaluate",
+        "evaluate and compare",
+        inputs={"corpus": corpus, "models": models, "select": select},
+        after=checks,
     )
     graph.add(
         REGISTER,

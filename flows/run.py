@@ -23,6 +23,8 @@ from tasks.pipeline.context import Context
 from tasks.pipeline.graph import Step
 from tasks.pipeline.stage import Artifact, slug
 from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
+from tasks.planning.network_check import STAGES as NETWORK_STAGES
+from tasks.planning.network_check import check_networks
 from tasks.prefect_tasks import Ref, Run, publish, running, submit
 from tasks.spec import Spec
 
@@ -73,13 +75,16 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
     """
     graph = line(spec)
     steps = graph.up_to(upto)
+    around = SURROUNDINGS.get(Surroundings())
+    if any(step.stage.name in NETWORK_STAGES for step in steps):
+        for note in check_networks(spec):
+            around.listener.message(note)
     flow = FlowRunContext.get()
     run_id = flow.flow_run.id if flow and flow.flow_run else None
     result = RunResult(spec, flow_run=str(run_id) if run_id else None)
     try:
         # The tag that names our process belongs to the flow run; on every task run it would be noise.
         quiet = TagsContext(current_tags=set())
-        around = SURROUNDINGS.get(Surroundings())
         shared = nullcontext(around.cluster) if around.cluster is not None else Cluster(spec.run.cluster)
         with quiet, StopWatch(run_id) as watch, shared as cluster, ExitStack() as opened:
             stop = lambda: watch.requested() or around.stop()  # noqa: E731

@@ -130,9 +130,10 @@ def run_step(
     for artifact in work.artifacts(result, time.monotonic() - began):
         publish(artifact)
     state = "Cached" if result.cached else "Completed"
-    run.listener.ended(label, state, result.message)
     made = result.manifest
-    return Completed(name=state, message=result.message, data=Ref(made.stage, made.key, made.digest))
+    text = "; ".join(filter(None, (result.message, work.says(made))))
+    run.listener.ended(label, state, text)
+    return Completed(name=state, message=text, data=Ref(made.stage, made.key, made.digest))
 
 
 def submit(step: Step, futures: Mapping[Step, PrefectFuture[Any]], retries: int) -> PrefectFuture[Any]:

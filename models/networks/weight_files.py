@@ -7,29 +7,33 @@ safely.
 from __future__ import annotations
 
 import io
+import math
+import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".pt2")
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+from models.networks.state_dicts import FoundState, find_state
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pt2")
 # torch.export replaces functions of torch for the whole process while it traces.
 _EXPORTING = threading.Lock()
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, own: Collection[str] = ()) -> FoundState:
     """The state dict in a weight file, on the CPU.
 
     Args:
-        path: `.safetensors`; `.pth` and `.pt` as torch.save writes them, bare or under `state_dict`, the prefix
-            `module.` of data-parallel training dropped; `.pt2` of torch.export.
+        path: `.safetensors`; `.pth`, `.pt` and `.ckpt` as torch.save writes them, bare or beside other things
+            (`models.networks.state_dicts`); `.pt2` of torch.export.
+        own: names of the network's tensors, by which wrappers and prefixes are told.
 
     Raises:
-        ValueError: another suffix, an unreadable file, or contents other than tensors by name.
+        ValueError: another suffix, an unreadable file, contents other than tensors by name, or several networks.
         FileNotFoundError: there is no such file.
     """
     if not path.is_file():
@@ -41,14 +45,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # The readers raise exception classes of their own; any of them means that the file is invalid.
         raise ValueError(f"{path}: cannot read the weights: {error}") from error
-    if isinstance(raw, Mapping):
-        raw = next((raw[name] for name in _WRAPPERS if isinstance(raw.get(name), Mapping)), raw)
-    if not isinstance(raw, Mapping) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
-        raise ValueError(f"{path}: holds no state dict (tensors by parameter name)")
-    state = dict(raw)
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
+    try:
+        return find_state(raw, own)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], *, head: tuple[str, ...], where: str) -> bool:
@@ -62,7 +62,8 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, head: tuple[st
         Whether the module kept its initial head.
 
     Raises:
-        ValueError: any other missing, unexpected or differently shaped parameter; the text names the first ones.
+        ValueError: any other missing, unexpected or differently shaped parameter, or one that is not finite; the text
+            names the first ones.
     """
     own = module.state_dict()
     ours = {name for name in own if name.startswith(tuple(f"{layer}." for layer in head))}
@@ -79,8 +80,28 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, head: tuple[st
     if missing or unexpected or shaped:
         parts = [f"{len(names)} {kind} ({', '.join(names[:3])})" for kind, names in wrong if names]
         raise ValueError(f"{where} does not fit the model: {'; '.join(parts)}")
+    _check_finite(taken, {name for name, _ in module.named_parameters()}, where)
     module.load_state_dict(taken, strict=not fresh)
     return fresh
+
+
+def _check_finite(state: Mapping[str, Tensor], parameters: set[str], where: str) -> None:
+    """Refuse weights whose every answer would be NaN; buffers may hold infinity, as masks do."""
+
+    def bad(name: str, tensor: Tensor) -> bool:
+        if not tensor.is_floating_point():
+            return False
+        # A sum is finite where all values are and none overflows; only what is not needs a closer look.
+        if math.isfinite(float(tensor.sum(dtype=torch.float64))):
+            return False
+        return bool((~tensor.isfinite() if name in parameters else tensor.isnan()).any())
+
+    names = [name for name, tensor in state.items() if bad(name, tensor)]
+    if names:
+        raise ValueError(
+            f"{where}: {len(names)} of {len(state)} tensors hold NaN or infinity ({', '.join(names[:3])}), so that the "
+            "network would answer nothing: take a checkpoint from before its training diverged"
+        )
 
 
 def export_pt2(module: nn.Module, input_size: int) -> bytes:
@@ -123,7 +144,29 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        names = _code_in(path)
+        if not names:
+            raise
+        # torch's own text advises to load the file with its code.
+        raise ValueError(
+            f"beside tensors it holds {', '.join(names)} (a setting, a metric or a whole network that was saved with "
+            "them), and reading these runs code of the file, which is never done. Where you trust it, save the tensors "
+            f"alone and name the new file: d = torch.load({path.name!r}, weights_only=False); "
+            'torch.save(d["state_dict"], "weights.pth") - instead of "state_dict" the name that the weights have in d, '
+            "or d.state_dict() where d is a network"
+        ) from error
+
+
+def _code_in(path: Path) -> list[str]:
+    """Classes and functions that a pickle names and torch does not allow; none where that cannot be said."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    # Of a damaged file it fails with anything; the first error then says more.
+    except Exception:
+        return []
 
 
 def _read_graph(path: Path) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from infra.compute.cluster import Cluster, cores
 from infra.errors import UsageError
 from models.losses.terms import Term
-from models.statistics.metrics import LOWER_IS_BETTER, main_metric, names, selecting_metric
+from models.statistics.metrics import LOWER_IS_BETTER, assess, main_metric, names, selecting_metric
 from models.training.config import TrainConfig
 from tasks.data.corpus import Corpus
 from tasks.data.weights import WeightsRef
@@ -215,4 +215,22 @@ def _metric(request: Request, corpus: Corpus) -> str:
             f"{request.arm}: schedule plateau, early_stop and keep: best go by the validation images, and no image of "
             f"split val of {corpus.title} has a label"
         )
+    undefined = _undefined(corpus) if train.judged else {}
+    if metric in undefined:
+        others = ", ".join(name for name in known if name not in undefined)
+        raise UsageError(
+            f"{request.arm}: train.metric: {metric} is undefined on the validation images of {corpus.title}, "
+            f"{undefined[metric]}; schedule plateau, early_stop and keep: best would go by nothing. Set train.metric "
+            f"({others} are defined), or see corpus.split.val"
+        )
     return metric
+
+
+def _undefined(corpus: Corpus) -> dict[str, str]:
+    """Metrics that the validation labels leave undefined even for predictions without a fault, and why."""
+    shards = [shard for shard in corpus.of_split("val") if shard.labelled.any()]
+    label = np.concatenate([shard.label[shard.labelled] for shard in shards])
+    many = [shard.labels[shard.labelled] for shard in shards if shard.labels is not None]
+    labels = np.concatenate(many) if many else None
+    right = np.eye(len(corpus.classes))[label] if labels is None else np.where(labels > 0, 0.9, 0.1)
+    return assess(corpus.task, right, label, labels).undefined

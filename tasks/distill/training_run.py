@@ -79,6 +79,9 @@ def run_training(job: TrainJob, callbacks: TrainingCallbacks, part: tuple[int, i
         raise PermanentError(f"{job.arm} seed {job.seed}: {error}") from error
     except PreemptedError as error:
         raise TransientError(f"{job.arm} seed {job.seed}: its worker closes; {error}") from error
+    # These come of the data and the networks, never of another rank: a restart would meet them again.
+    except (ValueError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
+        raise PermanentError(f"{job.arm} seed {job.seed}: {type(error).__name__}: {error}") from error
     return run.finish() if first else None
 
 
@@ -145,6 +148,12 @@ class _Run:
         self.checkpoints.clear()
         return record
 
+    @property
+    def _steered(self) -> bool:
+        """Whether validations decide anything."""
+        config = self.job.config
+        return config.early_stop is not None or config.schedule == "plateau" or config.keep == "best"
+
     def _comparison(self) -> TeacherComparison | None:
         """What the student is compared with; None where it has no teachers."""
         job, data = self.job, self.ready.data
@@ -176,6 +185,11 @@ class _Run:
         row = history_row(step, means, step * self.job.batch / self.ready.data.samples)
         self.history.append(row)
         self.messages.log(row, pace)
+        if self._steered and math.isnan(means.get(self.job.metric, 0.0)):
+            self.messages.line(
+                f"step {step:,} of {self.job.config.steps:,}: {self.job.metric} is undefined, which counts as no "
+                "better than before for early_stop, schedule plateau and keep: best"
+            )
         text = comparison_text(row)
         if text:
             self.messages.line(f"step {step:,} of {self.job.config.steps:,}, {text}")

@@ -16,6 +16,7 @@ def headline(facts: Mapping[str, Any]) -> list[str]:
     """Plain sentences, the most important first; of the facts of an evaluation with all its metrics."""
     return [
         *_student(facts),
+        *([facts["pool"]] if "pool" in facts else []),
         *_gap(facts),
         *_start(facts),
         *map(verdict_text, facts["teachers_on_validation"]),

@@ -174,6 +174,12 @@ def first_referred(corpus: Corpus, spec: Spec) -> int | None:
     return 2 if corpus.modality == "fundus" and len(corpus.classes) == 5 else None
 
 
+def pool_is_used(spec: Spec) -> bool:
+    """Whether the taught student, or one of its phases, is shown unlabelled images."""
+    student = spec.student
+    return "all" in ([phase.pool for phase in student.phases] if student.phases else [student.pool])
+
+
 def is_phantom(spec: Spec) -> bool:
     """Whether the images were drawn by code."""
     return spec.corpus.adapter.startswith("phantom-")

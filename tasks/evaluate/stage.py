@@ -10,6 +10,7 @@ from infra.digest import unit_key
 from infra.errors import CorpusError
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
+from tasks.drawing.pool_text import pool_text
 from tasks.evaluate.scope import (
     JUDGED,
     as_named,
@@ -20,6 +21,7 @@ from tasks.evaluate.scope import (
     in_order,
     is_phantom,
     main_metric,
+    pool_is_used,
     random_views,
     whole_teachers,
 )
@@ -43,6 +45,8 @@ class Evaluation(StageWork):
 
     Args:
         models: manifests of stage distill (taught and labels_only, one a seed) and teach, in any order.
+        select: manifest of the weights that the students were taught with, of which the report says how many images
+            taught; it follows from the models and enters no key. None: nothing is said.
 
     Raises:
         CorpusError: no test image is labelled.
@@ -54,8 +58,17 @@ class Evaluation(StageWork):
 
     stage, version = STAGE, VERSION
 
-    def __init__(self, context: Context, corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None:
+    def __init__(
+        self,
+        context: Context,
+        corpus: Corpus,
+        models: Sequence[Manifest],
+        spec: Spec,
+        *,
+        select: Manifest | None = None,
+    ) -> None:
         super().__init__(context)
+        self.select = select
         self.corpus, self.models, self.spec = corpus, in_order(models), spec
         check_models(corpus, self.models, spec)
 
@@ -115,7 +128,10 @@ class Evaluation(StageWork):
         from tasks.evaluate.write import write_outputs
 
         found = predict_all(self.context, corpus, self.models, spec)
-        made = write_outputs(corpus, self.models, spec, self.cache, self.key, main_metric(corpus, spec), found)
+        pool = None if self.select is None else pool_text(self.select.facts, used=pool_is_used(spec))
+        made = write_outputs(
+            corpus, self.models, spec, self.cache, self.key, main_metric(corpus, spec), found, pool=pool
+        )
         for line in made.facts["headline"]:
             self.context.message(line)
         manifest = Manifest(
@@ -136,8 +152,10 @@ def evaluate(context: Context, corpus: Corpus, models: Sequence[Manifest], spec:
     return run_stage(Evaluation(context, corpus, models, spec))
 
 
-def _bind(context: Context, spec: Spec, *, corpus: Manifest, models: Sequence[Manifest]) -> Evaluation:
-    return Evaluation(context, Corpus(context.store, corpus), as_named(models, spec), spec)
+def _bind(
+    context: Context, spec: Spec, *, corpus: Manifest, models: Sequence[Manifest], select: Manifest
+) -> Evaluation:
+    return Evaluation(context, Corpus(context.store, corpus), as_named(models, spec), spec, select=select)
 
 
 EVALUATE = Stage("evaluate", _bind, folders=("reports/", "predictions/"))

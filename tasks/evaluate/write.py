@@ -63,8 +63,13 @@ def write_outputs(
     key: str,
     metric: str,
     found: Predictions,
+    *,
+    pool: str | None = None,
 ) -> Written:
     """Store everything under reports/<corpus>/<first 12 of the key>/.
+
+    Args:
+        pool: how many of its images taught, for the first lines.
 
     Raises:
         PermanentError: every labelled test image was left out.
@@ -76,7 +81,7 @@ def write_outputs(
     if spec.evaluate.baselines:
         arms += _baselines(corpus, val, test, found, selecting_metric(metric), spec.evaluate.bins)
     section = spec.evaluate
-    facts = facts_of(corpus, arms, truth_of(corpus, "train", found), val, test, spec, metric)
+    facts = facts_of(corpus, arms, truth_of(corpus, "train", found), val, test, spec, metric, pool)
     for arm, views in averaged_views(spec).items():
         if arm in facts["arms"]:
             facts["arms"][arm]["views"] = 1 + views
@@ -139,7 +144,14 @@ def write_outputs(
 
 
 def facts_of(
-    corpus: Corpus, arms: Sequence[Arm], train: Truth, val: Truth, test: Truth, spec: Spec, metric: str
+    corpus: Corpus,
+    arms: Sequence[Arm],
+    train: Truth,
+    val: Truth,
+    test: Truth,
+    spec: Spec,
+    metric: str,
+    pool: str | None = None,
 ) -> dict[str, Any]:
     """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, the teachers on
     validation (`teachers_on_validation`), then `headline`.
@@ -169,6 +181,8 @@ def facts_of(
             facts, arms, val, test, metric=wanted, counts=counts, resamples=section.bootstrap, bins=section.bins
         )
     facts = {**facts, "teachers_on_validation": teachers_on_validation(corpus, spec, arms, val)}
+    if pool is not None:
+        facts = {**facts, "pool": pool}
     return {**facts, "headline": headline(facts)}
 
 

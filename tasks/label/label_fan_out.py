@@ -201,20 +201,26 @@ class LabelFanOut:
 
 
 def check_budget(own: TeacherUnits, context: Context) -> None:
-    """Compare the samples that had to be kept out in this run with `run.label`.
+    """Compare the samples that had to be kept out with `run.label`.
 
     Raises:
         BudgetError: they are more than it allows.
     """
-    section, kept_out = context.run.label, own.kept_out()
+    kept_out, allowed = own.kept_out(), allowed_bad(own, context)
     rows = sum(len(shard) for shard in own.corpus.shards)
-    allowed = max(section.max_bad, int(section.max_bad_share * rows))
     if len(kept_out) > allowed:
         source, reason = next(iter(kept_out.items()))
         raise BudgetError(
             f"{len(kept_out)} of {rows} samples had to be kept out, more than the {allowed} that "
-            f"run.label.max_bad and max_bad_share allow; the first is {source}: {reason}"
+            f"run.label.max_bad and max_bad_share allow; the first is {source}: {reason}. Once the cause is gone, "
+            "--retry-quarantined asks for them again"
         )
+
+
+def allowed_bad(own: TeacherUnits, context: Context) -> int:
+    """Samples that may be kept out of a teacher's labels, by `run.label`."""
+    section = context.run.label
+    return max(section.max_bad, int(section.max_bad_share * sum(len(shard) for shard in own.corpus.shards)))
 
 
 def _key(job: LabelJob) -> str:

@@ -14,12 +14,14 @@ from infra.storage.manifest import Quarantined
 from infra.storage.stage_cache import StageCache, UnitRecord
 from infra.storage.store import Store, open_store
 from models.engines.benchmark import ImageSample
-from tasks.data.corpus import load_image
-from tasks.data.soft_labels import to_soft_labels, write_soft_labels
+from tasks.data.corpus import Shard, load_image
+from tasks.data.soft_labels import LIMIT, to_soft_labels, write_soft_labels
 from tasks.data.views import rendered, stored_partners
 from tasks.label.costs import LabelRate
 from tasks.label.job import STAGE, LabelJob, TeacherRequest
 from tasks.label.predictor import NetworkPredictor, TablePredictor, ViewPredictions, settle_engine
+from tasks.teachers.outputs import to_logits
+from tasks.teachers.teacher import TeacherModel
 
 BLOCK, BLOCK_BYTES = 32, 64 << 20
 """Rows rendered together: at least so many, more where a teacher takes larger batches and they fit these bytes."""
@@ -30,11 +32,13 @@ TeacherPredictor: TypeAlias = NetworkPredictor | TablePredictor
 def label_shard(job: LabelJob) -> list[UnitRecord]:
     """Label some views of one shard: store a soft-label file and leave a record for each.
 
-    A row on which a teacher fails is kept out alone, with its reason; the others are labelled.
+    A row on which a teacher fails, or of which it says nothing finite, is kept out alone, with its reason; the others
+    are labelled. A table may lack images that teach nobody: those of validation and test are then merely not valid.
 
     Raises:
         CorruptError: an image's bytes are not those ingested, or no image; shard and key are named.
-        UsageError: a teacher cannot be built, or its weights have another head.
+        UsageError: a teacher cannot be built, its weights have another head, or it says probabilities where logits are
+            expected.
         PermanentError: a teacher fails on every row of a batch.
         CancelledError: the flow asked to stop.
     """
@@ -153,7 +157,10 @@ def _store_view(
     job: LabelJob, store: Store, request: TeacherRequest, view: int, key: str, found: ViewPredictions
 ) -> UnitRecord:
     cache = StageCache(store)
-    soft = to_soft_labels(found.logits, predicted=found.predicted, partner=found.partner, features=found.features)
+    said = found.logits.copy()
+    rows = np.flatnonzero(found.predicted)
+    said[rows] = to_logits(request.teacher, found.logits[rows], job.shard.keys[rows], many=job.inference.many)
+    soft = to_soft_labels(said, predicted=found.predicted, partner=found.partner, features=found.features)
     output = cache.put_object(
         request.object_name(job.title, job.recipe, view, key),
         write_soft_labels(soft),
@@ -162,7 +169,7 @@ def _store_view(
         samples=len(job.shard),
         meta={"invalid": soft.invalid},
     )
-    reasons = {**dict(job.skip), **found.failed}
+    reasons = {**_unanswered(job.shard, request.teacher, found.predicted, soft.valid), **dict(job.skip), **found.failed}
     record = UnitRecord(
         key,
         (output,),
@@ -173,3 +180,15 @@ def _store_view(
     )
     cache.record(STAGE, record)
     return record
+
+
+def _unanswered(shard: Shard, teacher: TeacherModel, predicted: np.ndarray, valid: np.ndarray) -> dict[int, str]:
+    """Rows of which a teacher said nothing that can be used, and why."""
+    reasons = {
+        int(row): f"teacher {teacher.name}: it says NaN, infinity or a value past {LIMIT:,.0f}"
+        for row in np.flatnonzero(predicted & ~valid)
+    }
+    if teacher.kind == "table" and shard.split == "train":
+        lacking = f"teacher {teacher.name}: its table has no logits of this image"
+        reasons |= {int(row): lacking for row in np.flatnonzero(~predicted)}
+    return reasons

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from infra.errors import PermanentError
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.data.folds import fold_of
@@ -33,7 +34,8 @@ class LabelWork(StageWork):
         UsageError: the teacher does not fit the corpus, its weights or the machines.
         BudgetError: more samples had to be kept out than `run.label` allows.
         CorruptError: stored images are damaged; every other shard is done first.
-        PermanentError: the teacher failed on some shards; every other shard is done first.
+        PermanentError: the teacher failed on some shards; every other shard is done first; or it has no valid label of
+            any training image.
     """
 
     stage, version = STAGE, VERSION
@@ -54,10 +56,12 @@ class LabelWork(StageWork):
         return self.units.key
 
     def lookup(self) -> Manifest | None:
-        """The committed manifest with all of its outputs; none where samples that were kept out are to be retried."""
+        """The committed manifest with all of its outputs; none where samples that were kept out are to be retried, or
+        no training image has a valid label."""
         if self._found is None:
             manifest = super().lookup()
-            if manifest is not None and not (self.context.run.retry_quarantined and manifest.quarantine):
+            again = manifest is not None and manifest.quarantine and self.context.run.retry_quarantined
+            if manifest is not None and not again and not _says_nothing(manifest):
                 self._found = manifest
         return self._found
 
@@ -78,14 +82,36 @@ class LabelWork(StageWork):
         return units.pending
 
     def make(self) -> Made:
-        pending = self.pending()
-        if self.units.made:
-            from tasks.label.label_fan_out import check_budget
+        from tasks.label.label_fan_out import check_budget
 
-            check_budget(self.units, self.context)
+        pending, units = self.pending(), self.units
+        if not pending:
+            check_budget(units, self.context)
         _label([(self, pending)])
-        units = self.units
+        if units.says_nothing():
+            why = next((f"; {key}: {reason}" for key, reason in units.kept_out().items()), "")
+            raise PermanentError(
+                f"teacher {self.teacher.name} has no valid label of any training image{why}. Look at its weights and "
+                "its input, then label again (--retry-quarantined where neither file nor version is another)"
+            )
         return Made(units.manifest(), len(units.made), len(units.units), units.samples)
+
+    def check_table(self) -> None:
+        """Where the teacher is a table: whether it has rows for the images that it is to teach.
+
+        Raises:
+            UsageError, BudgetError: see `tasks.label.table_keys.check_table_keys`.
+        """
+        if self.units.teacher.kind != "table":
+            return
+        from tasks.label.label_fan_out import allowed_bad
+        from tasks.label.table_keys import check_table_keys
+        from tasks.teachers.table import load_table
+
+        upload_weights(self.teacher, self.store)
+        table = load_table(self.units.teacher.weights, self.corpus.classes, self.teacher.name, self.store)
+        allowed = allowed_bad(self.units, self.context)
+        check_table_keys(self.units, table, allowed, private=self.spec.corpus.private)
 
     def report_progress(self) -> None:
         """Call the context's progress with units done and units in all."""
@@ -138,6 +164,11 @@ def label_together(works: Sequence[LabelWork]) -> None:
                 work.units.copy_from(other.units)
 
 
+def _says_nothing(manifest: Manifest) -> bool:
+    train = manifest.outputs_where(kind="soft", split="train")
+    return bool(train) and all(output.meta["invalid"] == output.samples for output in train)
+
+
 def _label(todo: Sequence[tuple[LabelWork, list[LabelUnit]]]) -> None:
     """Run the inference of some units, no unit twice."""
     for work, _ in todo:
@@ -146,6 +177,9 @@ def _label(todo: Sequence[tuple[LabelWork, list[LabelUnit]]]) -> None:
         return
     from tasks.label.label_fan_out import LabelFanOut
 
+    for work, units in todo:
+        if units:
+            work.check_table()
     first = todo[0][0]
     fan_out = LabelFanOut(first.context, first.corpus, [(work.units, units) for work, units in todo])
     for work, units in todo:

@@ -94,8 +94,16 @@ class TeacherUnits:
                     self.quarantine[unit.key] = other.quarantine[unit.key]
 
     def kept_out(self) -> dict[str, str]:
-        """Samples that had to be kept out of the units made in this run, with the reason."""
-        return {q.source: q.reason for key in self.quarantine if key in self.made for q in self.quarantine[key]}
+        """Samples that had to be kept out, with the reason.
+
+        Those of earlier runs count too: otherwise a run that spent its budget would pass when it is started again.
+        """
+        return {q.source: q.reason for found in self.quarantine.values() for q in found}
+
+    def says_nothing(self) -> bool:
+        """Whether every unit of the training images is done, and no row of them is valid."""
+        outputs = [self.done.get(unit.key) for unit in self.units if unit.shard.split == "train"]
+        return bool(outputs) and all(o is not None and o.meta["invalid"] == o.samples for o in outputs)
 
     def manifest(self) -> Manifest:
         """The commit point; every unit is done."""

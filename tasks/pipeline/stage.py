@@ -104,6 +104,10 @@ class StageWork(ABC):
         """Outputs that a message about a found manifest counts."""
         return len(manifest.outputs)
 
+    def says(self, manifest: Manifest) -> str:
+        """What a message about the stage adds: its one figure that people should see without opening anything."""
+        return ""
+
     def finish(self, manifest: Manifest) -> None:  # noqa: B027  (most stages have nothing to do)
         """Runs after a hit and after a commit: what follows from the manifest, such as a corpus's head."""
 

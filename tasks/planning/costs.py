@@ -27,7 +27,8 @@ from tasks.planning.counts import CorpusCounts
 from tasks.planning.dry_run import CACHED, PARTLY, StepState
 from tasks.planning.machine import Machine
 from tasks.planning.measurements import forward_seconds, step_seconds, view_seconds
-from tasks.planning.networks import check_engine, feature_shape, input_side, network_of
+from tasks.planning.network_check import input_side, network_of
+from tasks.planning.networks import check_engine, feature_shape
 from tasks.planning.predictions import predictions
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
 from tasks.spec.arms import LABELS_ONLY, TAUGHT

@@ -14,15 +14,16 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from models.engines.engine import EngineError, Network
 from models.engines.opening import names, open_engine
-from models.networks.build import Built, build
+from models.networks.build import Built
 from tasks.data.corpus import Corpus
-from tasks.data.weights import PYPI, weights_file
+from tasks.data.weights import weights_file
 from tasks.distill.request import DISTILL_NAME
 from tasks.evaluate.scope import check_models
 from tasks.label import teacher_handle
 from tasks.planning.counts import CorpusCounts
+from tasks.planning.network_check import input_side, network_of, trained_parts
+from tasks.planning.tried_network import built_and_tried
 from tasks.spec import ModelSection, Spec
-from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.run import LabelRunSection
 from tasks.teachers.teacher import teacher_model
 from tasks.teachers.weights_lookup import find_weights, registered_weights
@@ -48,6 +49,7 @@ def build_networks(spec: Spec, corpus: Corpus, store: Store) -> tuple[dict[str, 
             name, a teacher that can neither be trained nor used.
     """
     classes = len(corpus.classes)
+    parts = trained_parts(spec)
     model = Manifest(
         stage=DISTILL_NAME,
         version=0,
@@ -67,41 +69,26 @@ def build_networks(spec: Spec, corpus: Corpus, store: Store) -> tuple[dict[str, 
             # Files, functions and tables are checked by `teacher_model`; there is no network to build.
             continue
         arm = f"teacher:{teacher.name}" if teacher.train else f"teacher {teacher.name}"
-        built[teacher.name] = _build(teacher, arm, spec, classes, store)
+        built[teacher.name] = _build(teacher, arm, spec, classes, store, parts.get(teacher.name))
         if teacher.train is None and built[teacher.name].head_reset:
             raise UsageError(
                 f"teacher {teacher.name}: the head of its weights has other classes than the corpus's {classes}; "
                 "add `train:` to fine-tune it"
             )
-    same: dict[bytes, Built] = {}
+    same: dict[tuple[bytes, int | None], Built] = {}
     for arm in spec.arms:
         student = spec.student.of(arm)
-        network = canonical_json({name: getattr(student, name) for name in ModelSection.model_fields})
+        part = parts[network_of(arm)]
+        network = canonical_json({name: getattr(student, name) for name in ModelSection.model_fields}), part
         if network not in same:
-            same[network] = _build(student, arm, spec, classes, store)
+            same[network] = _build(student, arm, spec, classes, store, part)
         built[network_of(arm)] = same[network]
     return built, ids
 
 
-def network_of(arm: str) -> str:
-    """Name of an arm's network among those of `build_networks`; the student's own is ""."""
-    return "" if arm in (TAUGHT, LABELS_ONLY) else f"student:{arm}"
-
-
-def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store) -> Built:
+def _build(section: ModelSection, arm: str, spec: Spec, classes: int, store: Store, part: int | None) -> Built:
     with _weights_of(section, store) as path:
-        pypi = section.weights == PYPI
-        try:
-            return build(
-                section.model,
-                num_classes=classes,
-                options=section.build_options,
-                weights=None if pypi else path,
-                pypi=pypi,
-                size=input_side(section, spec),
-            )
-        except (ValueError, FileNotFoundError) as error:
-            raise UsageError(f"{arm}: {error}") from error
+        return built_and_tried(section, arm, input_side(section, spec), classes, path, part)
 
 
 @contextmanager
@@ -117,11 +104,6 @@ def _weights_of(section: ModelSection, store: Store) -> Iterator[Path | None]:
         return
     with student.file() as path:
         yield path
-
-
-def input_side(section: ModelSection, spec: Spec) -> int:
-    """Side of the network's input in pixels."""
-    return section.size or spec.views.size
 
 
 def feature_shape(network: Network) -> tuple[int, ...]:

@@ -99,7 +99,11 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
         "minutes": round(sum(minutes.values()), 4),
         "rates": {name: float(f"{rate:.3g}") for name, rate in costs.rates.items()},
         "machine": {"cores": machine.cores, "workers": machine.slots, "device": machine.device},
-        "notes": _notes(counts, machine, states, costs),
+        "notes": list(
+            dict.fromkeys(
+                [*_notes(counts, machine, states, costs), *(note for one in built.values() for note in one.notes)]
+            )
+        ),
         "wrote": [],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tasks.planning.networks import network_of
+from tasks.planning.network_check import network_of
 from tasks.spec import ModelSection, Spec
 from tasks.spec.arms import LABELS_ONLY
 

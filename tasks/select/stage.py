@@ -20,6 +20,7 @@ from infra.storage.stage_cache import StageCache
 from tasks.data.catalog import SAMPLE_WEIGHTS, to_parquet
 from tasks.data.corpus import Corpus
 from tasks.data.soft_labels import SoftLabelReader
+from tasks.drawing.pool_text import pool_text
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage
 from tasks.select.class_prior import labelled_counts, mass, prior, shares
@@ -65,6 +66,9 @@ class Selection(StageWork):
 
     def count(self, manifest: Manifest) -> int:
         return 1
+
+    def says(self, manifest: Manifest) -> str:
+        return pool_text(manifest.facts)
 
     def make(self) -> Made:
         corpus, section = self.corpus, self.section

@@ -37,13 +37,14 @@ _TAKES: dict[str, frozenset[Kind]] = {
     "std": frozenset({"network", "graph", "onnx"}),
     "version": frozenset({"python"}),
     "features": frozenset({"network", "onnx"}),
+    "outputs": frozenset({"onnx", "python", "table"}),
     "train": frozenset({"network"}),
     "folds": frozenset({"network"}),
     "average": frozenset({"network"}),
     "members": frozenset({"network"}),
 }
 _SINCE = ("mean", "std", "version", "cut", "head")
-_ASKED = {"members", "weights", "name", "features", "folds", "average", "seed", "require_better"}
+_ASKED = {"outputs", "members", "weights", "name", "features", "folds", "average", "seed", "require_better"}
 
 
 class TeacherSection(ModelSection):
@@ -65,6 +66,11 @@ class TeacherSection(ModelSection):
         None,
         min_length=1,
         description="also store features: pooled, features (the last map) or the path of a module (of an ONNX output)",
+    )
+    outputs: Literal["logits", "probabilities"] | None = Field(
+        None,
+        description="of ONNX, a function or a table: probabilities, whose logarithms are taken, or logits; null: "
+        "logits, refused where they look like probabilities",
     )
     train: TrainSection | None = Field(None, description="fine-tune on the labels first; null: use as it is")
     seed: int = Field(0, ge=0, description="of the fine-tuning; members of an ensemble differ by it")

@@ -67,6 +67,10 @@ class TableTeacher:
         logits[known] = self._logits[place[known]]
         return logits, known
 
+    def some_keys(self, count: int = 100) -> list[str]:
+        """The first keys, for messages."""
+        return [_text(key) for key in self._keys[:count]]
+
     def _from_list(self, column: pa.ChunkedArray, count: int) -> tuple[np.ndarray, np.ndarray]:
         widths = pc.list_value_length(column).fill_null(count).to_numpy()
         wrong = np.flatnonzero(widths != count)

@@ -39,6 +39,8 @@ class TeacherModel:
         size: side of its input in pixels; 0 for a table.
         mean, std: of its input; None: the network's own.
         features: "pooled", a module's path, or None.
+        outputs: what its numbers are: softmax or sigmoid probabilities, `logits` as the spec says, or "" for logits
+            that nobody vouches for (see `tasks.teachers.outputs`).
         weights: the file, or no file for a Python entry point that needs none.
         folds: weights of the k fold teachers, none of which saw the labelled images of its own fold.
     """
@@ -54,10 +56,14 @@ class TeacherModel:
     std: tuple[float, ...] | None = None
     features: str | None = None
     folds: tuple[WeightsRef, ...] = ()
+    outputs: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What enters keys, beside the ids of its weights."""
+        # Logits are logits, whoever says so.
+        outputs = {"outputs": self.outputs} if self.outputs in ("softmax", "sigmoid") else {}
         return {
+            **outputs,
             "kind": self.kind,
             "model": self.model,
             "options": self.options,
@@ -179,7 +185,14 @@ def teacher_model(teacher: TeacherHandle, corpus: Corpus, spec: Spec, store: Sto
         std=std,
         features=section.features,
         folds=teacher.folds,
+        outputs=_outputs(section, corpus),
     )
+
+
+def _outputs(section: TeacherSection, corpus: Corpus) -> str:
+    if section.outputs == "probabilities":
+        return "sigmoid" if corpus.task == _MULTILABEL else "softmax"
+    return section.outputs or ""
 
 
 def upload_weights(teacher: TeacherHandle, store: Store) -> None:

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load
 
 from infra.compute.cluster import Cluster
-from infra.errors import UsageError
+from infra.errors import PermanentError, UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from models.augmentation.draws import ViewRecipe
@@ -201,3 +201,11 @@ def test_a_training_says_how_many_steps_and_epochs_it_has(store: LocalStore, clu
     steps, batch = job.config.steps, job.batch
     lines = [line for message in sent for line in message["lines"]]
     assert lines[0] == f"{steps} steps of {batch} images: {steps * batch / 24:.3g} epochs of 24 images"
+
+
+def test_an_error_of_the_network_is_permanent(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store)
+    spec = spec_of(store, [{"loss": "kl"}], model="resnet10t", train={"steps": 2, "batch": 1})
+    training = StudentTraining(Context(store, cluster, spec.run), corpus, [], None, spec, arm=LABELS_ONLY)
+    with pytest.raises(PermanentError, match="labels_only seed 0: ValueError: Expected more than 1 value per channel"):
+        run_training(job_of(training, spec), TrainingCallbacks())

@@ -160,6 +160,12 @@ def test_early_stop_without_labels_to_go_by_is_refused(store: LocalStore, cluste
         student(corpus, [], spec_of(store, **{"train.early_stop": 2}), cluster, arm=LABELS_ONLY)
 
 
+def test_early_stop_on_a_metric_without_a_value_is_refused(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, val=1)
+    with pytest.raises(UsageError, match=r"auc is undefined on .* tiny, no class has both .*macro_f1.* defined"):
+        student(corpus, [], spec_of(store, **{"train.early_stop": 2, "train.metric": "auc"}), cluster, arm=LABELS_ONLY)
+
+
 def test_an_unknown_metric_names_those_of_the_task(corpus: Corpus, store: LocalStore, cluster: Cluster) -> None:
     with pytest.raises(UsageError, match=r"qwk is not measured on single corpora; accuracy, .*macro_f1"):
         student(corpus, [], spec_of(store, **{"train.metric": "qwk"}), cluster, arm=LABELS_ONLY)

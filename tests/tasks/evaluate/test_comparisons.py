@@ -218,3 +218,10 @@ def test_without_a_random_start_nothing_is_said_of_the_start() -> None:
     facts = line_of(0.9, 0.6, 0.95)
     assert facts["start"] is None
     assert not [line for line in facts["headline"] if "start" in line]
+
+
+def test_how_much_of_the_pool_taught_is_said_second() -> None:
+    facts = line_of(0.8, 0.6, 0.9)
+    said = headline({**facts, "pool": "0 of the pool's 40 unlabelled images teach the student."})
+    assert said[1] == "0 of the pool's 40 unlabelled images teach the student."
+    assert [said[0], *said[2:]] == facts["headline"]

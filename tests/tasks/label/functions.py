@@ -1,4 +1,4 @@
-"""Teachers that are functions: one that is slow and may die of a black picture, one that fails on it."""
+"""Teachers that are functions: slow, deadly, failing or silent on a black picture, or ending in a softmax."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ def picky(*, classes: int = 3) -> Callable[[np.ndarray], np.ndarray]:
         if (images.max(axis=(1, 2, 3)) < 8).any():
             raise ValueError("a black picture")
         return _means(images, classes)
+
+    return predict
+
+
+def silent_on_black() -> Callable[[np.ndarray], np.ndarray]:
+    """NaN where a picture is black."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        black = images.max(axis=(1, 2, 3)) < 8
+        return np.where(black[:, None], np.nan, _means(images, 3)).astype(np.float32)
+
+    return predict
+
+
+def soft() -> Callable[[np.ndarray], np.ndarray]:
+    """The softmax of what `teacher` says."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        powers = np.exp(_means(images, 3))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
     return predict
 

@@ -20,7 +20,7 @@ def test_its_weights_are_read_and_nothing_is_written(store: LocalStore, tmp_path
     with registered_student(tmp_path / "registry") as graph:
         student = {"model": "micro_xs", "weights": "models:/eyes@champion"}
         built, _ = build_networks(spec_of(store, save_weights(tmp_path), student=student), corpus, store)
-        expected = read_state(graph)
+        expected = read_state(graph).state
     found = built[""].module.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert store.sizes("") == before
