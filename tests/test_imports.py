@@ -38,8 +38,8 @@ def test_the_contracts_hold(copy: Path) -> None:
     ("file", "line", "contract"),
     [
         ("models/losses/logits.py", "import infra.errors", "flows -> tasks -> models, infra"),
-        ("tasks/select/stage.py", "import tasks.label.stage", "Rooms of tasks"),
-        ("tasks/data/corpus.py", "import tasks.ingest.stage", "Rooms of tasks"),
+        ("tasks/select/stage.py", "import tasks.label.stage", "Layers of tasks"),
+        ("tasks/data/corpus.py", "import tasks.ingest.stage", "Layers of tasks"),
         ("tasks/evaluate/stage.py", "import prefect", "Prefect stays"),
         ("infra/errors.py", "import infra.storage.store", "Rooms of infra"),
     ],
