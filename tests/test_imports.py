@@ -41,7 +41,7 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("tasks/select/stage.py", "import tasks.label.stage", "Layers of tasks"),
         ("tasks/data/corpus.py", "import tasks.ingest.stage", "Layers of tasks"),
         ("tasks/evaluate/stage.py", "import prefect", "Prefect stays"),
-        ("infra/errors.py", "import infra.storage.store", "Rooms of infra"),
+        ("infra/errors.py", "import infra.storage.store", "Layers of infra"),
     ],
 )
 def test_a_forbidden_import_breaks_them(copy: Path, file: str, line: str, contract: str) -> None:
