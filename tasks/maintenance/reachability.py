@@ -80,20 +80,20 @@ def registered_digests(contents: StoreContents) -> list[str]:
     Raises:
         PermanentError: MLflow cannot be read.
     """
-    from infra.servers.tracking import connect, quiet, tracking_uri
+    from infra.servers.tracking import connect, quiet, tracking_place, tracking_uri
 
     uri = tracking_uri()
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not database.exists():
         if not contents.under(_REGISTERED):
             return []
-        raise PermanentError(_unread(uri, "no such file"))
+        raise PermanentError(_unread(tracking_place(), "no such file"))
     with quiet():
         try:
             tags = _all_tags(connect())
         # Servers and databases fail with errors of many libraries; each means that the answer is not known.
         except Exception as error:
-            raise PermanentError(_unread(uri, str(error).partition("\n")[0])) from error
+            raise PermanentError(_unread(tracking_place(), str(error).partition("\n")[0])) from error
     return [value for each in tags for value in each.values() if _DIGEST.fullmatch(value)]
 
 
