@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from flows.output import DONE, FAILED, WRONG, emit, json_option
+from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
 from flows.store_commands import STORE_COMMANDS
 from infra.errors import StillroomError, UsageError
 
@@ -167,7 +167,7 @@ def main() -> None:
         error.show()
         code = WRONG
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; what was made stays in the store", err=True)
+        click.echo(f"error: {STOPPED}", err=True)
         code = FAILED
     except UsageError as error:
         click.echo(f"error: {error}", err=True)

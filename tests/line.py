@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.databases import copy_databases
+from tests.databases import AUTH, copy_databases
 
 SPEC = """
 name: small
@@ -66,17 +66,23 @@ class Place:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "STILLROOM_"))}
         return {
             **clean,
-            **({"PREFECT_API_URL": self.api} if self.api else {}),
+            **({"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": AUTH} if self.api else {}),
             "STILLROOM_HOME": str(self.root / "home"),
             "STILLROOM_TEST_MARK": self.mark,
             "PYTHONWARNINGS": "default",
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`stillroom ...` in the background, output to a file."""
+    def start(self, *arguments: str, group: bool = False) -> subprocess.Popen[bytes]:
+        """`stillroom ...` in the background, output to a file.
+
+        Args:
+            group: in a process group of its own, as a shell starts it; a terminal's interrupt goes to all of that.
+        """
         command = [sys.executable, "-m", "flows.cli", *arguments]
         with (self.root / "log").open("ab") as log:
-            return subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
+            return subprocess.Popen(
+                command, env=self.environment, cwd=self.root, stdout=log, stderr=log, start_new_session=group
+            )
 
     def wait_until(self, process: subprocess.Popen[bytes], begun: Callable[[Place], bool]) -> None:
         """Return when `begun`; fails when the process ends before."""
