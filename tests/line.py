@@ -72,17 +72,11 @@ class Place:
             "PYTHONWARNINGS": "default",
         }
 
-    def start(self, *arguments: str, group: bool = False) -> subprocess.Popen[bytes]:
-        """`stillroom ...` in the background, output to a file.
-
-        Args:
-            group: in a process group of its own, as a shell starts it; a terminal's interrupt goes to all of that.
-        """
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`stillroom ...` in the background, output to a file."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
         with (self.root / "log").open("ab") as log:
-            return subprocess.Popen(
-                command, env=self.environment, cwd=self.root, stdout=log, stderr=log, start_new_session=group
-            )
+            return subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
 
     def wait_until(self, process: subprocess.Popen[bytes], begun: Callable[[Place], bool]) -> None:
         """Return when `begun`; fails when the process ends before."""

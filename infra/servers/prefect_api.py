@@ -87,7 +87,10 @@ def prefect_api() -> Iterator[str]:
     url, auth = _given_api(given) if given else (str(found), server_auth())
     check_api(url, auth, f"{_URL}: Prefect's API" if given else "Prefect's API of `stillroom up`")
     with _environment(url, auth):
-        yield url
+        try:
+            yield url
+        finally:
+            _send_pending()
 
 
 @contextmanager
@@ -182,7 +185,7 @@ def _check(server: ServerProcess, error: Exception) -> None:
 
 
 def _send_pending() -> None:
-    """Send logs and events that are still in Prefect's queues; later there is no server to take them."""
+    """Send logs and events that are still in Prefect's queues; later there may be no server or process for them."""
     if "prefect" not in sys.modules:
         return
     from prefect.events.worker import EventsWorker

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -30,8 +31,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Plac
 @pytest.fixture
 def run(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     """A run that trains, in a process group of its own, as a shell starts it."""
-    (place.root / "log").write_bytes(b"")
-    process = place.start("retrain", str(place.spec), "--upto", "teach", group=True)
+    # Python's own warnings about libraries are not what a person sees.
+    env = {**place.environment, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "flows.cli", "retrain", str(place.spec), "--upto", "teach"]
+    with (place.root / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, cwd=place.root, stdout=log, stderr=log, start_new_session=True)
     place.wait_until(process, lambda p: any((p.store / "checkpoints").rglob("*.pt")))
     yield process
     process.kill()
