@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from flows.output import DONE, FAILED, WRONG, emit, json_option
+from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
 from flows.store_commands import STORE_COMMANDS
-from infra.errors import StillroomError, UsageError
+from infra.errors import CancelledError, StillroomError, UsageError
 
 
 class _Commands(click.Group):
@@ -158,6 +158,7 @@ def status(as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: errors become one line and an exit code."""
+    stopped = False
     try:
         cli.main(standalone_mode=False)
         code = DONE
@@ -167,16 +168,17 @@ def main() -> None:
         error.show()
         code = WRONG
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; what was made stays in the store", err=True)
+        click.echo(f"error: {STOPPED}", err=True)
         code = FAILED
     except UsageError as error:
         click.echo(f"error: {error}", err=True)
         code = WRONG
     except StillroomError as error:
         click.echo(f"error: {error}", err=True)
-        code = FAILED
-    if "prefect" not in sys.modules:
-        # Threads of Arrow may abort an interpreter that is ending; nothing of ours is left to be closed by it.
+        code, stopped = FAILED, isinstance(error, CancelledError)
+    if "prefect" not in sys.modules or stopped:
+        # Threads of Arrow may abort an interpreter that is ending; nothing of ours is left to be closed by it. And who
+        # asked a run to stop does not wait for threads that others left, nor for their memory to be freed.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

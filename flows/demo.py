@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.resources
 import os
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import click
 
+from flows.interrupts import Interrupts
 from flows.running import quiet_console, run_followed
 from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
@@ -46,25 +46,27 @@ def _side_by_side(specs: dict[str, Path], cluster: Cluster, url: str) -> dict[st
     """Run every spec in a thread of its own; raises the first error once all have ended."""
     quiet_console()
     from flows.terminal import NamedListener, TerminalListener
-    from infra.servers.prefect_api import mark_dead_runs_crashed
+    from infra.servers.prefect_api import mark_cancelled, mark_dead_runs_crashed
+    from infra.servers.process_tag import process_tag
     from infra.servers.tracking import connect
 
     mark_dead_runs_crashed()
     connect()  # makes MLflow's database once, before two runs would
-    terminal, stop = TerminalListener(), threading.Event()
+    terminal = TerminalListener()
     terminal.message(f"retrain {' and '.join(specs)}  (Prefect {url.removesuffix('/api')})")
-    with ThreadPoolExecutor(len(specs)) as pool:
+    with Interrupts(lambda: mark_cancelled(process_tag())) as interrupts, ThreadPoolExecutor(len(specs)) as pool:
         futures = {
             name: pool.submit(
-                run_followed, "retrain", spec, [], Surroundings(NamedListener(terminal, name), cluster, stop.is_set)
+                run_followed,
+                "retrain",
+                spec,
+                [],
+                Surroundings(NamedListener(terminal, name), cluster, interrupts.requested),
             )
             for name, spec in specs.items()
         }
         try:
             wait(futures.values())
-        except BaseException:
-            stop.set()  # an interrupt reaches this thread alone
-            raise
         finally:
             terminal.close()
     return {name: future.result() for name, future in futures.items()}

@@ -10,6 +10,8 @@ import click
 
 DONE, FAILED, WRONG = 0, 1, 2
 
+STOPPED = "stopped on request; what was made stays in the store"
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 
 

@@ -19,11 +19,11 @@ def report_page(store: Store, name: str, version: Mapping[str, Any] | None) -> s
     folder = f"{store.url.partition('?')[0]}/{name.rpartition('/')[0]}"
     lines = [text.rstrip(), "", "## Where to look", "", f"- report and plots: `{folder}`"]
     if version is not None:
-        from infra.servers.tracking import tracking_uri
+        from infra.servers.tracking import tracking_place
 
         lines.append(
             f"- MLflow: model `{version['name']}` version {version['version']}, run `{version['run_id']}`, "
-            f"tracking `{tracking_uri()}`"
+            f"tracking `{tracking_place()}`"
         )
     return "\n".join(lines) + "\n"
 

@@ -16,11 +16,11 @@ from pydantic import BaseModel, Field, model_validator
 
 from flows.line import stages
 from flows.run import run_line
+from flows.running import LAST
 from flows.spec_files import find_spec
 from infra.errors import UsageError
 from tasks.spec import load_spec
 
-LAST = "register"
 Upto = Annotated[str, Field(json_schema_extra={"enum": [stage.name for stage in stages()]})]
 """Name of a stage; the form offers those of the line."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -13,10 +14,12 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 
 from flows.line import line
+from flows.output import STOPPED
 from flows.report_page import report_page
 from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, StillroomError
 from infra.servers.prefect_api import StopWatch
+from infra.servers.tracking_check import check_tracking
 from infra.storage.store import open_store
 from tasks.maintenance.under_way import RunRecord
 from tasks.pipeline.context import Context
@@ -26,9 +29,11 @@ from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
 from tasks.planning.network_check import STAGES as NETWORK_STAGES
 from tasks.planning.network_check import check_networks
 from tasks.prefect_tasks import Ref, Run, publish, running, submit
+from tasks.register.stage import REGISTER
 from tasks.spec import Spec
 
-SECONDS_TO_STOP = 30.0
+SECONDS_TO_STOP = 12.0
+"""For all steps together to stop after they were asked to."""
 
 
 @dataclass
@@ -71,7 +76,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
 
     Raises:
         UsageError: the line has no such stage.
-        StillroomError: of the first step that failed by itself.
+        StillroomError: of the first step that failed by itself; or MLflow would not take the student.
     """
     graph = line(spec)
     steps = graph.up_to(upto)
@@ -82,6 +87,9 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
     flow = FlowRunContext.get()
     run_id = flow.flow_run.id if flow and flow.flow_run else None
     result = RunResult(spec, flow_run=str(run_id) if run_id else None)
+    if any(step.stage is REGISTER for step in steps):
+        # No hour of training ends where nobody takes its student.
+        check_tracking(spec.name, spec.register_.name or spec.name)
     try:
         # The tag that names our process belongs to the flow run; on every task run it would be noise.
         quiet = TagsContext(current_tags=set())
@@ -104,8 +112,8 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                 tasks.settle()
                 raise
             tasks.publish_report()
-    except CancelledError:
-        return Cancelled(message="stopped on request; what was made stays in the store")
+    except (CancelledError, KeyboardInterrupt):
+        return Cancelled(message=STOPPED)
     return result.to_json()
 
 
@@ -136,8 +144,9 @@ class _Tasks:
 
     def settle(self) -> None:
         """Give steps that were asked to stop the time to do so."""
+        end = time.monotonic() + SECONDS_TO_STOP
         for future in self._futures.values():
-            future.wait(SECONDS_TO_STOP)
+            future.wait(max(0.0, end - time.monotonic()))
 
     def _add(self, step: Step, future: PrefectFuture[Any]) -> None:
         ref: Ref = future.result()

@@ -9,8 +9,12 @@ from typing import Any
 
 import click
 
+from flows.output import STOPPED
 from infra.errors import CancelledError
 from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
+
+LAST = "register"
+"""The stage with which the line ends."""
 
 
 def run_flow(name: str, spec: Path, overrides: list[str], upto: str | None = None) -> dict[str, Any]:
@@ -24,9 +28,12 @@ def run_flow(name: str, spec: Path, overrides: list[str], upto: str | None = Non
         StillroomError: as the failing stage raised it.
     """
     from infra.servers.prefect_api import prefect_api
+    from infra.servers.tracking_check import check_reachable
     from tasks.spec import load_spec
 
     load_spec(spec, overrides)
+    if (upto or name) in (LAST, "retrain"):
+        check_reachable()
     with prefect_api() as url:
         return run_on_api(name, spec, overrides, url, upto)
 
@@ -34,14 +41,17 @@ def run_flow(name: str, spec: Path, overrides: list[str], upto: str | None = Non
 def run_on_api(name: str, spec: Path, overrides: list[str], url: str, upto: str | None = None) -> dict[str, Any]:
     """Like `run_flow`, on an API that already answers."""
     quiet_console()
+    from flows.interrupts import Interrupts
     from flows.terminal import TerminalListener
-    from infra.servers.prefect_api import mark_dead_runs_crashed
+    from infra.servers.prefect_api import mark_cancelled, mark_dead_runs_crashed
+    from infra.servers.process_tag import process_tag
 
     mark_dead_runs_crashed()
     terminal = TerminalListener()
     terminal.message(f"{name} {spec}  (Prefect {url.removesuffix('/api')})")
     try:
-        return run_followed(name, spec, overrides, Surroundings(terminal), upto)
+        with Interrupts(lambda: mark_cancelled(process_tag())) as interrupts:
+            return run_followed(name, spec, overrides, Surroundings(terminal, stop=interrupts.requested), upto)
     finally:
         terminal.close()
 
@@ -53,8 +63,8 @@ def run_followed(
     from prefect import tags
     from prefect.client.schemas.objects import State
 
-    from flows.retrain import LAST, Override, retrain
-    from infra.servers.prefect_api import process_tag
+    from flows.retrain import Override, retrain
+    from infra.servers.process_tag import process_tag
 
     upto = upto or (LAST if name == "retrain" else name)
     # Up to its last stage the line is a retrain, whatever the command is called.
@@ -68,7 +78,7 @@ def run_followed(
     finally:
         SURROUNDINGS.reset(followed)
     if found.is_cancelled() or isinstance(value, State):
-        raise CancelledError("stopped on request; what was made stays in the store")
+        raise CancelledError(STOPPED)
     if isinstance(value, BaseException):
         raise value
     return dict(value)
@@ -76,13 +86,14 @@ def run_followed(
 
 def quiet_console() -> None:
     """Prefect's log goes to its API; the terminal shows our lines. Call before prefect is imported."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    # Also its errors: what ends a flow is raised, and the command prints it, in one line where it is ours.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if "prefect" in sys.modules and "PREFECT_LOGGING_SETUP" not in os.environ:
         import logging
 
         for handler in logging.getLogger("prefect").handlers:
             if type(handler).__name__ == "PrefectConsoleHandler":
-                handler.setLevel(logging.ERROR)
+                handler.setLevel(logging.CRITICAL)
 
 
 def show_outcome(found: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""No process of ours outlives its parent (Linux).
+"""No process of ours outlives its parent (Linux), and none hears the terminal: its parent ends it.
 
 Each process asks the kernel for SIGKILL when its parent dies. Programs of others start through
 `python -P -m infra.lifeline MODULE ARGS`, from the main thread: the kernel sends the signal when the
@@ -13,7 +13,9 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import IO
 
@@ -60,13 +62,19 @@ def child_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def start_tied(
-    module: str, args: Sequence[str], env: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    module: str,
+    args: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+    *,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module args` so that it dies with this process.
 
     Args:
         env: its environment; default that of this process. The import path is always that of this process.
         output: file for what it prints; None discards it.
+        umask: permissions that files it makes do not get; -1: those of this process.
     """
     return subprocess.Popen(
         tied_command(module, args),
@@ -74,12 +82,32 @@ def start_tied(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL if output is None else output,
         stderr=subprocess.DEVNULL if output is None else output,
+        # A terminal sends an interrupt to all of its session's foreground; servers and ranks go on until we end them.
+        start_new_session=True,
+        umask=umask,
     )
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Threads and processes that are started within never get SIGINT.
+
+    For those that a library starts: the mask of this thread is inherited by what it starts, and by what that starts.
+    """
+    # multiprocessing starts this helper with its first process, and unblocks SIGINT in the thread that does.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def main() -> None:
     """Tie this process to its parent, then become `python -m MODULE ARGS`."""
     tie_to_parent(int(os.environ.pop(_PARENT, "0")) or None)
+    with suppress(PermissionError):  # it leads a session already
+        os.setsid()
     module = sys.argv[1]
     sys.argv = sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -5,17 +5,23 @@ What belongs to a run stands in its spec; what belongs to the machine stands her
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from infra.errors import UsageError
+
+_PREFIX = "STILLROOM_"
+_RESERVED = "?#%"  # characters that end or change the address of a database or an artifact
 
 
 class Settings(BaseSettings):
     """One field a variable: `STILLROOM_HOME` sets `home`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="STILLROOM_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_file=".env", extra="ignore")
 
     home: Path = Field(Path.home() / ".stillroom", description="where Prefect's and MLflow's databases live")
     mlflow_uri: str | None = Field(None, description="tracking server; default a SQLite file under home")
@@ -30,6 +36,23 @@ class Settings(BaseSettings):
     s3_backoff: float = Field(0.2, ge=0, description="longest pause before the second attempt, in seconds; doubles")
     s3_backoff_cap: float = Field(10.0, ge=0, description="longest pause before any attempt, in seconds")
     s3_part: int = Field(16 << 20, ge=1 << 16, description="bytes of a part; larger objects go to S3 in several")
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _can_be_home(cls, given: Path) -> Path:
+        home = given.expanduser().absolute()
+        if str(home).startswith("~"):
+            raise ValueError("there is no such user")
+        if found := sorted(set(str(home)) & set(_RESERVED)):
+            raise ValueError(
+                f"the addresses of databases below it cannot hold {' or '.join(found)}; choose another folder"
+            )
+        for folder in (home, *home.parents):
+            if os.path.lexists(folder):
+                if not folder.is_dir():
+                    raise ValueError(f"{folder} is a file, not a folder; choose another folder")
+                break
+        return home
 
     @property
     def tracking_uri(self) -> str:
@@ -49,8 +72,39 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once.
+
+    Raises:
+        UsageError: a variable does not parse; it is named, its value is not: it may hold a password.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [
+            f"{_PREFIX}{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        ]
+        raise UsageError("; ".join(wrong)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f".env of the working folder cannot be read: {error}") from None
+
+
+def home_folder(*parts: str) -> Path:
+    """`STILLROOM_HOME`, or a folder below it; what is missing is made for this user alone (0700).
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    home = settings().home.resolve()
+    folder = home
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in parts:
+            folder = folder / part
+            folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise UsageError(f"STILLROOM_HOME: the folder {folder} cannot be made ({why}); choose another one") from error
+    return folder
 
 
 def reload_settings() -> Settings:

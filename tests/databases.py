@@ -22,6 +22,9 @@ from infra.settings import reload_settings
 FOLDER = "STILLROOM_TEST_DATABASES"
 """Environment variable: the folder in which the processes of one run of the suite share them."""
 
+AUTH = "stillroom:for tests"
+"""What the API that tests share wants to hear."""
+
 _MAKE = """
 import os
 from infra.servers.prefect_api import prefect_api
@@ -54,7 +57,7 @@ def migrated_settings(home: Path) -> Iterator[None]:
     copy_databases(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLROOM_HOME", str(home))
-        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+        for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME"):
             patch.setenv(name, "")  # so that what the block sets is undone
             patch.delenv(name)
         reload_settings()

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.databases import copy_databases
+from tests.databases import AUTH, copy_databases
 
 SPEC = """
 name: small
@@ -66,7 +66,7 @@ class Place:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "STILLROOM_"))}
         return {
             **clean,
-            **({"PREFECT_API_URL": self.api} if self.api else {}),
+            **({"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": AUTH} if self.api else {}),
             "STILLROOM_HOME": str(self.root / "home"),
             "STILLROOM_TEST_MARK": self.mark,
             "PYTHONWARNINGS": "default",

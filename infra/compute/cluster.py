@@ -13,6 +13,7 @@ from typing import Any
 from infra.compute.cluster_spec import PRELOAD, ClusterSection, check_gpus, dask_config, worker_timeout
 from infra.compute.worker_preload import GPUS
 from infra.errors import TransientError, UsageError
+from infra.lifeline import without_interrupts
 
 CLOSE_SECONDS = 5.0  # for a scheduler to answer when a client leaves
 LOST_SECONDS = 30.0
@@ -113,7 +114,8 @@ class Cluster:
             return self._connect_to_address()
         if self._cluster is not None:
             self._cluster.close()
-        self._cluster, self._full_size = self._start()
+        with without_interrupts():  # workers are closed by us, not by the terminal
+            self._cluster, self._full_size = self._start()
         client = Client(self._cluster)
         try:
             client.wait_for_workers(1, timeout=self.worker_timeout)

@@ -1,7 +1,8 @@
 """Prefect for a run: its API server, the process that a run belongs to, requests to stop.
 
 The API is the one that is configured, or a child of this process. Prefect's own ephemeral server would outlive a
-killed parent.
+killed parent. A server that we start answers only to those who know the authentication string of its home, and to pages
+of its own origin.
 
 A flow run that was started by hand has no Prefect worker that notices its death. Each run therefore has a tag
 `proc:<host>:<pid>:<start>`, and the next run marks the runs of dead processes as Crashed.
@@ -22,17 +23,24 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psutil
-
-from infra.errors import StillroomError, TransientError
+from infra.errors import StillroomError, TransientError, UsageError
+from infra.servers.address import checked_http, origin_of, own_origins, shown, spare_loopback, without_userinfo
+from infra.servers.answer import answer, basic
+from infra.servers.file_lock import FileLock
+from infra.servers.process_tag import is_dead
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
-from infra.settings import settings
+from infra.servers.services import SERVER_AUTH, served, server_auth
+from infra.settings import home_folder, settings
 
 PAGE = 200
 """Runs that one request to the API may answer with."""
 
 DEATH_SECONDS = 3.0
 """From the first sign of a dead server to the end of its process."""
+
+_URL, _AUTH = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"
+_ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
+_EXAMPLE = "http://HOST:4200/api"
 
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -55,46 +63,118 @@ def prepare_environment() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["PREFECT_HOME"] = str(prefect_home())
-    prefect_home().mkdir(parents=True, exist_ok=True)
+    spare_loopback()
+    home_folder("prefect")
+    prefect_home().mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
-    """The API's URL, in PREFECT_API_URL while the block runs.
+    """The API's URL, in PREFECT_API_URL while the block runs; so is what it wants to know of those who ask.
 
     Taken in this order: PREFECT_API_URL, the server that `stillroom up` runs, a child of ours.
 
     Raises:
+        UsageError: PREFECT_API_URL is no address, or what answers there refuses us or is no API of Prefect.
         TransientError: the API does not answer, or the child died within the block and that made the block fail.
     """
     prepare_environment()
-    before = os.environ.get("PREFECT_API_URL")
-    url = before or served()
-    server: ServerProcess | None = None
-    if url is None:
-        port = free_port()
-        server = start_api(port)
-        url = f"http://127.0.0.1:{port}/api"
-    try:
-        os.environ["PREFECT_API_URL"] = url
-        if server is not None:
-            # Takes as long as the server's own imports, and both have a core.
-            import prefect.flows
-            import prefect.tasks  # noqa: F401
-        wait_for(f"{url}/health", server)
-        yield url
-    except Exception as error:
-        if server is not None and not isinstance(error, StillroomError):
-            _check(server, error)
-        raise
-    finally:
-        if server is not None:
+    given, found = os.environ.get(_URL), served()
+    if not given and not found:
+        with _own_api() as url:
+            yield url
+        return
+    url, auth = _given_api(given) if given else (str(found), server_auth())
+    check_api(url, auth, f"{_URL}: Prefect's API" if given else "Prefect's API of `stillroom up`")
+    with _environment(url, auth):
+        try:
+            yield url
+        finally:
             _send_pending()
-            server.stop()
-        if before is None:
-            os.environ.pop("PREFECT_API_URL", None)
-        else:
-            os.environ["PREFECT_API_URL"] = before
+
+
+@contextmanager
+def _own_api() -> Iterator[str]:
+    port = free_port()
+    url, server = f"http://127.0.0.1:{port}/api", None
+    with _environment(url, server_auth()):
+        try:
+            # Two servers that bring a new database through its migrations at once break it.
+            with FileLock(lambda: home_folder() / "prefect-start.lock"):
+                server = start_api(port)
+                # Takes as long as the server's own imports, and both have a core.
+                import prefect.flows
+                import prefect.tasks  # noqa: F401
+
+                wait_for(f"{url}/health", server)
+            yield url
+        except Exception as error:
+            if server is not None and not isinstance(error, StillroomError):
+                _check(server, error)
+            raise
+        finally:
+            if server is not None:
+                _send_pending()
+                server.stop()
+
+
+@contextmanager
+def _environment(url: str, auth: str | None) -> Iterator[None]:
+    """What Prefect's clients read, in this process and those that it starts."""
+    before = {name: os.environ.get(name) for name in (_URL, _AUTH)}
+    _set(_URL, url)
+    _set(_AUTH, auth)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            _set(name, value)
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _given_api(given: str) -> tuple[str, str | None]:
+    """The configured API without a slash at its end, and the authentication string for it; None where there is none."""
+    url = given.strip().rstrip("/")
+    checked_http(url, _URL, _EXAMPLE)
+    url, userinfo = without_userinfo(url)
+    own = server_auth() if url == served() else None
+    return url, os.environ.get(_AUTH) or userinfo or own
+
+
+def check_api(url: str, auth: str | None, name: str) -> None:
+    """Return when Prefect's API answers us.
+
+    Args:
+        auth: `user:password`; without it PREFECT_API_KEY is shown, as Prefect does.
+        name: of the API, for people.
+
+    Raises:
+        UsageError: it refuses us, redirects, or is no API of Prefect.
+        TransientError: it cannot be reached.
+    """
+    key = os.environ.get("PREFECT_API_KEY")
+    header = basic(auth) if auth else f"Bearer {key}" if key else ""
+    try:
+        # Its /health answers anybody; whether it knows us only a question about runs shows.
+        found = answer(f"{url}/flow_runs/filter", name, auth=header, body=b'{"limit": 1}')
+    except UsageError as error:
+        hint = f"; the address of Prefect's API has the form {_EXAMPLE}" if "HTTP 404" in str(error) else ""
+        hint = f"; set {_AUTH} (or PREFECT_API_KEY)" if "HTTP 40" in str(error) and not hint else hint
+        raise UsageError(f"{error}{hint}") from None
+    try:
+        known = isinstance(json.loads(found), list)
+    except ValueError:
+        known = False
+    if not known:
+        raise UsageError(
+            f"{name} at {shown(url)} answers, but not as Prefect does; its address has the form {_EXAMPLE}"
+        )
 
 
 def _check(server: ServerProcess, error: Exception) -> None:
@@ -105,7 +185,7 @@ def _check(server: ServerProcess, error: Exception) -> None:
 
 
 def _send_pending() -> None:
-    """Send logs and events that are still in Prefect's queues; later there is no server to take them."""
+    """Send logs and events that are still in Prefect's queues; later there may be no server or process for them."""
     if "prefect" not in sys.modules:
         return
     from prefect.events.worker import EventsWorker
@@ -116,30 +196,21 @@ def _send_pending() -> None:
 
 
 def start_api(port: int, host: str = "127.0.0.1") -> ServerProcess:
-    """Start Prefect's API and pages as a child of this process."""
+    """Start Prefect's API and pages as a child of this process; it answers only to `server_auth()`."""
     prepare_environment()
-    env = {**os.environ, "PREFECT_UI_API_URL": f"http://{host}:{port}/api"}
-    env.pop("PREFECT_API_URL", None)
+    env = {
+        **os.environ,
+        "PREFECT_UI_API_URL": f"{origin_of(host, port)}/api",
+        SERVER_AUTH: server_auth(),
+        _ORIGINS: os.environ.get(_ORIGINS) or ",".join(own_origins(host, port)),
+    }
+    # What the server is told of other servers would be where it looks for itself.
+    for name in (_URL, _AUTH):
+        env.pop(name, None)
     args = ["--factory", "prefect.server.api.server:create_app", "--host", host, "--port", str(port)]
     # Without --app-dir uvicorn puts the working folder first on the import path.
     args += ["--log-level", "warning", "--app-dir", str(log_folder())]
     return ServerProcess("prefect", "uvicorn", args, env)
-
-
-def served() -> str | None:
-    """The API of a running `stillroom up` on this machine, if any."""
-    note = services_note()
-    try:
-        noted = json.loads(note.read_text())
-        os.kill(int(noted["pid"]), 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return str(noted["prefect"]) + "/api"
-
-
-def services_note() -> Path:
-    """The file in which `stillroom up` writes its process id and addresses."""
-    return settings().home.resolve() / "services.json"
 
 
 def free_port() -> int:
@@ -147,23 +218,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def process_tag(pid: int | None = None) -> str:
-    """The tag of a process: host, pid and start time (a pid alone is used again)."""
-    process = psutil.Process(pid or os.getpid())
-    return f"proc:{socket.gethostname()}:{process.pid}:{int(process.create_time())}"
-
-
-def is_dead(tag: str) -> bool:
-    """Whether the tag names a process of this host that is gone; other hosts' are not ours to judge."""
-    host, pid, start = tag.removeprefix("proc:").rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        return int(psutil.Process(int(pid)).create_time()) != int(start)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def mark_dead_runs_crashed() -> list[str]:
@@ -206,6 +260,23 @@ def mark_dead_runs_crashed() -> list[str]:
             client.set_flow_run_state(run.id, Crashed(message=gone), force=True)
             crashed.append(run.name)
     return crashed
+
+
+def mark_cancelled(tag: str) -> None:
+    """Set the flow runs of a process that have not ended to Cancelled, whatever the process still does.
+
+    Args:
+        tag: of the process.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+    from prefect.states import Cancelled
+
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])), limit=PAGE)
+        for run in found:
+            if run.state is None or not run.state.is_final():
+                client.set_flow_run_state(run.id, Cancelled(message="stopped on request"), force=True)
 
 
 class StopWatch:

@@ -6,6 +6,9 @@ name that file and quote its last lines.
 
 from __future__ import annotations
 
+import http.client
+import os
+import signal
 import subprocess
 import time
 import urllib.request
@@ -15,18 +18,17 @@ from pathlib import Path
 
 from infra.errors import TransientError
 from infra.lifeline import start_tied
-from infra.settings import settings
+from infra.settings import home_folder, settings
 
 _LOG_LIMIT = 10_000_000  # bytes; a longer log becomes NAME.log.1 when the next server starts
 _QUOTED = 2000  # bytes of a log's end that an error quotes
+_PRIVATE = 0o077  # databases and what else servers write are for this user alone
 _STOP_SECONDS = 10.0  # for a server to end after SIGTERM, before SIGKILL
 
 
 def log_folder() -> Path:
     """Where the output of servers goes; made when missing."""
-    folder = settings().home.resolve() / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return home_folder("logs")
 
 
 class ServerProcess:
@@ -43,7 +45,7 @@ class ServerProcess:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as output:
             self._start = output.tell()
-            self._process: subprocess.Popen[bytes] = start_tied(module, args, env, output)
+            self._process: subprocess.Popen[bytes] = start_tied(module, args, env, output, umask=_PRIVATE)
 
     @property
     def pid(self) -> int:
@@ -73,27 +75,29 @@ class ServerProcess:
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # the processes that it started too
             self._process.wait()
 
 
 def wait_for(url: str, server: ServerProcess | None = None) -> None:
-    """Return when the URL answers.
+    """Return when the URL answers; a server on this machine, so that no proxy is asked.
 
     Args:
-        server: the child that should answer there; None for a server of somebody else.
+        server: the child that should answer there; None for one that was started elsewhere.
 
     Raises:
         TransientError: no answer in `STILLROOM_API_TIMEOUT` seconds, or the child ended.
     """
     deadline = time.monotonic() + settings().api_timeout
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if server is not None:
             server.check()
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with direct.open(url, timeout=5):
                 return
-        except OSError:
+        except (OSError, http.client.HTTPException):
             time.sleep(0.1)
     detail = f"; {server.last_output()}" if server is not None else ""
     raise TransientError(f"no answer from {url} in {settings().api_timeout:g} s{detail}")

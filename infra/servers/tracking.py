@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from infra.errors import UsageError
-from infra.settings import settings
+from infra.servers.address import checked_http, shown, spare_loopback, without_userinfo
+from infra.servers.file_lock import FileLock
+from infra.servers.mlflow_database import database_file, prepare
+from infra.settings import home_folder, settings
 
 # Read by mlflow: nothing of a run leaves this machine, git is not called, and only our own progress is shown.
 _ENVIRONMENT = {
@@ -36,8 +37,11 @@ TRAINING_TAG = "stillroom.training"
 FLOW_RUN_TAG = "stillroom.flow_run"
 """Tag of a parent run: the id of the flow run."""
 
-RUNS_LOCK = threading.RLock()
-"""Held while runs and experiments are looked up and made: trainings of a process start and end side by side."""
+RUNS_LOCK = FileLock(lambda: home_folder() / "mlflow-runs.lock")
+"""Held while runs and experiments are looked up and made: trainings start and end side by side, in processes too."""
+
+VERSIONS_LOCK = FileLock(lambda: home_folder() / "mlflow-versions.lock")
+"""Held while versions of registered models and their aliases are looked up and made."""
 
 _PARENT_TAG = "mlflow.parentRunId"
 _SOURCE = {"mlflow.source.name": "stillroom"}
@@ -46,14 +50,32 @@ _SOURCE = {"mlflow.source.name": "stillroom"}
 def tracking_uri() -> str:
     """`STILLROOM_MLFLOW_URI`, else `MLFLOW_TRACKING_URI`, else a SQLite file under `STILLROOM_HOME`.
 
+    User and password of an HTTP address are moved to `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, where
+    MLflow looks for them, so that no message of anybody repeats them. The address of a database keeps them: show
+    `tracking_place()`.
+
     Raises:
-        UsageError: a folder or `file:` address, which MLflow no longer maintains as a store.
+        UsageError: a folder or `file:` address, which MLflow no longer maintains as a store; or no address.
     """
     machine = settings()
-    uri = machine.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI") or machine.tracking_uri
+    uri = (machine.mlflow_uri or os.environ.get("MLFLOW_TRACKING_URI") or machine.tracking_uri).strip()
     if uri.startswith("file:") or "://" not in uri:
-        raise UsageError(f"MLflow at {uri!r}: a file store is not supported; use sqlite:///PATH or http://HOST:PORT")
+        raise UsageError(
+            f"MLflow at {shown(uri)!r}: a file store is not supported; use sqlite:///PATH or http://HOST:PORT"
+        )
+    if not uri.startswith("http"):
+        return uri
+    name = "STILLROOM_MLFLOW_URI" if machine.mlflow_uri else "MLFLOW_TRACKING_URI"
+    checked_http(uri, name, "http://HOST:5000")
+    uri, userinfo = without_userinfo(uri.rstrip("/"))
+    if userinfo:
+        os.environ["MLFLOW_TRACKING_USERNAME"], _, os.environ["MLFLOW_TRACKING_PASSWORD"] = userinfo.partition(":")
     return uri
+
+
+def tracking_place() -> str:
+    """`tracking_uri()` for people and pages: without a password."""
+    return shown(tracking_uri())
 
 
 @contextmanager
@@ -70,28 +92,55 @@ def quiet() -> Iterator[None]:
 
 
 def connect() -> Any:
-    """An `mlflow.MlflowClient` at `tracking_uri()`; the database and its folder are made when missing."""
+    """An `mlflow.MlflowClient` at `tracking_uri()`; the database and its folder are made when missing.
+
+    Raises:
+        UsageError: the database is no database of MLflow's, or of another version.
+    """
     uri = tracking_uri()
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if database_file(uri) is not None:
+        home_folder()
+    spare_loopback()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with quiet():
         from mlflow import MlflowClient
 
+        prepare(uri, settings().artifact_root.as_uri())
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def experiment(client: Any, name: str) -> str:
-    """Id of the experiment, made when missing; over SQLite its artifacts lie under `STILLROOM_HOME`."""
-    with quiet():
+    """Id of the experiment, made when missing; over SQLite its artifacts lie under `STILLROOM_HOME`.
+
+    Raises:
+        UsageError: somebody deleted it.
+    """
+    with RUNS_LOCK, quiet():
         found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        own = client.tracking_uri.startswith("sqlite:")
-        place = (settings().artifact_root / name).as_uri() if own else None
+        if found is None:
+            found = client.get_experiment(_new_experiment(client, name))
+        if found.lifecycle_stage == "deleted":
+            raise UsageError(
+                f"MLflow at {shown(client.tracking_uri)}: the experiment {name!r} was deleted; restore it (`mlflow "
+                f"experiments restore --experiment-id {found.experiment_id}`), or give the spec another name"
+            )
+        return str(found.experiment_id)
+
+
+def _new_experiment(client: Any, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    own = client.tracking_uri.startswith("sqlite:")
+    place = (settings().artifact_root / name).as_uri() if own else None
+    try:
         return str(client.create_experiment(name, artifact_location=place))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        # Another machine was faster.
+        return str(client.get_experiment_by_name(name).experiment_id)
 
 
 def start_run(client: Any, place: str, name: str, *, tags: Mapping[str, str], flow_run: str = "") -> str:

@@ -80,7 +80,7 @@ def registered_digests(store: Store, contents: StoreContents, *, versions_delete
         PermanentError: MLflow cannot be read, or does not know a version that this store registered: then it is
             probably another registry than the one in use, and what it says keeps nothing.
     """
-    from infra.servers.tracking import connect, quiet, tracking_uri
+    from infra.servers.tracking import connect, quiet, tracking_place, tracking_uri
     from tasks.register.versions import KEY_TAG
 
     uri = tracking_uri()
@@ -88,19 +88,19 @@ def registered_digests(store: Store, contents: StoreContents, *, versions_delete
     if uri.startswith("sqlite:///") and not database.exists():
         if not contents.under(_REGISTERED):
             return []
-        raise PermanentError(_unread(uri, "no such file"))
+        raise PermanentError(_unread(tracking_place(), "no such file"))
     with quiet():
         try:
             tags = _all_tags(connect())
         # Servers and databases fail with errors of many libraries; each means that the answer is not known.
         except Exception as error:
-            raise PermanentError(_unread(uri, str(error).partition("\n")[0])) from error
+            raise PermanentError(_unread(tracking_place(), str(error).partition("\n")[0])) from error
     known = {each[KEY_TAG] for each in tags if KEY_TAG in each}
     unknown = [m.name for m in contents.manifests.values() if m.name.startswith(_REGISTERED) and m.key not in known]
     if unknown and not versions_deleted:
         raise PermanentError(
-            f"the model registry at {uri} does not know {_versions(store, unknown)}, registered from this store; set "
-            "STILLROOM_MLFLOW_URI to the registry that does, or, where they were deleted on purpose, go on with "
+            f"the model registry at {tracking_place()} does not know {_versions(store, unknown)}, registered from this "
+            "store; set STILLROOM_MLFLOW_URI to the registry that does, or, where they were deleted on purpose, go on with "
             "--versions-deleted"
         )
     return [value for each in tags for value in each.values() if _DIGEST.fullmatch(value)]

@@ -12,12 +12,12 @@ from typing import Any
 
 from infra.digest import unit_key
 from infra.errors import UsageError
-from infra.servers.tracking import connect, quiet, versions
+from infra.servers.tracking import VERSIONS_LOCK, connect, quiet
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, run_stage
-from tasks.register.versions import KEY_TAG, make_version, move_aliases
+from tasks.register.versions import make_version, move_aliases, version_of
 from tasks.spec import Spec
 
 STAGE = "register"
@@ -76,9 +76,9 @@ class Registration(StageWork):
 
     def make(self) -> Made:
         client = connect()
-        held = self._version(client)
-        if held is None:
-            held = make_version(
+        # Two runs that register the same student at once make one version of it, and one of them the champion.
+        with VERSIONS_LOCK:
+            held = self._version(client) or make_version(
                 client,
                 self.name,
                 self.key,
@@ -90,7 +90,7 @@ class Registration(StageWork):
                 stage_version=VERSION,
                 flow_run=self.context.run_id,
             )
-        decision = move_aliases(client, self.name, held, self.spec.register_.champion)
+            decision = move_aliases(client, self.name, held, self.spec.register_.champion)
         with quiet():
             aliases = sorted(client.get_model_version(self.name, held.version).aliases)
         manifest = Manifest(
@@ -114,7 +114,7 @@ class Registration(StageWork):
 
     def _version(self, client: Any) -> Any | None:
         """The registered version that carries the stage's key."""
-        return next((v for v in versions(client, self.name) if v.tags.get(KEY_TAG) == self.key), None)
+        return version_of(client, self.name, self.key)
 
 
 def register(

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.servers.tracking import TRAINING_TAG, alias_of, end_run, experiment, model_source, quiet, start_run
+from infra.servers.tracking import (
+    TRAINING_TAG,
+    alias_of,
+    end_run,
+    experiment,
+    model_source,
+    quiet,
+    start_run,
+    versions,
+)
 from infra.storage.manifest import Manifest
 from models.statistics.metrics import LOWER_IS_BETTER
 from tasks.data.corpus import Corpus
@@ -79,6 +88,11 @@ def move_aliases(client: Any, name: str, held: Any, policy: str) -> ChampionDeci
         if decision.alias == CHAMPION:
             client.set_registered_model_alias(name, CHAMPION, held.version)
     return decision
+
+
+def version_of(client: Any, name: str, key: str) -> Any | None:
+    """The oldest registered version that carries the key of a registration."""
+    return next((each for each in versions(client, name) if each.tags.get(KEY_TAG) == key), None)
 
 
 def make_version(
@@ -165,7 +179,7 @@ def _log_model(
     return model_source(client, logged), logged.model_id, found.largest
 
 
-def _new_version(client: Any, name: str, source: str, run_id: str, model_id: str, tags: dict[str, str]) -> Any:
+def _new_version(client: Any, name: str, source: str, run_id: str, model_id: str | None, tags: dict[str, str]) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -173,4 +187,10 @@ def _new_version(client: Any, name: str, source: str, run_id: str, model_id: str
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    return client.create_model_version(name, source=source, run_id=run_id, tags=tags, model_id=model_id)
+    made = client.create_model_version(name, source=source, run_id=run_id, tags=tags, model_id=model_id)
+    # Our lock ends at this machine: of two that registered the same student, the older version stays.
+    first = version_of(client, name, tags[KEY_TAG])
+    if first is None or first.version == made.version:
+        return made
+    client.delete_model_version(name, made.version)
+    return first

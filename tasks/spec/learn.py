@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.spec.arms import LABELS_ONLY, RESERVED
 from tasks.spec.base import Section
 from tasks.spec.losses import LossTerm, check_split, terms_of_section
 from tasks.spec.phases import INHERITED, PhaseSection, check_grafts, check_unlabelled, inherited
 from tasks.spec.train import ModelSection, TrainSection
+
+LONGEST_NAME = 200
+"""Characters of a registered model's name; MLflow's databases take a few more."""
 
 
 class StudentSection(ModelSection):
@@ -137,3 +140,18 @@ class RegisterSection(Section):
     champion: Literal["if_none", "if_better", "never"] = Field(
         "if_none", description="when the new version takes the alias champion; challenger it always takes"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_registered(cls, given: str | None) -> str | None:
+        """A name that MLflow takes and that `models:/NAME@ALIAS` can say; MLflow is asked only at the end of a run."""
+        if given is None:
+            return None
+        wrong = sorted({c for c in given if c in "/:@'\"`\\%?#" or not c.isprintable()})
+        if wrong:
+            raise ValueError(f"a registered model's name cannot hold {' '.join(map(repr, wrong))}")
+        if given.strip() != given or given in ("", ".", "..") or len(given) > LONGEST_NAME:
+            raise ValueError(
+                f"{given[:40]!r} cannot name a registered model: 1 to {LONGEST_NAME} characters, no blank around"
+            )
+        return given

@@ -13,7 +13,7 @@ from typing import Any
 
 from infra.digest import sha256_file
 from infra.errors import UsageError
-from infra.servers.tracking import alias_of, connect, quiet, tracking_uri
+from infra.servers.tracking import alias_of, connect, quiet, tracking_place, tracking_uri
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.weights import IN_STORE, PYPI, WeightsRef, copy_to_store, packaged_weights, stored_ref
 
@@ -110,7 +110,7 @@ def find_registered(target: str) -> RegisteredStudent:
         UsageError: no such model, alias or version, or one that Stillroom did not register.
     """
     uri = tracking_uri()
-    missing = UsageError(f"the model registry at {uri} has no models:/{target}")
+    missing = UsageError(f"the model registry at {tracking_place()} has no models:/{target}")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise missing
     client = connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,13 +31,16 @@ def first(place: Place, prefect_server: str) -> dict[str, Any]:
 class Served:
     """What `stillroom up` serves."""
 
-    def __init__(self, prefect: str, mlflow: str) -> None:
+    def __init__(self, prefect: str, mlflow: str, auth: str) -> None:
         self.prefect, self.mlflow = prefect, mlflow
+        self.token = b64encode(auth.encode()).decode()
 
     def ask(self, path: str, body: dict[str, Any]) -> Any:
         """POST to Prefect's API."""
         request = urllib.request.Request(
-            f"{self.prefect}/api{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+            f"{self.prefect}/api{path}",
+            json.dumps(body).encode(),
+            {"content-type": "application/json", "authorization": f"Basic {self.token}"},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
@@ -53,7 +57,8 @@ def serving(place: Place) -> Iterator[Served]:
     ports = [free_port(), free_port()]
     process = place.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
     place.wait_until(process, lambda p: (p.root / "home" / "services.json").exists())
-    yield Served(*(f"http://127.0.0.1:{port}" for port in ports))
+    prefect, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+    yield Served(prefect, mlflow, (place.root / "home" / "prefect-auth").read_text())
     assert "asked process" in place.run("down").stdout
     assert process.wait(60) == 0
     place.api = shared

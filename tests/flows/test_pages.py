@@ -37,6 +37,7 @@ def page() -> Iterator[Page]:
 def test_stages_states_and_report_can_be_read(place: Place, served: Served, first: dict[str, Any], page: Page) -> None:
     place.json("retrain", str(place.spec))
     run = served.runs()[0]
+    page.add_init_script(f"localStorage.setItem('prefect-password', '{served.token}')")
     page.goto(f"{served.prefect}/runs/flow-run/{run['id']}")
     expect(page.get_by_text("small", exact=True).first).to_be_visible(timeout=60_000)
     page.get_by_text("Task Runs", exact=True).click()

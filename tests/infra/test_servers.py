@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -17,15 +18,28 @@ import psutil
 import pytest
 
 from infra.errors import TransientError, UsageError
+from infra.servers.answer import answer, basic
+from infra.servers.pages import serve, stop
 from infra.servers.prefect_api import free_port, prefect_api, start_api
+from infra.servers.process_tag import process_tag
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
-from infra.settings import reload_settings
+from infra.servers.services import auth_file, served, services_note
+from infra.settings import home_folder, reload_settings
 
 START = 120.0  # seconds; a fresh database on a slow machine
 
 
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Prefect's API as a run starts it, over a database of its own; its URL."""
+    with migrated_settings(tmp_path_factory.mktemp("home")), prefect_api() as url:
+        yield url
+
+
 def post(url: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    token = basic(os.environ["PREFECT_API_AUTH_STRING"])
+    headers = {"content-type": "application/json", "authorization": token}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     for attempt in range(5):
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
@@ -64,6 +78,100 @@ def test_prefects_command_lists_work_pools(prefect_server: str, tmp_path: Path) 
     assert done.returncode == 0, done.stderr.decode()
 
 
+def allowed_origin(url: str, origin: str) -> str | None:
+    """What the server says to a browser whose page of that origin wants to post."""
+    headers = {"origin": origin, "access-control-request-method": "POST"}
+    request = urllib.request.Request(f"{url}/flows/", headers=headers, method="OPTIONS")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return str(reply.headers["access-control-allow-origin"])
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.headers["access-control-allow-origin"]
+
+
+def test_the_api_answers_only_those_who_know_the_string_of_its_home(prefect: str) -> None:
+    question = f"{prefect}/flow_runs/filter"
+    with pytest.raises(UsageError, match="HTTP 401"):
+        answer(question, "it", body=b"{}")
+    assert answer(question, "it", body=b"{}", auth=basic(auth_file().read_text())).startswith(b"[")
+    assert stat.S_IMODE(auth_file().stat().st_mode) == 0o600
+
+
+def test_a_page_of_another_origin_is_refused(prefect: str) -> None:
+    assert allowed_origin(prefect, "http://evil.example") is None
+    assert allowed_origin(prefect, prefect.removesuffix("/api")) == prefect.removesuffix("/api")
+
+
+def test_what_a_server_writes_is_for_its_owner_alone(home: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "made.zip"
+    server = ServerProcess("archive", "zipfile", ["-c", str(archive), __file__])
+    with pytest.raises(TransientError, match="exit code 0"):
+        wait_until(server.check)
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+
+
+def test_a_slash_at_the_end_of_the_address_is_no_matter(prefect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"{prefect}/")
+    with prefect_api() as url:
+        assert url == os.environ["PREFECT_API_URL"] == prefect
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda url: url.removesuffix("/api"), r"HTTP 40.*has the form http://HOST:4200/api"),
+        (lambda url: url.removeprefix("http://"), r"PREFECT_API_URL=127.*write it like http://HOST:4200/api"),
+        (lambda url: url.replace("http://", "http://me:wrong@"), r"HTTP 401\); set PREFECT_API_AUTH_STRING"),
+    ],
+    ids=["without-api", "without-scheme", "wrong-password"],
+)
+def test_an_address_that_is_wrong_says_how_it_should_be(
+    prefect: str, monkeypatch: pytest.MonkeyPatch, change: Callable[[str], str], said: str
+) -> None:
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+    monkeypatch.setenv("PREFECT_API_URL", change(prefect))
+    with pytest.raises(UsageError, match=said) as raised, prefect_api():
+        pass
+    assert "wrong" not in str(raised.value)
+
+
+def test_a_dead_address_is_named_within_seconds(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    began = time.monotonic()
+    with pytest.raises(TransientError, match=rf"PREFECT_API_URL: .*{url}/flow_runs.*nobody listens"), prefect_api():
+        pass
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
+def test_pages_are_not_served_to_other_machines(home: Path, host: str) -> None:
+    with pytest.raises(UsageError, match=rf"--host {host}: .*ssh -L"):
+        serve(host, free_port(), free_port(), print)
+
+
+def test_down_leaves_a_stranger_alone_that_has_the_pid(home: Path) -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        host, pid, start = process_tag(stranger.pid).removeprefix("proc:").rsplit(":", 2)
+        tag = f"proc:{host}:{pid}:{int(start) - 60}"
+        home_folder()
+        services_note().write_text(json.dumps({"process": tag, "pid": stranger.pid, "prefect": "http://127.0.0.1:1"}))
+        assert stop() == "nothing is up"
+        assert served() is None
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_note_without_a_start_time_counts_for_nothing(home: Path) -> None:
+    home_folder()
+    services_note().write_text(json.dumps({"pid": os.getpid(), "prefect": "http://127.0.0.1:1"}))
+    assert stop() == "nothing is up"
+
+
 def kill_the_api() -> None:
     with prefect_api() as url:
         port = url.removesuffix("/api").rpartition(":")[2]
@@ -76,7 +184,7 @@ def kill_the_api() -> None:
 def test_an_api_that_dies_under_a_run_is_named_with_its_log(
     migrated_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     with pytest.raises(TransientError, match=r"prefect server ended with exit code -9; .*logs/prefect\.log"):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,13 @@ def test_a_crash_before_the_alias_is_repaired_without_a_new_version(line: Any) -
     assert again.manifest == made
     assert [v.version for v in versions(client, "crashed")] == [1]
     assert alias_of(client, "crashed", "challenger").version == 1
+
+
+def test_two_that_register_at_once_make_one_version(line: Any) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: _again(line, "register.name=at-once"), range(2)))
+    assert [each.manifest.facts["version"] for each in made] == ["1", "1"]
+    assert len(versions(connect(), "at-once")) == 1
 
 
 def test_a_version_that_is_gone_is_registered_again(line: Any) -> None:

@@ -1,0 +1,85 @@
+"""Ctrl-C while a flow runs: the first asks it to stop, the second ends everything at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from flows.output import FAILED, STOPPED
+
+STOP_SECONDS = 22.0
+"""From the first interrupt until a run that does not stop by itself is ended."""
+
+STATE_SECONDS = 4.0
+"""For Prefect's API to take the state of a run that is ended."""
+
+INTERRUPTED = 130
+"""Exit code of a command that a second interrupt ended, as shells count."""
+
+
+class Interrupts:
+    """SIGINT as a request that the run asks for, in the main thread; elsewhere there is nothing to hear.
+
+    Nothing is raised, so that no import, lock or transaction is cut. Once asked, it stays so until the process ends.
+
+    Args:
+        overdue: called when the run has not stopped in time, before the process is ended.
+        seconds: that a run has to stop.
+    """
+
+    def __init__(self, overdue: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
+        self._overdue, self._seconds = overdue, seconds
+        self._asked = threading.Event()
+        self._before: Any = None
+        self._over = False
+
+    def requested(self) -> bool:
+        """Whether the run shall stop."""
+        return self._asked.is_set()
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupted)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        if self._before is not None and not self.requested():
+            signal.signal(signal.SIGINT, self._before)
+
+    def _interrupted(self, *_: Any) -> None:
+        if self.requested():
+            _end(INTERRUPTED)
+        self._asked.set()
+        if sys.stderr.isatty():
+            # Not by print: the interrupt may have come in the middle of one.
+            os.write(2, b"\rstopping; interrupt again to end at once\x1b[K\r")
+        threading.Thread(target=self._watch, name="interrupts", daemon=True).start()
+
+    def _watch(self) -> None:
+        threading.Event().wait(self._seconds)
+        if not self._over:
+            last = threading.Thread(target=self._overdue, daemon=True)
+            last.start()
+            last.join(STATE_SECONDS)
+            os.write(2, f"error: {STOPPED}\n".encode())
+        _end(FAILED)
+
+
+def _end(code: int) -> None:
+    """End this process and all that it started, at once."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.Error:
+            continue
+    os._exit(code)
