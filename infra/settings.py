@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,6 +19,10 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path.home() / ".stillroom", description="where Prefect's and MLflow's databases live")
     mlflow_uri: str | None = Field(None, description="tracking server; default a SQLite file under home")
+    private: Path | None = Field(
+        None, description="folder of secrets and details of private corpora; default `-private` beside home"
+    )
+    secret: SecretStr | None = Field(None, description="secret of private corpora; default: drawn and kept in a file")
     worker_timeout: float = Field(60.0, gt=0, description="seconds to wait for a Dask worker that fits")
     poll: float = Field(5.0, gt=0, description="seconds between looks for a request to stop")
     api_timeout: float = Field(120.0, gt=0, description="seconds to wait for our own Prefect API to answer")
@@ -40,6 +44,12 @@ class Settings(BaseSettings):
     def artifact_root(self) -> Path:
         """Where MLflow's artifacts go when the tracking store is our own SQLite file."""
         return self.home.resolve() / "mlartifacts"
+
+    @property
+    def private_folder(self) -> Path:
+        """Where files lie that only their owner may read; never inside of home, which is served and backed up."""
+        home = self.home.expanduser().resolve()
+        return (self.private or home.with_name(f"{home.name}-private")).expanduser().resolve()
 
     @property
     def cache_folder(self) -> Path:
