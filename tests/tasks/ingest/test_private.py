@@ -15,8 +15,11 @@ from infra.digest import sha256_bytes
 from infra.errors import BudgetError, CorpusError
 from infra.storage.store import LocalStore
 from tasks.data.catalog import from_parquet
+from tasks.ingest.corpus_listing import open_corpus, scan_corpus
 from tasks.ingest.secret import secret_file
+from tasks.maintenance.repair import repair
 from tasks.maintenance.verify import verify
+from tasks.spec import CorpusSection, IngestSection
 from tests.tasks.corpora.layouts import csv, image
 from tests.tasks.ingest.specs import run, spec
 
@@ -135,3 +138,21 @@ def test_another_secret_is_an_error_and_a_defect(corpus: Path, store: LocalStore
 def test_a_secret_in_the_store_is_a_defect(store: LocalStore) -> None:
     store.put("secrets/ours.key", b"1" * 32)
     assert [defect.kind for defect in verify(store).defects] == ["secret"]
+
+
+def test_a_lost_shard_is_made_again_where_the_corpus_is_named(
+    corpus: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    shard = run(spec(corpus, store, CORPUS), cluster).manifest.outputs[0].name
+    before = store.get(shard)
+    store.delete(shard)
+    (left,) = repair(store, cluster).actions
+    assert (left.action, "the store does not say where it lies: --root does" in left.detail) == ("left", True)
+    assert repair(store, cluster, root=str(corpus)).whole
+    assert store.get(shard) == before
+
+
+def test_other_corpora_keep_their_keys(corpus: Path) -> None:
+    section = CorpusSection.model_validate({**CORPUS, "root": corpus, "private": False})
+    scanned = scan_corpus(section, IngestSection(), open_corpus(section))
+    assert scanned.section.keys() == {"corpus", "ingest"}
