@@ -14,6 +14,7 @@ from tasks.ingest.image_table import as_text, matrix
 from tasks.spec import CorpusSection
 
 FEWEST_PATIENTS = 5
+_FROM_CELLS = ("table", "hyper-kvasir")  # adapters whose classes are the label texts, where the spec names none
 
 
 def refuse_rare_classes(corpus: CorpusSection, scan: Scan) -> None:
@@ -22,7 +23,8 @@ def refuse_rare_classes(corpus: CorpusSection, scan: Scan) -> None:
     Raises:
         CorpusError: there are such; their names are not in the text.
     """
-    if corpus.table is None or corpus.classes or not isinstance(corpus.table.label, str):
+    of_columns = corpus.table is not None and not isinstance(corpus.table.label, str)
+    if corpus.classes or of_columns or corpus.adapter not in _FROM_CELLS:
         return
     rows = scan.rows.table.filter(pc.is_valid(scan.rows.table["path"]))
     # A patient who is not known is one for each image.
@@ -35,7 +37,7 @@ def refuse_rare_classes(corpus: CorpusSection, scan: Scan) -> None:
     rare = sum(len(np.unique(codes[own])) < FEWEST_PATIENTS for own in having)
     if rare:
         raise CorpusError(
-            f"private corpus {corpus.title}: fewer than {FEWEST_PATIENTS} patients have {rare} of the "
-            f"{len(scan.classes)} label texts in column {corpus.table.label!r}. Names of classes are shown everywhere: "
-            "write them in corpus.classes, and what is none in corpus.table.unlabelled"
+            f"private corpus {corpus.title}: fewer than {FEWEST_PATIENTS} patients have {rare} of its "
+            f"{len(scan.classes)} label texts, and names of classes are shown everywhere: write them in "
+            "corpus.classes, and in corpus.table.unlabelled what is none"
         )

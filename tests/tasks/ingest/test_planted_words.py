@@ -176,7 +176,7 @@ def test_a_plan_tells_reasons_and_notes_by_kind(root: Path, store: LocalStore, h
 def test_a_label_that_few_patients_have_becomes_no_class(
     root: Path, store: LocalStore, home: Path, no_cluster: Cluster
 ) -> None:
-    with pytest.raises(CorpusError, match=r"fewer than 5 patients have 2 of the 4 label texts") as caught:
+    with pytest.raises(CorpusError, match=r"fewer than 5 patients have 2 of its 4 label texts") as caught:
         run(spec(root, store, {**CORPUS, "classes": None}), no_cluster)
     nothing_found(store, home, repr(caught.value), ("", ""))
 
