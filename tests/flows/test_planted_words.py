@@ -28,7 +28,7 @@ corpus:
   root: {root}
   name: ours
   private: true
-  classes: [x, y]
+  classes: ["x", "y"]
   table: {{csv: labels.csv, image: name, label: label, patient: patient, split: split}}
 ingest: {{size: 32, shard_size: 16}}
 views: {{size: 32, count: 1}}
