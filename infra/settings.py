@@ -9,7 +9,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.errors import UsageError
@@ -25,6 +25,10 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path.home() / ".stillroom", description="where Prefect's and MLflow's databases live")
     mlflow_uri: str | None = Field(None, description="tracking server; default a SQLite file under home")
+    private: Path | None = Field(
+        None, description="folder of secrets and details of private corpora; default `-private` beside home"
+    )
+    secret: SecretStr | None = Field(None, description="secret of private corpora; default: drawn and kept in a file")
     worker_timeout: float = Field(60.0, gt=0, description="seconds to wait for a Dask worker that fits")
     poll: float = Field(5.0, gt=0, description="seconds between looks for a request to stop")
     api_timeout: float = Field(120.0, gt=0, description="seconds to wait for our own Prefect API to answer")
@@ -63,6 +67,12 @@ class Settings(BaseSettings):
     def artifact_root(self) -> Path:
         """Where MLflow's artifacts go when the tracking store is our own SQLite file."""
         return self.home.resolve() / "mlartifacts"
+
+    @property
+    def private_folder(self) -> Path:
+        """Where files lie that only their owner may read; never inside of home, which is served and backed up."""
+        home = self.home.expanduser().resolve()
+        return (self.private or home.with_name(f"{home.name}-private")).expanduser().resolve()
 
     @property
     def cache_folder(self) -> Path:

@@ -61,7 +61,7 @@ class Store(Protocol):
         """Whether the object is there."""
 
     def delete(self, name: str) -> None:
-        """Remove it; nothing happens when it is not there. For repair, forget and gc alone."""
+        """Remove it; nothing happens when it is not there. For repair and gc alone."""
 
     def private(self, name: str) -> None:
         """Let nobody but the owner read the object; on S3 the bucket's policy decides and nothing happens."""

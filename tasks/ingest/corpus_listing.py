@@ -20,8 +20,11 @@ from tasks.corpora.scan import ROWS, RowTable
 from tasks.data.catalog import OK, SPLITS
 from tasks.ingest.digest_cache import DigestCache
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, matrix, place_in
-from tasks.ingest.keys import KeyedHasher, assign_keys, secret_of
+from tasks.ingest.keys import KeyedHasher, assign_keys
 from tasks.ingest.parent import Parent
+from tasks.ingest.private_classes import refuse_rare_classes
+from tasks.ingest.private_words import PrivateWords, guarded, words_of
+from tasks.ingest.secret import digest_of_secret, secret_of
 from tasks.sources import open_source
 from tasks.sources.base import Source
 from tasks.sources.passed_over import passed_over
@@ -29,6 +32,7 @@ from tasks.sources.tree import Tree
 from tasks.spec import CorpusSection, IngestSection, Spec
 
 BATCH = 8192  # rows whose digest is taken at once
+PRIVACY = 2  # what a store holds of a private corpus; raised when that changes, in private corpora alone
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,17 @@ class ScannedCorpus:
     scan: Scan
     section: dict[str, Any]  # what of the spec enters keys, with defaults filled in
 
+    @property
+    def words(self) -> PrivateWords | None:
+        """Words about the corpus where it is private."""
+        return words_of(self.corpus)
+
+    @property
+    def source_notes(self) -> list[str]:
+        """The source's notes, as they may be shown."""
+        notes = self.source.notes
+        return self.words.of_notes(notes) if self.words else notes
+
 
 @dataclass(frozen=True)
 class ListedCorpus:
@@ -49,6 +64,7 @@ class ListedCorpus:
     images: ImageTable
     digest_cache: DigestCache
     hasher: KeyedHasher | None
+    secret: str = ""  # digest of the secret of a private corpus
 
     @property
     def unhashed(self) -> int:
@@ -65,10 +81,6 @@ class ListedCorpus:
             hasher.update(canonical_json([batch[name].to_pylist() for name in names]))
         return hasher.hexdigest()
 
-    def cached_name(self, path: str) -> str:
-        """What the digest cache calls a path or a stamp."""
-        return self.hasher.hash("path", path) if self.hasher else path
-
 
 def open_corpus(corpus: CorpusSection) -> Source:
     """The corpus's files; phantoms are drawn first.
@@ -76,11 +88,12 @@ def open_corpus(corpus: CorpusSection) -> Source:
     Raises:
         CorpusError: there is no such place, or it cannot be listed.
     """
-    try:
-        adapter_of(corpus.adapter).prepare(corpus)
-        return open_source(corpus.root)
-    except OSError as error:
-        raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
+    with guarded(words_of(corpus), reading=True):
+        try:
+            adapter_of(corpus.adapter).prepare(corpus)
+            return open_source(corpus.root)
+        except OSError as error:
+            raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
 
 
 def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) -> ScannedCorpus:
@@ -89,11 +102,16 @@ def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) ->
     Raises:
         CorpusError: the place is not what the spec says.
     """
-    try:
-        scan = adapter_of(corpus.adapter).scan(corpus, Tree(source))
-        scan = replace(scan, notes=[*scan.notes, *passed_over(source.files()["path"].combine_chunks())])
-    except OSError as error:
-        raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
+    words = words_of(corpus)
+    with guarded(words, reading=True):
+        try:
+            scan = adapter_of(corpus.adapter).scan(corpus, Tree(source))
+            scan = replace(scan, notes=[*scan.notes, *passed_over(source.files()["path"].combine_chunks())])
+        except OSError as error:
+            raise CorpusError(f"{error.filename or corpus.root}: {error.strerror or error}") from None
+    if words:
+        scan = _worded(scan, words)
+        refuse_rare_classes(corpus, scan)
     how: dict[str, Any] = {
         "encode": ingest.encode,
         "shard_size": ingest.shard_size,
@@ -103,8 +121,19 @@ def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) ->
         how |= {"size": None, "crop": "none", "quality": 0}
     else:
         how |= {"size": ingest.size or scan.size, "crop": ingest.crop or scan.crop, "quality": ingest.quality}
-    section = {"corpus": corpus.identity(), "ingest": how}
+    section: dict[str, Any] = {"corpus": corpus.identity(), "ingest": how}
+    if corpus.private:
+        section["privacy"] = PRIVACY
     return ScannedCorpus(corpus, source, scan, json.loads(canonical_json(section)))
+
+
+def _worded(scan: Scan, words: PrivateWords) -> Scan:
+    """A scan whose reasons and notes quote nothing of the corpus."""
+    table = scan.rows.table
+    names = pc.coalesce(table["path"], table["name"])
+    reasons = words.of_rows(as_text(table["reason"]), as_text(names))
+    at = table.schema.get_field_index("reason")
+    return replace(scan, rows=RowTable(table.set_column(at, "reason", reasons)), notes=words.of_notes(scan.notes))
 
 
 def scan_spec(spec: Spec) -> ScannedCorpus:
@@ -120,11 +149,13 @@ def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bo
         dry: write nothing and hash nothing; files that the digest cache does not know have no digest.
     """
     corpus, scan = scanned.corpus, scanned.scan
-    hasher = KeyedHasher(secret_of(store, corpus.title, create=not dry)) if corpus.private else None
+    secret = secret_of(store, corpus.title, create=not dry) if corpus.private else b""
+    hasher = KeyedHasher(secret) if corpus.private else None
     images = _images_of(scan, hasher, parent)
     # The image table has all that the rows said.
     slim = replace(scanned, scan=replace(scan, rows=RowTable(ROWS.empty_table())))
-    listed = ListedCorpus(slim, images, DigestCache(store, corpus.title), hasher)
+    cache = DigestCache(store, corpus.title, hasher)
+    listed = ListedCorpus(slim, images, cache, hasher, digest_of_secret(secret) if corpus.private else "")
     _join_files(listed, dry)
     return listed
 
@@ -175,8 +206,9 @@ def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageT
 
 def _join_files(listed: ListedCorpus, dry: bool) -> None:
     """Sizes, stamps and digests of the rows' files."""
-    images, source = listed.images, listed.scanned.source
-    files = source.files()
+    images, source, words = listed.images, listed.scanned.source, listed.scanned.words
+    with guarded(words, reading=True):
+        files = source.files()
     at = np.flatnonzero(images.has_file)
     place = place_in(images.text("path").take(pa.array(at)), as_text(files["path"]))
     # A row whose path is not among the listed files has no file that can be read.
@@ -186,11 +218,13 @@ def _join_files(listed: ListedCorpus, dry: bool) -> None:
     rows[at] = True
     images.numbers("bytes")[at] = files["size"].to_numpy()
     images.set_text("stamp", rows, as_text(files["stamp"]))
-    hash_name = listed.cached_name if listed.hasher else None
-    digests, faults = listed.digest_cache.digests(source, files, hash_name=hash_name, hash_new=not dry)
+    with guarded(words, reading=True):
+        digests, faults = listed.digest_cache.digests(source, files, hash_new=not dry)
     images.set_text("source_sha256", rows, digests)
     usable = images.where("status", OK)
-    for row, reason in faults.items():
+    for row, error in faults.items():
+        key = images.text("key")[int(at[row])].as_py()
+        reason = words.of_os_error(error, key) if words else error.strerror or str(error)
         bad = np.zeros(len(images), bool)
         bad[at[row]] = usable[at[row]]
         images.quarantine(bad, f"{NOT_READABLE}{reason}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +19,7 @@ from infra.compute.cluster import cores
 from infra.errors import is_transient
 from infra.storage.store import MissingObjectError, Store
 from tasks.ingest.image_table import as_text, mask, place_in
+from tasks.ingest.keys import KeyedHasher
 from tasks.sources.base import Source
 
 SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("sha256", pa.string())])
@@ -26,14 +27,19 @@ BATCH = 5000  # files hashed between looks at the clock
 SECONDS_BETWEEN_SAVES = 60.0  # so that a killed run loses little
 THREADS_A_CORE = 4  # hashing waits for the disk more than for the processor
 
-HashName = Callable[[str], str]
-
 
 class DigestCache:
-    """Path and stamp (keyed hashes where the corpus is private) and size to the sha256 of the file's bytes."""
+    """Path, stamp and size to the sha256 of the file's bytes.
 
-    def __init__(self, store: Store, title: str) -> None:
-        self.store, self.name = store, f"listings/{title}.parquet"
+    Args:
+        hasher: of a private corpus. Paths, stamps and digests are then keyed hashes; sizes are 0 and hashed with
+            the stamps, because a size and a digest show whoever has a file that it is here.
+    """
+
+    def __init__(self, store: Store, title: str, hasher: KeyedHasher | None = None) -> None:
+        self._plain = f"listings/{title}.parquet"
+        self.store, self.name = store, f"listings/{title}.keyed.parquet" if hasher else self._plain
+        self._hasher = hasher
         self.hashed = 0
         self._known = SCHEMA.empty_table()
 
@@ -43,36 +49,29 @@ class DigestCache:
         except (MissingObjectError, pa.ArrowInvalid, KeyError):
             self._known = SCHEMA.empty_table()
 
-    def digests(
-        self, source: Source, files: pa.Table, *, hash_name: HashName | None = None, hash_new: bool = True
-    ) -> tuple[pa.Array, dict[int, str]]:
-        """sha256 of each file's bytes, and by row number why a file could not be read.
+    def digests(self, source: Source, files: pa.Table, *, hash_new: bool = True) -> tuple[pa.Array, dict[int, OSError]]:
+        """sha256 (keyed where private) of each file's bytes, and by row number why a file could not be read.
 
         Args:
             source: where the files lie.
             files: columns path, size, stamp.
-            hash_name: hides a path or stamp; given where the corpus is private.
             hash_new: False leaves the sha256 of files that are not in the cache blank, and saves nothing.
         """
         self._load()
         try:
-            return self._digests(source, files, hash_name, hash_new)
+            return self._digests(source, files, hash_new)
         finally:
             # What is saved need not stay in memory while the shards are made.
             self._known = SCHEMA.empty_table()
 
-    def _digests(
-        self, source: Source, files: pa.Table, hash_name: HashName | None, hash_new: bool
-    ) -> tuple[pa.Array, dict[int, str]]:
-        listed = [as_text(files[name]) for name in ("path", "stamp")]
-        if hash_name is not None:
-            listed = [as_text([hash_name(text) for text in column.to_pylist()]) for column in listed]
+    def _digests(self, source: Source, files: pa.Table, hash_new: bool) -> tuple[pa.Array, dict[int, OSError]]:
+        listed = self._listed(files)
         known = [as_text(self._known[n]) for n in ("path", "stamp", "sha256")]
         at = place_in(listed[0], known[0])
         there = pa.array(np.maximum(at, 0))
         if len(self._known):
             same = mask(pc.equal(known[1].take(there), listed[1])) & (at >= 0)
-            same &= self._known["size"].to_numpy()[np.maximum(at, 0)] == files["size"].to_numpy()
+            same &= self._known["size"].to_numpy()[np.maximum(at, 0)] == listed[2].to_numpy()
             found = pc.if_else(pa.array(same), known[2].take(there), "")
         else:
             same, found = np.zeros(len(files), bool), pa.repeat("", len(files))
@@ -82,30 +81,49 @@ class DigestCache:
         digests, faults = self._hash(source, files, fresh, listed)
         return pc.replace_with_mask(found, pa.array(~same), digests), faults
 
+    def _listed(self, files: pa.Table) -> list[pa.Array]:
+        """Paths, stamps and sizes as the cache has them."""
+        path, stamp, size = as_text(files["path"]), as_text(files["stamp"]), pa.array(files["size"].to_numpy())
+        if self._hasher is None:
+            return [path, stamp, size]
+        both = pc.binary_join_element_wise(stamp, size.cast(pa.string()), "\x00")
+        paths = as_text([self.listed_name(text) for text in path.to_pylist()])
+        stamps = as_text([self._hasher.hash("stamp", text) for text in both.to_pylist()])
+        return [paths, stamps, pa.array(np.zeros(len(files), np.int64))]
+
+    def listed_name(self, path: str) -> str:
+        """What the cache calls a path."""
+        return self._hasher.hash("path", path) if self._hasher else path
+
     def _hash(
         self, source: Source, files: pa.Table, fresh: np.ndarray, listed: list[pa.Array]
-    ) -> tuple[pa.Array, dict[int, str]]:
+    ) -> tuple[pa.Array, dict[int, OSError]]:
         self._drop(listed[0].take(pa.array(fresh)))
         digests: list[pa.Array] = []
-        faults: dict[int, str] = {}
+        faults: dict[int, OSError] = {}
         saved_at = time.monotonic()
         for start in range(0, len(fresh), BATCH):
             rows = fresh[start : start + BATCH]
             results = list(_digests(source, files.take(pa.array(rows))))
             for row, result in zip(rows, results, strict=True):
                 if isinstance(result, OSError):
-                    faults[int(row)] = result.strerror or str(result)
-            digests.append(as_text([result if isinstance(result, str) else "" for result in results]))
-            self._add(listed, files, rows, digests[-1])
+                    faults[int(row)] = result
+            digests.append(as_text([self._shown(result) for result in results]))
+            self._add(listed, rows, digests[-1])
             if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
                 self.save()
                 saved_at = time.monotonic()
         self.save()
         return pa.concat_arrays(digests), faults
 
-    def _add(self, listed: list[pa.Array], files: pa.Table, rows: np.ndarray, digests: pa.Array) -> None:
+    def _shown(self, result: str | OSError) -> str:
+        if isinstance(result, OSError):
+            return ""
+        return self._hasher.digest(result) if self._hasher else result
+
+    def _add(self, listed: list[pa.Array], rows: np.ndarray, digests: pa.Array) -> None:
         at = pa.array(rows)
-        columns = [listed[0].take(at), files["size"].take(at), listed[1].take(at), digests]
+        columns = [listed[0].take(at), listed[2].take(at), listed[1].take(at), digests]
         new = pa.table(columns, schema=SCHEMA).filter(pc.not_equal(digests, ""))
         self.hashed += len(new)
         self._known = pa.concat_tables([self._known, new])
@@ -124,6 +142,9 @@ class DigestCache:
         sink = io.BytesIO()
         pq.write_table(self._known.sort_by("path"), sink, compression="zstd")
         self.store.put(self.name, sink.getvalue())
+        if self._hasher:
+            # Earlier releases kept digests of a private corpus's files here that were not keyed.
+            self.store.delete(self._plain)
 
 
 def _digests(source: Source, files: pa.Table) -> Iterator[str | OSError]:

@@ -142,6 +142,7 @@ class ShardSettings:
     source: str
     folder: str
     recipe: dict[str, Any]
+    private: str = ""  # title of the corpus where it is private
 
     @classmethod
     def of(cls, listed: ListedCorpus, store: str) -> ShardSettings:
@@ -152,11 +153,13 @@ class ShardSettings:
             scanned.source.url,
             shard_folder(scanned.corpus.title, scanned.section),
             asdict(recipe_of(scanned.section)),
+            scanned.corpus.title if scanned.corpus.private else "",
         )
 
     def job(self, split: str, number: int, items: Iterable[ShardItem], sha: str = "") -> ShardJob:
         """A shard's job."""
-        return ShardJob(self.store, self.source, self.folder, split, number, self.recipe, tuple(items), sha)
+        items, how = tuple(items), self.recipe
+        return ShardJob(self.store, self.source, self.folder, split, number, how, items, sha, private=self.private)
 
 
 def shard_folder(title: str, section: dict[str, object]) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 import unicodedata
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.storage.store import MissingObjectError, Store
 from tasks.ingest.image_table import mask, place_in
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -83,33 +81,21 @@ def _settled(wanted: pa.Array, names: pa.Array, paths: pa.Array, known: pa.Array
 
 
 class KeyedHasher:
-    """Keyed hashes of a private corpus: 16 hexadecimal digits of HMAC-SHA256."""
+    """Keyed hashes of a private corpus: the first hexadecimal digits of HMAC-SHA256."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def hash(self, kind: str, text: str) -> str:
-        """The hash of a path, patient or exam; blank stays blank."""
+        """The hash of a path, patient or exam, 16 digits; blank stays blank."""
+        return self._digits(kind, text)[:16]
+
+    def digest(self, text: str) -> str:
+        """The hash of a digest, 64 digits: one that is not keyed shows whoever has a file whether it is here."""
+        return self._digits("digest", text)
+
+    def _digits(self, kind: str, text: str) -> str:
         if not text:
             return ""
         message = f"{kind}:{text}".encode("utf-8", "surrogateescape")
-        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:16]
-
-
-def secret_of(store: Store, title: str, *, create: bool = True) -> bytes:
-    """The corpus's secret in the store, made on first use.
-
-    Whoever holds it can tell whether a patient is in the store, so only the owner may read the file. With
-    `create=False` a secret that is not there yet is drawn and not stored.
-    """
-    name = f"secrets/{title}.key"
-    try:
-        return store.get(name)
-    except MissingObjectError:
-        fresh = secrets.token_bytes(32)
-        if not create:
-            return fresh
-        store.put_new(name, fresh)
-        store.private(name)
-        # Another process may have been faster; what is stored counts.
-        return store.get(name)
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()

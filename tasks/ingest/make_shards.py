@@ -88,7 +88,7 @@ def _value(outcome: Outcome, listed: ListedCorpus) -> Any:
         return outcome.value
     if isinstance(error, SourceChangedError):
         path = next(item.path for item in outcome.job.args[0].items if item.key == error.key)
-        listed.digest_cache.forget([listed.cached_name(path)])
+        listed.digest_cache.forget([listed.digest_cache.listed_name(path)])
         error = SourceChangedError(str(error), error.key)
     raise error from outcome.error
 

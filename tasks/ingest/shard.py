@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from infra.storage.store import open_store
 from tasks.ingest.image_table import NOT_READABLE
 from tasks.ingest.limits import LimitedCalls
 from tasks.ingest.pixels import EncodedImage, ImageRecipe, UnreadableError, encode_image
+from tasks.ingest.private_words import PrivateWords, guarded
 from tasks.sources import open_source
 from tasks.sources.base import Source, SourceFileChangedError
 
@@ -31,6 +32,8 @@ ROW = ("key", "ext", "offset", "size", "crc32", "width", "height", "phash")
 
 class SourceChangedError(TransientError):
     """A source file is not what the listing says; `key` is the image's."""
+
+    quotes_nothing = True  # see `tasks.ingest.private_words`
 
     def __init__(self, message: str, key: str) -> None:
         super().__init__(message, key)
@@ -45,8 +48,9 @@ class ShardItem:
     """An image to store."""
 
     key: str
-    path: str  # in the source
-    stamp: str  # what the source needs to find the bytes, and to know that they are those listed
+    # Dask logs the arguments of a call that failed: what must not be read in a log is not in the repr.
+    path: str = field(repr=False)  # in the source
+    stamp: str = field(repr=False)  # what the source needs to find the bytes, and to know that they are those listed
     sha: str  # of the source bytes, as listed
     label: int
     labels: tuple[int, ...] | None
@@ -60,7 +64,7 @@ class ShardJob:
     """
 
     store: str
-    source: str
+    source: str = field(repr=False)
     folder: str  # of the shards in the store
     split: str
     number: int
@@ -69,6 +73,12 @@ class ShardJob:
     sha: str = ""  # of the shard, when it was made before and must come out the same
     skip: tuple[tuple[int, str], ...] = ()  # items that kill the process that decodes them, and how
     image_seconds: float = 60.0  # of processor time that one image may take; not part of the key
+    private: str = ""  # title of the corpus where it is private
+
+    @property
+    def words(self) -> PrivateWords | None:
+        """Words about the corpus where it is private."""
+        return PrivateWords(self.private) if self.private else None
 
     @property
     def key(self) -> str:
@@ -94,10 +104,16 @@ def make_shard(job: ShardJob) -> UnitRecord:
         SourceChangedError: a file is gone, or is not the one that was listed.
         CorruptError: the shard was made before and does not come out the same.
     """
+    with guarded(job.words):
+        return _make_shard(job)
+
+
+def _make_shard(job: ShardJob) -> UnitRecord:
     writer, rows, bad, cropped = ShardWriter(), [], [], 0
     for item, image in _encoded(job):
         if isinstance(image, str):
-            bad.append(Quarantined(source=item.key, reason=f"{NOT_READABLE}{image}", stage=STAGE))
+            why = job.words.of_file(image, item.key) if job.words else image
+            bad.append(Quarantined(source=item.key, reason=f"{NOT_READABLE}{why}", stage=STAGE))
         else:
             rows.append(_row(writer, item, image))
             cropped += image.cropped
@@ -120,8 +136,9 @@ def make_shard(job: ShardJob) -> UnitRecord:
 
 def probe_images(job: ShardJob, rows: Sequence[int]) -> None:
     """Read, decode and encode some items of a job and store nothing: for the search for images that kill a process."""
-    for _ in _encoded(replace(job, items=tuple(job.items[row] for row in rows), skip=())):
-        pass
+    with guarded(job.words):
+        for _ in _encoded(replace(job, items=tuple(job.items[row] for row in rows), skip=())):
+            pass
 
 
 def _encoded(job: ShardJob) -> Iterator[tuple[ShardItem, EncodedImage | str]]:
@@ -160,7 +177,8 @@ def _read(source: Source, job: ShardJob, item: ShardItem) -> bytes:
     except OSError as error:
         if is_transient(error):
             raise
-        why = f"the file of {item.key} cannot be read ({error.strerror or error}); it was there when listed"
+        how = job.words.of_os_error(error, item.key) if job.words else error.strerror or error
+        why = f"the file of {item.key} cannot be read ({how}); it was there when listed"
         raise SourceChangedError(f"{job.title}: {why}. Put it back or run again", item.key) from None
 
 

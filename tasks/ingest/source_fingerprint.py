@@ -26,7 +26,7 @@ _BUDGET = {"max_bad", "max_bad_share"}  # decide whether a run fails, not what i
 class SourceFingerprint:
     """What a finished ingest was asked for, and what it found."""
 
-    root: str  # opens the source again
+    root: str  # opens the source again; "" of a private corpus, whose place may say whose images these are
     request: str  # digest of what the spec asks for
     files: str  # digest of the source's listing
     digest: str  # of the manifest that came of it

@@ -34,10 +34,14 @@ from tasks.ingest.ingest_plan import (
     repair_jobs,
     shard_folder,
 )
+from tasks.ingest.keys import KeyedHasher
 from tasks.ingest.leakage import mark_leaks
 from tasks.ingest.make_shards import make_shards
 from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
+from tasks.ingest.private_words import guarded, guarded_method, words_of
+from tasks.ingest.secret import FACT as SECRET_FACT
+from tasks.ingest.secret import secret_of
 from tasks.ingest.shard import STAGE, VERSION, ShardJob
 from tasks.ingest.shard_results import ShardResults, collect_new_shards
 from tasks.ingest.source_fingerprint import SourceFingerprint, digest_of_files, digest_of_request
@@ -71,6 +75,7 @@ class IngestWork(StageWork):
     def __init__(self, context: Context, corpus: CorpusSection, section: IngestSection) -> None:
         super().__init__(context)
         self.corpus, self.section, self.title = corpus, section, corpus.title
+        self.words = words_of(corpus)
         self._as_fingerprinted = False  # the head was found by its fingerprint; nothing was scanned or listed
 
     @cached_property
@@ -108,7 +113,15 @@ class IngestWork(StageWork):
 
     @cached_property
     def _files(self) -> str:
-        return digest_of_files(self.source.files())
+        with guarded(self.words, reading=True):
+            return digest_of_files(self.source.files())
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Digest of the source's listing as the store has it: keyed where the corpus is private."""
+        if not self.corpus.private:
+            return self._files
+        return KeyedHasher(secret_of(self.store, self.title)).digest(self._files)
 
     @cached_property
     def key(self) -> str:
@@ -120,10 +133,12 @@ class IngestWork(StageWork):
     def _key_of(self, listed: ListedCorpus, parent: Parent) -> str:
         return unit_key(STAGE, VERSION, inputs=[listed.digest, parent.digest], section=listed.scanned.section)
 
+    @guarded_method
     def lookup(self) -> Manifest | None:
         manifest = self._candidate
         return manifest if manifest is not None and not self._lost(manifest) else None
 
+    @guarded_method
     def missing(self) -> UnitCount:
         manifest = self._candidate
         if manifest is None:
@@ -136,6 +151,9 @@ class IngestWork(StageWork):
         """The manifest of the corpus as it is now, whole or not, as far as it is known without hashing a file."""
         if self.context.run.retry_quarantined or not adapter_of(self.corpus.adapter).prepared(self.corpus):
             return None
+        if self._head is not None and self.corpus.private:
+            # What the fingerprint finds needs no secret, and would hide that it is lost.
+            secret_of(self.store, self.title, create=False)
         if self._head is not None and self._is_unchanged(self._head):
             self._as_fingerprinted = True
             return self._head
@@ -150,7 +168,7 @@ class IngestWork(StageWork):
             seen is not None
             and seen.digest == head.digest
             and seen.request == digest_of_request(self.corpus, self.section)
-            and seen.files == self._files
+            and seen.files == self._fingerprint
         )
 
     def _manifest_of(self, listed: ListedCorpus, parent: Parent) -> Manifest | None:
@@ -164,6 +182,7 @@ class IngestWork(StageWork):
     def _lost(self, manifest: Manifest) -> list[Output]:
         return self.cache.missing(manifest.outputs, verify=self.context.run.verify)
 
+    @guarded_method
     def make(self) -> Made:
         self._as_fingerprinted = False
         parent, retry = self._parent, self.context.run.retry_quarantined
@@ -184,6 +203,7 @@ class IngestWork(StageWork):
         made = self._make(listed, parent, self._key_of(listed, parent), retry=retry)
         return _made(made.manifest, made.made + remade)
 
+    @guarded_method
     def finish(self, manifest: Manifest) -> None:
         """Write `_info.json`, head and fingerprint where they differ."""
         write_info(self.store, manifest, shard_folder(self.title, manifest.section))
@@ -193,11 +213,13 @@ class IngestWork(StageWork):
         if head is None or head.digest != manifest.digest:
             write_head(self.store, self.title, manifest)
         request = digest_of_request(self.corpus, self.section)
-        SourceFingerprint(self.source.url, request, self._files, manifest.digest).save(self.store, self.title)
+        root = "" if self.corpus.private else self.source.url
+        SourceFingerprint(root, request, self._fingerprint, manifest.digest).save(self.store, self.title)
 
     def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
         return [quarantine_table(self.title, result.manifest.quarantine)]
 
+    @guarded_method
     def remake_shards(self, manifest: Manifest, listed: ListedCorpus, lost: Sequence[Output] | None = None) -> int:
         """Make lost shards again, the same bytes; returns how many.
 
@@ -213,6 +235,7 @@ class IngestWork(StageWork):
             self._make_shards(listed, jobs, len(lost), reuse=False)
         return len(lost)
 
+    @guarded_method
     def make_whole(self, manifest: Manifest, scanned: ScannedCorpus) -> Made:
         """A manifest whose catalog or index is lost: make the whole of it again from its own parent.
 
@@ -273,6 +296,7 @@ class IngestWork(StageWork):
                 "notes": notes_of(scanned, warnings, plan.removed, plan.changed),
                 "parent": parent.manifest.key if parent.manifest else "",
                 "retried": retried,
+                **({SECRET_FACT: listed.secret} if self.corpus.private else {}),
             },
         )
         return _made(manifest, new.made + new_index + new_catalog)

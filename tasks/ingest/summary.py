@@ -79,7 +79,7 @@ def notes_of(scanned: ScannedCorpus, warnings: Sequence[str], removed: int, chan
     """Sentences for people."""
     notes = [*scanned.scan.notes, *warnings]
     if removed:
-        notes.append(f"{removed} images are no longer in the folder; their shards keep them (forget erases)")
+        notes.append(f"{removed} images are no longer in the folder; their shards keep them")
     if changed:
         notes.append(f"{changed} files hold other bytes than when they were ingested; their shards keep the old ones")
     return notes
@@ -132,7 +132,7 @@ def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
         **facts_of(scanned, images, leaks),
         "removed": plan.removed,
         "changed": plan.changed,
-        "notes": [*scanned.source.notes, *notes_of(scanned, warnings, plan.removed, plan.changed)],
+        "notes": [*scanned.source_notes, *notes_of(scanned, warnings, plan.removed, plan.changed)],
     }
     split = images.numbers("split")[plan.new]
     per_split = [int((split == code).sum()) for code in range(3)]

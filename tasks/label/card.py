@@ -2,7 +2,7 @@
 
 The page and its pictures lie in the store under `reports/<corpus>/label-<16 digits>/`, named by a manifest of their
 own. What leaves the store, such as an artifact of Prefect, is `LabelCard.markdown`: figures and names of stored
-objects, because `forget` cannot reach what other services keep.
+objects, because what other services keep cannot be erased with the store.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def registered_digests(store: Store, contents: StoreContents, *, versions_delete
     if unknown and not versions_deleted:
         raise PermanentError(
             f"the model registry at {tracking_place()} does not know {_versions(store, unknown)}, registered from this "
-            "store; set STILLROOM_MLFLOW_URI to the registry that does, or, where they were deleted on purpose, go on with "
-            "--versions-deleted"
+            "store; set STILLROOM_MLFLOW_URI to the registry that does, or, where they were deleted on purpose, go on "
+            "with --versions-deleted"
         )
     return [value for each in tags for value in each.values() if _DIGEST.fullmatch(value)]
 

@@ -52,6 +52,8 @@ class Rebuild:
             seen = SourceFingerprint.load(self.store, title)
             if seen is None:
                 raise CorpusError(f"{title}: listings/{title}.json is lost; --root says where the corpus lies")
+            if not seen.root:
+                raise CorpusError(f"{title} is private, and the store does not say where it lies: --root does")
             return seen.root
         return self._root
 
@@ -60,7 +62,9 @@ class Rebuild:
         """The corpus as its adapter reads it now; CorruptError when that differs from the manifest."""
         found = self.ingest.scanned
         if found.section != self.manifest.section:
-            raise CorruptError(f"{self.root}: this release reads the corpus in another way than its manifest says")
+            raise CorruptError(
+                f"{self.manifest.facts['corpus']}: this release reads the corpus in another way than its manifest says"
+            )
         return found
 
     def tables(self) -> None:

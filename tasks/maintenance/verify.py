@@ -23,6 +23,8 @@ from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import from_parquet
 from tasks.data.weights import TEACHER_FILES
 from tasks.ingest.parent import info_bytes
+from tasks.ingest.secret import FACT as SECRET_FACT
+from tasks.ingest.secret import SECRETS, secret_defect, secret_file
 from tasks.maintenance.shard_damage import BLOCK, compare_shard
 from tasks.maintenance.store_contents import (
     HEADS,
@@ -41,11 +43,11 @@ Progress = Callable[[int, int], None]
 
 UNNAMED_FOLDERS = (
     *(MANIFESTS, HEADS, UNITS, RUNS, LOCKS),
-    *("listings/", "secrets/", "checkpoints/", "engines/", TEACHER_FILES),
+    *("listings/", SECRETS, "checkpoints/", "engines/", TEACHER_FILES),
 )
 """Folders whose objects no manifest names."""
 
-MISSING, SIZE, BYTES, MANIFEST, HEAD = "missing", "size", "bytes", "manifest", "head"
+MISSING, SIZE, BYTES, MANIFEST, HEAD, SECRET = "missing", "size", "bytes", "manifest", "head", "secret"
 SHOWN_SAMPLES = 5
 
 
@@ -57,7 +59,7 @@ class Defect:
     """
 
     object: str
-    kind: str  # missing, size, bytes, manifest or head
+    kind: str  # missing, size, bytes, manifest, head or secret
     detail: str
     samples: tuple[str, ...] = ()
 
@@ -147,6 +149,7 @@ class _Check:
         contents = read_contents(self.store)
         self._documents(contents)
         self._deposited(contents)
+        self._secrets(contents)
         named = self._outputs(contents.manifests, contents.sizes)
         for name, kind, detail in info_defects(self.store, contents):
             self.found.add(name, kind, detail)
@@ -184,6 +187,19 @@ class _Check:
             self.found.bytes += contents.sizes[name]
             if _sha256(self.store, name) != name.removeprefix(TEACHER_FILES).partition(".")[0]:
                 self.found.add(name, BYTES, "bytes are not those of its name (file of a teacher)")
+
+    def _secrets(self, contents: StoreContents) -> None:
+        """Secrets of private corpora: those that this machine has, and those that the store should not have."""
+        for title, summary in contents.current.items():
+            expected = str(Manifest.from_bytes(self.store.get(summary.name), summary.name).facts.get(SECRET_FACT, ""))
+            detail = secret_defect(title, expected) if expected else None
+            if detail is not None:
+                self.found.add(f"secret of {title}", SECRET, detail)
+        for name in contents.under(SECRETS):
+            where = secret_file(name.removeprefix(SECRETS).removesuffix(".key"))
+            self.found.add(
+                name, SECRET, f"whoever copies the store has the secret too; move it to {where}, or remove it"
+            )
 
     def _outputs(self, manifests: dict[str, ManifestSummary], sizes: dict[str, int]) -> set[str]:
         """Look at each output once; returns all their names."""

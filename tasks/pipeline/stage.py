@@ -118,7 +118,7 @@ class StageWork(ABC):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A page or table for people; never a picture of a patient, because `forget` cannot reach it.
+    """A page or table for people; never a picture of a patient, because it would stay when the store is erased.
 
     Attributes:
         key: small letters, digits and dashes.

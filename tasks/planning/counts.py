@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tasks.ingest.image_table import as_text, place_in
 from tasks.ingest.ingest_plan import recipe_of
 from tasks.ingest.parent import read_head
 from tasks.ingest.pixels import ImageRecipe
+from tasks.ingest.private_words import PrivateWords
 from tasks.ingest.summary import preview_of
 from tasks.planning.measurements import ImageSample, sample_images, sample_sources
 from tasks.spec import PhantomSection, Spec
@@ -81,13 +82,18 @@ def count_corpus(spec: Spec, store: Store) -> CorpusCounts:
         empty=len(named) - len(full),
         readable=len(full),
         recipe=recipe,
-        sample=sample_images(source, full, recipe),
+        sample=_worded(sample_images(source, full, recipe), found.words),
         shards=preview.shards,
         images=preview.images,
         unhashed=preview.unknown,
         drawn=True,
         manifest=read_head(store, spec.corpus.title) if preview.cached else None,
     )
+
+
+def _worded(sample: ImageSample, words: PrivateWords | None) -> ImageSample:
+    """A sample whose reasons quote nothing of a private corpus."""
+    return replace(sample, reasons=[words.of_file(reason) for reason in sample.reasons]) if words else sample
 
 
 def _patients(rows: pa.Table) -> int:

@@ -58,7 +58,8 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
         "store": spec.store,
         "corpus": spec.corpus.title,
         "adapter": spec.corpus.adapter,
-        "root": str(spec.corpus.root),
+        # An archive's or a folder's name may say whose images it holds.
+        "root": "(private)" if spec.corpus.private else str(spec.corpus.root),
         "drawn": counts.drawn,
         "task": facts["task"],
         "classes": facts["classes"],

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from unittest.mock import ANY
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infra.digest import sha256_bytes
 from infra.storage.store import LocalStore
 from tasks.ingest.digest_cache import DigestCache
+from tasks.ingest.keys import KeyedHasher
 from tasks.sources.folder import FolderSource
 
 
@@ -24,10 +28,6 @@ def files(root: Path) -> FolderSource:
     for name in "abc":
         (root / name).write_text(name)
     return FolderSource(str(root))
-
-
-def hidden(text: str) -> str:
-    return "hidden-" + sha256_bytes(text.encode())
 
 
 def digests(listing: DigestCache, source: FolderSource, **options: object) -> dict[str, str]:
@@ -62,7 +62,7 @@ def test_a_file_that_cannot_be_read_is_reported_alone(root: Path, store: LocalSt
     gone = pa.table({"path": ["gone"], "size": [1], "stamp": ["f:1"]})
     listed = pa.concat_tables([source.files(), gone])
     found, faults = DigestCache(store, "x").digests(source, listed)
-    assert faults == {3: "No such file or directory"}
+    assert {row: error.strerror for row, error in faults.items()} == {3: "No such file or directory"}
     assert found.to_pylist() == [*ALL.values(), ""]
 
 
@@ -71,14 +71,33 @@ def test_a_dry_look_writes_nothing(root: Path, store: LocalStore) -> None:
     assert store.sizes("") == {}
 
 
-def test_hidden_paths_do_not_reach_the_store(root: Path, store: LocalStore) -> None:
-    (root / "jane-doe").write_text("x")
-    source = FolderSource(str(root))
-    digests(DigestCache(store, "x"), source, hash_name=hidden)
-    assert b"jane" not in store.get("listings/x.parquet")
-    assert digests(DigestCache(store, "x"), source, hash_name=hidden, hash_new=False) == {
-        "jane-doe": sha256_bytes(b"x")
-    }
+def test_of_a_private_corpus_neither_paths_nor_sizes_nor_digests_reach_the_store(root: Path, store: LocalStore) -> None:
+    (root / "jane-doe").write_text("x" * 12345)
+    source, hasher = FolderSource(str(root)), KeyedHasher(b"1" * 32)
+    found = digests(DigestCache(store, "x", hasher), source)
+    known = pq.read_table(io.BytesIO(store.get("listings/x.keyed.parquet"))).to_pylist()
+    assert found == {"jane-doe": hasher.digest(sha256_bytes(b"x" * 12345))}
+    assert known == [{"path": ANY, "size": 0, "stamp": ANY, "sha256": found["jane-doe"]}]
+    assert "jane-doe" not in str(known)
+    assert digests(DigestCache(store, "x", hasher), source, hash_new=False) == found
+
+
+def test_a_private_file_of_another_length_is_hashed_again(root: Path, store: LocalStore) -> None:
+    source, hasher = files(root), KeyedHasher(b"1" * 32)
+    digests(DigestCache(store, "x", hasher), source)
+    again = DigestCache(store, "x", hasher)
+    times = os.stat(root / "b").st_mtime_ns
+    (root / "b").write_text("longer")
+    os.utime(root / "b", ns=(times, times))
+    digests(again, FolderSource(str(root)))
+    assert again.hashed == 1
+
+
+def test_digests_of_an_earlier_release_that_are_not_keyed_go(root: Path, store: LocalStore) -> None:
+    source = files(root)
+    digests(DigestCache(store, "x"), source)
+    digests(DigestCache(store, "x", KeyedHasher(b"1" * 32)), source)
+    assert set(store.sizes("listings/")) == {"listings/x.keyed.parquet"}
 
 
 def test_a_broken_listing_costs_only_time(root: Path, store: LocalStore) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import stat
-from pathlib import Path
 
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.storage.store import LocalStore
-from tasks.ingest.keys import KeyedHasher, assign_keys, safe_key, secret_of
+from tasks.ingest.keys import KeyedHasher, assign_keys, safe_key
 
 
 def keys_of(images: list[tuple[str, str]], known: dict[str, str]) -> list[str]:
@@ -71,17 +68,3 @@ def test_keyed_hashes_are_equal_only_with_one_secret() -> None:
     assert one.hash("patient", "7") == one.hash("patient", "7")
     assert len({one.hash("patient", "7"), other.hash("patient", "7"), one.hash("path", "7")}) == 3
     assert one.hash("patient", "") == ""
-
-
-def test_the_secret_is_made_once_for_the_owner_alone(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    first = secret_of(store, "mine")
-    assert len(first) == 32
-    assert secret_of(store, "mine") == first
-    assert stat.S_IMODE(store.local_path("secrets/mine.key").stat().st_mode) == 0o600
-
-
-def test_a_dry_look_makes_no_secret(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    secret_of(store, "mine", create=False)
-    assert store.sizes("") == {}

@@ -11,9 +11,15 @@ import pytest
 from PIL import Image
 
 from infra.compute.cluster import Cluster
-from infra.errors import BudgetError
+from infra.digest import sha256_bytes
+from infra.errors import BudgetError, CorpusError
 from infra.storage.store import LocalStore
 from tasks.data.catalog import from_parquet
+from tasks.ingest.corpus_listing import open_corpus, scan_corpus
+from tasks.ingest.secret import secret_file
+from tasks.maintenance.repair import repair
+from tasks.maintenance.verify import verify
+from tasks.spec import CorpusSection, IngestSection
 from tests.tasks.corpora.layouts import csv, image
 from tests.tasks.ingest.specs import run, spec
 
@@ -93,3 +99,60 @@ def test_the_budget_error_names_hashes(corpus: Path, store: LocalStore, cluster:
         run(spec(corpus, store, CORPUS, ingest={"max_bad": 0, "max_bad_share": 0}), cluster)
     assert "doe" not in str(caught.value)
     assert re.search(r"[0-9a-f]{16}: not readable", str(caught.value))
+
+
+def test_who_has_a_file_cannot_tell_that_it_is_here(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
+    run(spec(corpus, store, CORPUS), cluster)
+    data = (corpus / "doe11_l.jpg").read_bytes()
+    tables = [str(from_parquet(store.get(name)).to_pylist()) for name in store.sizes("") if name.endswith(".parquet")]
+    assert len(tables) == 3
+    assert not any(sha256_bytes(data) in table for table in tables)
+
+
+def test_the_store_does_not_say_where_the_corpus_lies(corpus: Path, store: LocalStore, cluster: Cluster) -> None:
+    run(spec(corpus, store, CORPUS), cluster)
+    assert not any(str(corpus).encode() in store.get(name) for name in store.sizes(""))
+
+
+def test_a_lost_secret_is_an_error_and_a_defect(corpus: Path, store: LocalStore, home: Path, cluster: Cluster) -> None:
+    run(spec(corpus, store, CORPUS), cluster)
+    assert verify(store).sound
+    before = store.sizes("")
+    secret_file("ours").rename(corpus / "elsewhere")
+    with pytest.raises(CorpusError, match=r"the secret of private corpus ours is lost.*Restore"):
+        run(spec(corpus, store, CORPUS), cluster)
+    (defect,) = verify(store).defects
+    assert (defect.kind, defect.object) == ("secret", "secret of ours")
+    assert store.sizes("") == before
+    assert not secret_file("ours").exists()
+
+
+def test_another_secret_is_an_error_and_a_defect(corpus: Path, store: LocalStore, home: Path, cluster: Cluster) -> None:
+    run(spec(corpus, store, CORPUS), cluster)
+    secret_file("ours").write_bytes(b"2" * 32)
+    with pytest.raises(CorpusError, match="is not the one that its store was made with"):
+        run(spec(corpus, store, CORPUS), cluster)
+    assert [defect.kind for defect in verify(store).defects] == ["secret"]
+
+
+def test_a_secret_in_the_store_is_a_defect(store: LocalStore) -> None:
+    store.put("secrets/ours.key", b"1" * 32)
+    assert [defect.kind for defect in verify(store).defects] == ["secret"]
+
+
+def test_a_lost_shard_is_made_again_where_the_corpus_is_named(
+    corpus: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    shard = run(spec(corpus, store, CORPUS), cluster).manifest.outputs[0].name
+    before = store.get(shard)
+    store.delete(shard)
+    (left,) = repair(store, cluster).actions
+    assert (left.action, "the store does not say where it lies: --root does" in left.detail) == ("left", True)
+    assert repair(store, cluster, root=str(corpus)).whole
+    assert store.get(shard) == before
+
+
+def test_other_corpora_keep_their_keys(corpus: Path) -> None:
+    section = CorpusSection.model_validate({**CORPUS, "root": corpus, "private": False})
+    scanned = scan_corpus(section, IngestSection(), open_corpus(section))
+    assert scanned.section.keys() == {"corpus", "ingest"}
