@@ -21,7 +21,7 @@ from tasks.register.versions import KEY_TAG, make_version, move_aliases
 from tasks.spec import Spec
 
 STAGE = "register"
-VERSION = 3
+VERSION = 4
 
 
 class Registration(StageWork):
