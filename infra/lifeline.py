@@ -60,13 +60,18 @@ def child_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def start_tied(
-    module: str, args: Sequence[str], env: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    module: str,
+    args: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module args` so that it dies with this process.
 
     Args:
         env: its environment; default that of this process. The import path is always that of this process.
         output: file for what it prints; None discards it.
+        umask: of what it makes, such as 0o077 for its owner alone; default that of this process.
     """
     return subprocess.Popen(
         tied_command(module, args),
@@ -74,6 +79,7 @@ def start_tied(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL if output is None else output,
         stderr=subprocess.DEVNULL if output is None else output,
+        umask=umask,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 from infra.compute.certificates import AUTHORITY, CERTIFICATE, KEY, default_folder
 from infra.compute.preset import describe_error, with_preset
 from infra.errors import UsageError
+from infra.secrets import refuse_secrets
 from infra.settings import settings
 
 _SECTIONS = ("ssh", "slurm", "kubernetes")
@@ -141,8 +142,10 @@ class ClusterSection(_Part):
     def _from_preset(cls, raw: Any, read: ModelWrapValidatorHandler[ClusterSection]) -> ClusterSection:
         if not isinstance(raw, Mapping) or raw.get("preset") is None:
             return read(raw)
+        merged = with_preset(raw)
+        refuse_secrets(merged, "run.cluster")
         try:
-            return read(with_preset(raw))
+            return read(merged)
         except ValidationError as error:
             what = "; ".join(describe_error(cls, item) for item in error.errors())
             raise UsageError(f"preset {raw['preset']} and the keys beside it: {what}") from None

@@ -25,6 +25,7 @@ from uuid import UUID
 import psutil
 
 from infra.errors import StillroomError, TransientError
+from infra.private_files import private_folder
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.settings import settings
 
@@ -55,7 +56,7 @@ def prepare_environment() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["PREFECT_HOME"] = str(prefect_home())
-    prefect_home().mkdir(parents=True, exist_ok=True)
+    private_folder(prefect_home())
 
 
 @contextmanager

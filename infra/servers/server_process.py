@@ -15,6 +15,7 @@ from pathlib import Path
 
 from infra.errors import TransientError
 from infra.lifeline import start_tied
+from infra.private_files import private_file, private_folder
 from infra.settings import settings
 
 _LOG_LIMIT = 10_000_000  # bytes; a longer log becomes NAME.log.1 when the next server starts
@@ -25,7 +26,7 @@ _STOP_SECONDS = 10.0  # for a server to end after SIGTERM, before SIGKILL
 def log_folder() -> Path:
     """Where the output of servers goes; made when missing."""
     folder = settings().home.resolve() / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     return folder
 
 
@@ -41,9 +42,10 @@ class ServerProcess:
         self.name, self.log = name, log_folder() / f"{name}.log"
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".log.1"))
+        private_file(self.log)
         with self.log.open("ab") as output:
             self._start = output.tell()
-            self._process: subprocess.Popen[bytes] = start_tied(module, args, env, output)
+            self._process: subprocess.Popen[bytes] = start_tied(module, args, env, output, umask=0o077)
 
     @property
     def pid(self) -> int:

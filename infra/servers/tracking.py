@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UsageError
+from infra.private_files import private_file, private_folder
 from infra.settings import settings
 
 # Read by mlflow: nothing of a run leaves this machine, git is not called, and only our own progress is shown.
@@ -73,7 +74,9 @@ def connect() -> Any:
     """An `mlflow.MlflowClient` at `tracking_uri()`; the database and its folder are made when missing."""
     uri = tracking_uri()
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        database = Path(uri.removeprefix("sqlite:///"))
+        private_folder(database.parent)
+        private_file(database)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,11 @@ from infra.storage.protocol import TEMPORARY, MissingObjectError, checked_name
 
 
 class LocalStore:
-    """A folder. `put` = temporary file beside the target, length check, fsync, rename, fsync of the folder."""
+    """A folder. `put` = temporary file beside the target, length check, fsync, rename, fsync of the folder.
+
+    What it makes is for its owner alone, whatever the umask says. Where somebody set the folder's group bit
+    (`chmod 2770`), its group shares all but private objects.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
@@ -28,18 +33,34 @@ class LocalStore:
     def _temporary(self, name: str, publish: Callable[[str, Path], None]) -> Iterator[tuple[BinaryIO, Path]]:
         """A temporary file that becomes the object by `publish(temporary, target)`, or vanishes."""
         target = self._path(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        shared = self._make_folders(target.parent)
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file, Path(temporary)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, 0o660 if shared else 0o600)
             publish(temporary, target)
         finally:
             Path(temporary).unlink(missing_ok=True)
         _fsync_folder(target.parent)
+
+    def _make_folders(self, folder: Path) -> bool:
+        """Make a folder and those above it within the store; whether the store is shared with a group."""
+        if not self.root.exists():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, exist_ok=True)
+        shared = bool(self.root.stat().st_mode & stat.S_ISGID)
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for one in reversed(missing):
+            one.mkdir(mode=0o700, exist_ok=True)
+            if shared:
+                one.chmod(0o2770)
+        return shared
 
     def put(self, name: str, data: bytes) -> None:
         self._put(name, data, os.replace)
