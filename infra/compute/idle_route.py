@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from distributed.http.scheduler.api import CheckIdleHandler
 
-routes = [("/api/v1/check_idle", CheckIdleHandler, {})]
+routes: list[tuple[str, type[CheckIdleHandler], dict[str, object]]] = [("/api/v1/check_idle", CheckIdleHandler, {})]
