@@ -10,7 +10,8 @@ from collections.abc import Hashable, Iterable
 from types import TracebackType
 from typing import Any
 
-from infra.compute.cluster_spec import PRELOAD, ClusterSection, check_gpus, dask_config, worker_timeout
+from infra.compute.certificates import named_security, temporary_security
+from infra.compute.cluster_spec import PRELOAD, ClusterSection, check_gpus, dask_config, tls_folder, worker_timeout
 from infra.compute.worker_preload import GPUS
 from infra.errors import TransientError, UsageError
 from infra.lifeline import without_interrupts
@@ -130,11 +131,23 @@ class Cluster:
     def _connect_to_address(self) -> Any:
         from distributed import Client
 
+        address = str(self.section.address)
+        if not address.startswith("tls://"):
+            raise UsageError(
+                f"run.cluster.address is {address}, which any user of the network may command; start the scheduler and "
+                "its workers with --protocol tls --tls-ca-file --tls-cert --tls-key, write tls://HOST:PORT, and name "
+                "the folder of the files in run.cluster.tls"
+            )
         try:
-            client = Client(self.section.address, timeout=f"{self.worker_timeout}s")
+            client = Client(
+                address, timeout=f"{self.worker_timeout}s", security=named_security(tls_folder(self.section))
+            )
             client.wait_for_workers(1, timeout=self.worker_timeout)
         except (OSError, TimeoutError) as error:
-            raise TransientError(f"no Dask scheduler with workers at {self.section.address}: {error}") from error
+            raise TransientError(
+                f"no Dask scheduler with workers at {address} that knows the certificates in "
+                f"{tls_folder(self.section)}: {error}"
+            ) from error
         return client
 
     def _start(self) -> tuple[Any, int]:
@@ -191,7 +204,12 @@ def _local(section: ClusterSection) -> tuple[Any, int]:
         threads_per_worker=section.threads or (max(1, cores() // workers) if gpus else 1),
         processes=True,
         memory_limit=section.memory_limit,
+        # On loopback every user of the machine could submit code to a scheduler without TLS.
+        host="127.0.0.1",
+        security=temporary_security() if section.tls is None else named_security(tls_folder(section)),
+        # Its HTTP server cannot be left out; it has no pages (`dask_config`).
         dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
         resources={"GPU": 1} if gpus else None,
         preload=PRELOAD,
         env={GPUS: str(gpus)},

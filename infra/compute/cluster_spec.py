@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from infra.compute.certificates import AUTHORITY, CERTIFICATE, KEY, default_folder
 from infra.compute.preset import describe_error, with_preset
 from infra.errors import UsageError
+from infra.secrets import refuse_secrets
 from infra.settings import settings
 
 _SECTIONS = ("ssh", "slurm", "kubernetes")
 
 PRELOAD = "infra.compute.worker_preload"
+MOUNTED_TLS = "/etc/stillroom/dask-tls"
+"""Where a pod finds the files of its secret."""
+
 DEATH_SECONDS = 60  # how long a remote worker looks for a scheduler that is gone before it ends
 
 WORKER_ENVIRONMENT = {
@@ -76,6 +82,10 @@ class KubernetesSection(_Part):
         default_factory=dict, description="resources of the scheduler's container"
     )
     env: dict[str, str] = Field(default_factory=dict, description="environment of scheduler and workers")
+    tls_secret: str = Field(
+        "stillroom-dask",
+        description="secret with the files of run.cluster.tls: kubectl create secret generic NAME --from-file=FOLDER",
+    )
     pod: dict[str, Any] = Field(
         default_factory=dict, description="more fields of a worker's pod, such as volumes, nodeSelector, tolerations"
     )
@@ -96,7 +106,13 @@ class ClusterSection(_Part):
     preset: str | None = Field(
         None, description="a packaged preset (local-gpu, ssh, slurm, slurm-gpu, kubernetes, kubernetes-gpu) or a file"
     )
-    address: str | None = Field(None, description="kind address: scheduler, such as tcp://host:8786")
+    address: str | None = Field(None, description="kind address: scheduler, such as tls://host:8786")
+    tls: str | None = Field(
+        None,
+        description="folder with ca.crt, tls.crt and tls.key (mode 0600), here and on every machine that works; "
+        "`python -m infra.compute.certificates FOLDER` makes them; default STILLROOM_HOME/dask-tls, for a local "
+        "cluster a pair that lives in memory",
+    )
     workers: int | None = Field(
         None,
         ge=1,
@@ -126,8 +142,10 @@ class ClusterSection(_Part):
     def _from_preset(cls, raw: Any, read: ModelWrapValidatorHandler[ClusterSection]) -> ClusterSection:
         if not isinstance(raw, Mapping) or raw.get("preset") is None:
             return read(raw)
+        merged = with_preset(raw)
+        refuse_secrets(merged, "run.cluster")
         try:
-            return read(with_preset(raw))
+            return read(merged)
         except ValidationError as error:
             what = "; ".join(describe_error(cls, item) for item in error.errors())
             raise UsageError(f"preset {raw['preset']} and the keys beside it: {what}") from None
@@ -151,9 +169,19 @@ def worker_timeout(section: ClusterSection) -> float:
     return section.wait or settings().worker_timeout
 
 
-def dask_config(section: ClusterSection) -> dict[str, str | int]:
+def tls_folder(section: ClusterSection) -> Path:
+    """Where the certificates of a cluster lie that has named files."""
+    return default_folder() if section.tls is None else Path(section.tls).expanduser().absolute()
+
+
+def dask_config(section: ClusterSection) -> dict[str, Any]:
     """Settings of Dask, by its own names."""
     return {
+        **_tls_config(section),
+        # Pages of the HTTP servers show paths, stacks and logs to whoever asks; /health says ok, and is what
+        # Kubernetes asks for.
+        "distributed.scheduler.http.routes": ["distributed.http.health"],
+        "distributed.worker.http.routes": ["distributed.http.health"],
         "distributed.scheduler.no-workers-timeout": f"{worker_timeout(section):g}s",
         # One death is all that Dask may decide about: its own retries would kill four workers with a poison shard
         # each time, and its count mixes shards that kill with shards that a dead worker merely held.
@@ -170,6 +198,24 @@ def dask_config(section: ClusterSection) -> dict[str, str | int]:
         "distributed.worker.profile.interval": "100ms",
         **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_ENVIRONMENT.items()},
         "distributed.comm.timeouts.connect": "120s",
+    }
+
+
+def _tls_config(section: ClusterSection) -> dict[str, Any]:
+    """Where processes on other machines find their certificates; they listen and connect with TLS alone."""
+    if section.kind not in _SECTIONS:
+        return {}
+    folder = Path(MOUNTED_TLS) if section.kind == "kubernetes" else tls_folder(section)
+    roles = {
+        f"distributed.comm.tls.{role}.{part}": str(folder / name)
+        for role in ("client", "scheduler", "worker")
+        for part, name in (("cert", CERTIFICATE), ("key", KEY))
+    }
+    return {
+        "distributed.comm.default-scheme": "tls",
+        "distributed.comm.require-encryption": True,
+        "distributed.comm.tls.ca-file": str(folder / AUTHORITY),
+        **roles,
     }
 
 

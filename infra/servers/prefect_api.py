@@ -24,6 +24,7 @@ from typing import Any
 from uuid import UUID
 
 from infra.errors import StillroomError, TransientError, UsageError
+from infra.private_files import private_folder
 from infra.servers.address import checked_http, origin_of, own_origins, shown, spare_loopback, without_userinfo
 from infra.servers.answer import answer, basic
 from infra.servers.file_lock import FileLock
@@ -65,7 +66,7 @@ def prepare_environment() -> None:
     os.environ["PREFECT_HOME"] = str(prefect_home())
     spare_loopback()
     home_folder("prefect")
-    prefect_home().mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(prefect_home())
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from infra.errors import TransientError
 from infra.lifeline import start_tied
+from infra.private_files import private_file
 from infra.settings import home_folder, settings
 
 _LOG_LIMIT = 10_000_000  # bytes; a longer log becomes NAME.log.1 when the next server starts
@@ -43,6 +44,7 @@ class ServerProcess:
         self.name, self.log = name, log_folder() / f"{name}.log"
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".log.1"))
+        private_file(self.log)
         with self.log.open("ab") as output:
             self._start = output.tell()
             self._process: subprocess.Popen[bytes] = start_tied(module, args, env, output, umask=_PRIVATE)

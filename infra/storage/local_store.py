@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,11 @@ from infra.storage.protocol import TEMPORARY, MissingObjectError, checked_name
 
 
 class LocalStore:
-    """A folder. `put` = temporary file beside the target, length check, fsync, rename, fsync of the folder."""
+    """A folder. `put` = temporary file beside the target, length check, fsync, rename, fsync of the folder.
+
+    What it makes is for its owner alone, whatever the umask says. Where somebody set the folder's group bit
+    (`chmod 2770`), its group shares all but private objects.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
@@ -31,7 +36,7 @@ class LocalStore:
         """A temporary file that becomes the object by `publish(temporary, target)`, or vanishes."""
         target = self._path(name)
         with disk_errors(target):
-            _make_folder(target.parent)
+            shared = self._make_folders(target.parent)
             handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
         try:
             with disk_errors(target):
@@ -39,11 +44,33 @@ class LocalStore:
                     yield file, Path(temporary)
                     file.flush()
                     os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
+                os.chmod(temporary, 0o660 if shared else 0o600)
                 publish(temporary, target)
         finally:
             Path(temporary).unlink(missing_ok=True)
         _fsync_folder(target.parent)
+
+    def _make_folders(self, folder: Path) -> bool:
+        """Make a folder and those above it, each name on the disk before anything is put below it.
+
+        Returns:
+            Whether the store is shared with a group.
+        """
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        shared = self.root not in missing and bool(self.root.stat().st_mode & stat.S_ISGID)
+        for new in reversed(missing):
+            within = new == self.root or new.is_relative_to(self.root)
+            try:
+                new.mkdir(mode=0o700 if within else 0o777, exist_ok=True)
+            except FileExistsError:
+                raise NotADirectoryError(errno.ENOTDIR, "a file lies where a folder should", str(new)) from None
+            if shared:
+                new.chmod(0o2770)
+            _fsync_folder(new.parent)
+        return shared
 
     def put(self, name: str, data: bytes) -> None:
         self._put(name, data, os.replace)
@@ -155,20 +182,6 @@ class LocalStore:
         for name in left:
             (self.root / name).unlink(missing_ok=True)
         return len(left)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each name on the disk before anything is put below it."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        try:
-            new.mkdir(exist_ok=True)
-        except FileExistsError:
-            raise NotADirectoryError(errno.ENOTDIR, "a file lies where a folder should", str(new)) from None
-        _fsync_folder(new.parent)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from infra.errors import UsageError
+from infra.secrets import has_secret
 from infra.settings import settings
 
 SCHEME = "s3://"
@@ -43,26 +44,49 @@ def parse(url: str) -> tuple[Address, str]:
     Raises:
         UsageError: scheme, bucket, endpoint or query are wrong.
     """
-    if not url.startswith(SCHEME):
-        raise UsageError(f"{url!r}: an S3 address starts with {SCHEME}")
     path, _, query = url.removeprefix(SCHEME).partition("?")
     bucket, _, prefix = path.partition("/")
+    if has_secret(url) or "@" in bucket:
+        raise UsageError(
+            "the address of a bucket holds a user name, password or key; take it out, and set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if not url.startswith(SCHEME):
+        raise UsageError(f"{url!r}: an S3 address starts with {SCHEME}")
+    # What follows may be a key that was put into the query; messages show the address without it.
+    shown = f"{SCHEME}{path}"
     prefix = prefix.strip("/")
     if not _BUCKET.fullmatch(bucket):
-        raise UsageError(f"{url!r}: {bucket!r} is no name of a bucket; write s3://bucket/prefix")
+        raise UsageError(f"{shown!r}: {bucket!r} is no name of a bucket; write s3://bucket/prefix")
     if any(part in ("", ".", "..") for part in prefix.split("/")) and prefix:
-        raise UsageError(f"{url!r}: the prefix has an empty, '.' or '..' part")
+        raise UsageError(f"{shown!r}: the prefix has an empty, '.' or '..' part")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := set(options) - {"endpoint", "region", "style"}:
-        raise UsageError(f"{url!r}: unknown {sorted(unknown)[0]!r}; known are endpoint, region and style")
-    endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    endpoint = (endpoint or "").rstrip("/")
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise UsageError(f"{url!r}: endpoint {endpoint!r} has to start with http:// or https://")
+        raise UsageError(f"{shown!r}: unknown {sorted(unknown)[0]!r}; known are endpoint, region and style")
+    endpoint, region = _endpoint(options.get("endpoint", ""), shown), options.get("region", "")
+    if region and re.fullmatch(r"[a-z0-9-]{1,40}", region, re.IGNORECASE) is None:
+        raise UsageError(f"{shown!r}: region is no name of a region, such as eu-west-1")
     style = options.get("style", "")
     if style and style not in _STYLES:
-        raise UsageError(f"{url!r}: style {style!r} is none of {', '.join(_STYLES)}")
-    return Address(bucket, endpoint, options.get("region", ""), style), prefix
+        raise UsageError(f"{shown!r}: style is none of {', '.join(_STYLES)}")
+    return Address(bucket, endpoint, region, style), prefix
+
+
+def _endpoint(given: str, shown: str) -> str:
+    """The endpoint of an address, else that of the environment, without a slash at its end."""
+    name, endpoint = "endpoint", given
+    for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if not endpoint:
+            name, endpoint = variable, os.environ.get(variable, "")
+    endpoint = endpoint.rstrip("/")
+    if has_secret(endpoint) or "@" in endpoint or "?" in endpoint or "#" in endpoint:
+        raise UsageError(
+            f"{shown!r}: {name} holds more than http(s)://HOST:PORT, such as a user name or key; take it out, and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise UsageError(f"{shown!r}: {name} has to start with http:// or https://")
+    return endpoint
 
 
 def client(address: Address) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.errors import UsageError
+from infra.secrets import has_secret
 from infra.storage.local_store import LocalStore
 from infra.storage.protocol import TEMPORARY, MissingObjectError, Store
 
@@ -27,6 +28,8 @@ def open_store(url: str | Path) -> Store:
         from infra.storage.s3_store import S3Store
 
         return S3Store(text)
+    if has_secret(text):
+        raise UsageError("the address of the store holds a user name, password or key; a store is a folder or s3://...")
     if "://" in text:
         raise UsageError(f"store {text!r}: a store is a folder or s3://bucket/prefix")
     return LocalStore(Path(text))

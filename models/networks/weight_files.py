@@ -1,7 +1,6 @@
 """Files of weights: reading them without executing code, loading them, export as torch.export's `.pt2` archive.
 
-An archive holds a graph and weights, no pickled classes, so that a consumer needs no code of ours and can load it
-safely.
+What an archive may hold, so that loading it runs no code, says `models.networks.graph_archive`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.networks.graph_archive import load_graph
 from models.networks.state_dicts import FoundState, find_state
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pt2")
@@ -131,9 +131,14 @@ def export_pt2(module: nn.Module, input_size: int) -> bytes:
 
 
 def load_pt2(data: bytes) -> nn.Module:
-    """The network of an archive; float32 [B, 3, n, n] to logits [B, C]."""
+    """The network of an archive; float32 [B, 3, n, n] to logits [B, C].
+
+    Raises:
+        ValueError: it is no archive of a network, or holds what could run code.
+    """
     with _EXPORTING:
-        return torch.export.load(io.BytesIO(data)).module()
+        network: nn.Module = load_graph(data).module()
+    return network
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -170,7 +175,7 @@ def _code_in(path: Path) -> list[str]:
 
 
 def _read_graph(path: Path) -> Any:
-    return torch.export.load(path).state_dict
+    return load_graph(path.read_bytes()).state_dict
 
 
 _READERS = {".safetensors": _read_safetensors, ".pt2": _read_graph}

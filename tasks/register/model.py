@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,8 +21,8 @@ from models.networks.weight_files import export_pt2
 from tasks.data.corpus import Corpus, read_image
 from tasks.data.decisions import decision_of
 from tasks.data.trained_network import load_trained_network
+from tasks.register.consumer import consumer_code
 
-CODE = Path(__file__).with_name("pyfunc.py")
 TOLERANCE = 0.05  # largest difference of a probability; ties of numpy's and OpenCV's resizing move single values by one
 CHECKED = 8  # test images of the parity check
 
@@ -76,7 +75,7 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
     source.mkdir()
     (source / "network.pt2").write_bytes(graph)
     (source / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
-    shutil.copy(CODE, source / "student.py")
+    (source / "student.py").write_text(consumer_code(), encoding="utf-8")
     target = folder / "model"
     with quiet():
         import mlflow.pyfunc

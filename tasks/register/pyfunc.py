@@ -1,8 +1,9 @@
 """The model that MLflow serves: one raw image in, class probabilities out.
 
-This one file travels with every registered model as its code, so it imports nothing of Stillroom: numpy, torch and
-mlflow are all a consumer needs. It repeats the plain view of `models/augmentation/rendering.py` in numpy, down
-to how OpenCV rounds; the few values that still differ, by one grey level, are ties of a float sum.
+This one file travels with every registered model as its code, with the text of `graph_archive` in place of its import
+(`tasks.register.consumer`), so that numpy, torch and mlflow are all a consumer needs. It repeats the plain view of
+`models/augmentation/rendering.py` in numpy, down to how OpenCV rounds; the few values that still differ, by one grey
+level, are ties of a float sum.
 """
 
 import json
@@ -12,6 +13,8 @@ from typing import Any
 import mlflow
 import numpy as np
 import torch
+
+from models.networks.graph_archive import load_graph
 
 BATCH = 32
 
@@ -81,7 +84,8 @@ class Student(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the network and what it needs to know of its input."""
         self.about = json.loads(Path(context.artifacts["about"]).read_text(encoding="utf-8"))
-        self.network = torch.export.load(context.artifacts["network"]).module()
+        # The archive may have been exchanged since it was registered.
+        self.network = load_graph(Path(context.artifacts["network"]).read_bytes()).module()
         self.mean = np.asarray(self.about["mean"], dtype=np.float32)
         self.std = np.asarray(self.about["std"], dtype=np.float32)
 

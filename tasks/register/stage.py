@@ -21,7 +21,7 @@ from tasks.register.versions import make_version, move_aliases, version_of
 from tasks.spec import Spec
 
 STAGE = "register"
-VERSION = 3
+VERSION = 4
 
 
 class Registration(StageWork):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from infra.compute.preset import describe_error
 from infra.errors import SpecError
+from infra.secrets import refuse_secrets
 from tasks.spec.learn import StudentSection
 from tasks.spec.spec import Spec
 from tasks.spec.teacher import TeacherSection
@@ -29,6 +30,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
 
     Raises:
         SpecError: no such file, no YAML, an unknown key (the nearest known one is named), a wrong value.
+        UsageError: a password, key or token stands in it; the text names its place alone.
     """
     path = Path(path)
     try:
@@ -48,6 +50,8 @@ def parse_spec(text: str, *, where: str = "spec", overrides: Sequence[str] = (),
         raise SpecError(f"{where}: a spec is a mapping with the keys name, store, corpus, teachers, student")
     for override in overrides:
         _set(raw, override)
+    # Before anything quotes or keeps it.
+    refuse_secrets(raw)
     if base is not None:
         _anchor_preset(raw, base)
     try:
@@ -60,7 +64,7 @@ def parse_spec(text: str, *, where: str = "spec", overrides: Sequence[str] = (),
 def _set(raw: dict[str, Any], override: str) -> None:
     dotted, equals, value = override.partition("=")
     if not equals or not dotted:
-        raise SpecError(f"--set {override!r}: write it as a.b=value")
+        raise SpecError(f"--set {dotted!r}: write it as a.b=value")
     node: Any = raw
     *parents, last = dotted.split(".")
     try:
@@ -72,7 +76,7 @@ def _set(raw: dict[str, Any], override: str) -> None:
         else:
             node[last] = parsed
     except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
-        raise SpecError(f"--set {override!r}: there is no such place in the spec") from None
+        raise SpecError(f"--set {dotted!r}: there is no such place in the spec") from None
 
 
 NOT_A_FILE = ("store:", "models:/", FROM_TEACHER)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from infra.errors import UsageError
 from infra.storage.store import Store
 from models.engines.engine import Network
 from models.networks.build import build
+from models.networks.weight_files import load_pt2
 from tasks.data.weights import PYPI, WeightsRef, weights_file
 from tasks.teachers.onnx_file import check_onnx, onnx_facts
 from tasks.teachers.teacher import TeacherModel
@@ -66,7 +66,10 @@ def _network(teacher: TeacherModel, path: Path | None, pypi: bool) -> Network:
 
 def _graph(teacher: TeacherModel, path: Path | None, _: bool) -> Network:
     assert path is not None
-    module = torch.export.load(path).module()
+    try:
+        module = load_pt2(path.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"its graph {path}: {error}") from None
     return Network(**_input(teacher), module=module)
 
 

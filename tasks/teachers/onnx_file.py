@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UsageError
+from tasks.teachers.onnx_external import has_external_data
 
 _FLOAT32 = "float32"
 
@@ -24,12 +25,13 @@ class OnnxFacts:
 
 
 def onnx_facts(path: Path) -> OnnxFacts | None:
-    """Read a file; None where neither `onnx` nor `onnxruntime` is installed.
+    """Read a file; None where neither `onnx` nor `onnxruntime` is installed, after a look for tensors in other files.
 
     Raises:
         UsageError: it is no ONNX network that takes float32 [B, 3, S, S] and returns [B, C], with B left open and
             all weights inside; the text does not name the file.
     """
+    _check_whole(path)
     read = _by_onnx if find_spec("onnx") else _by_onnxruntime if find_spec("onnxruntime") else None
     if read is None:
         return None
@@ -48,6 +50,16 @@ def onnx_facts(path: Path) -> OnnxFacts | None:
     if shape[0] is not None:
         raise UsageError(f"it takes batches of {shape[0]} alone; export it with a free batch axis")
     return OnnxFacts(height or width, logits[1], tuple(name for name, _, _ in outputs))
+
+
+def _check_whole(path: Path) -> None:
+    # Its digest stands for the teacher in every key, and covers this one file.
+    try:
+        external = has_external_data(path)
+    except ValueError as error:
+        raise UsageError(f"it is no ONNX file ({error})") from None
+    if external:
+        raise UsageError("its weights lie in another file beside it; save it as one file")
 
 
 def check_onnx(facts: OnnxFacts, *, size: int, classes: int, features: str | None) -> None:
@@ -70,8 +82,6 @@ def _by_onnx(path: Path) -> tuple[list[_Value], list[_Value]]:
     # protobuf and onnx name their errors differently in every release.
     except Exception as error:
         raise UsageError(f"it is no ONNX file ({type(error).__name__})") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise UsageError("its weights lie in another file beside it; save it as one file")
     constants = {tensor.name for tensor in graph.initializer}
 
     def value(info: Any) -> _Value:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.compute.certificates import create
 from infra.servers.prefect_api import free_port
 from tests.line import Place, digests
 
@@ -46,10 +47,17 @@ class Dask:
 
     @property
     def address(self) -> str:
-        return f"tcp://127.0.0.1:{self.port}"
+        return f"tls://127.0.0.1:{self.port}"
+
+    @property
+    def tls(self) -> Path:
+        """The folder of its certificates."""
+        return self.place.root / "dask-tls"
 
     def start(self) -> None:
         """Start whatever of it is not running."""
+        if not self.tls.exists():
+            create(self.tls)
         if not self._lives("scheduler"):
             options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
             self.parts["scheduler"] = self._run("dask_scheduler", *options)
@@ -63,6 +71,8 @@ class Dask:
 
     def _run(self, module: str, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.{module}", *options]
+        command += ["--protocol", "tls", "--tls-ca-file", f"{self.tls}/ca.crt"]
+        command += ["--tls-cert", f"{self.tls}/tls.crt", "--tls-key", f"{self.tls}/tls.key"]
         with (self.place.root / "dask.log").open("ab") as log:
             return subprocess.Popen(command, env=self.place.environment, cwd=self.place.root, stdout=log, stderr=log)
 
@@ -84,7 +94,9 @@ def truth(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tupl
 def dask(tmp_path: Path, truth: tuple[Path, str], prefect_server: str) -> Iterator[Dask]:
     place = Place(tmp_path / "place", text="{}", api=prefect_server)
     dask = Dask(place)
-    place.spec.write_text(SPEC.format(root=truth[0], cluster=f"{{kind: address, address: '{dask.address}'}}"))
+    place.spec.write_text(
+        SPEC.format(root=truth[0], cluster=f"{{kind: address, address: '{dask.address}', tls: {dask.tls}}}")
+    )
     dask.start()
     yield dask
     dask.stop()

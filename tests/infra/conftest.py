@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from s3transfer import upload as transfer
 
+from infra.compute.certificates import create
 from infra.settings import reload_settings
 from infra.storage.store import Store, open_store
 from tests.s3server import FaultProxy, S3Server
@@ -37,3 +39,10 @@ def bucket(s3_server: S3Server) -> str:
 def shaky(s3_server: S3Server, fault_proxy: FaultProxy, bucket: str, impatient: None) -> Store:
     """A store behind the proxy, in `bucket` under the prefix `p`."""
     return open_store(s3_server.url(bucket, "p", endpoint=fault_proxy.endpoint))
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> str:
+    """A folder with new certificates for a Dask cluster."""
+    create(tmp_path / "tls")
+    return str(tmp_path / "tls")

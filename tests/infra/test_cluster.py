@@ -33,21 +33,21 @@ def test_nothing_starts_before_it_is_needed() -> None:
         assert handle._client is None
 
 
-def test_an_existing_scheduler_is_used_and_left_alone(cluster: Cluster) -> None:
-    address = cluster.client.scheduler.address
-    with Cluster(ClusterSection(kind="address", address=address)) as second:
-        assert second.slots == cluster.slots
-        assert second.client.submit(environment, "PATH").result() == os.environ["PATH"]
-    assert cluster.client.submit(environment, "PATH").result() == os.environ["PATH"]
+def test_an_existing_scheduler_is_used_and_left_alone(tls: str) -> None:
+    with Cluster(ClusterSection(workers=1, tls=tls)) as first:
+        with Cluster(ClusterSection(kind="address", address=first.client.scheduler.address, tls=tls)) as second:
+            assert second.slots == first.slots
+            assert second.client.submit(environment, "PATH").result() == os.environ["PATH"]
+        assert first.client.submit(environment, "PATH").result() == os.environ["PATH"]
 
 
-def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tls: str) -> None:
     monkeypatch.setenv("STILLROOM_WORKER_TIMEOUT", "1")
     reload_settings()
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tls://127.0.0.1:{free_port()}"
     try:
         with (
-            Cluster(ClusterSection(kind="address", address=address)) as handle,
+            Cluster(ClusterSection(kind="address", address=address, tls=tls)) as handle,
             pytest.raises(TransientError, match=address),
         ):
             handle.client  # noqa: B018
@@ -113,23 +113,26 @@ def _await_port(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(f"sshd does not listen: {log.read_text()}")
 
 
-def test_workers_behind_ssh_do_work_and_end_with_the_run(sshd: dict[str, Any]) -> None:
+def test_workers_behind_ssh_do_work_and_end_with_the_run(sshd: dict[str, Any], tls: str) -> None:
     ssh = {"hosts": ["127.0.0.1"], "connect_options": sshd}
-    with Cluster(ClusterSection.model_validate({"preset": "ssh", "workers": 2, "gpus": 2, "ssh": ssh})) as handle:
+    section = ClusterSection.model_validate({"preset": "ssh", "workers": 2, "gpus": 2, "tls": tls, "ssh": ssh})
+    with Cluster(section) as handle:
         # Functions of the standard library: over there only what is installed can be imported.
         jobs = (Job(str(i), ("CUDA_VISIBLE_DEVICES",)) for i in range(40))
         devices = {outcome.value for outcome in fan_out(handle, os.getenv, jobs, resources={"GPU": 1})}
         settings = [handle.client.run(os.getenv, name).values() for name in WORKER_ENVIRONMENT]
+        addresses = [handle.client.scheduler.address, *handle.client.scheduler_info()["workers"]]
         workers = [psutil.Process(pid) for pid in handle.client.run(os.getpid).values()]
+    assert [address.partition(":")[0] for address in addresses] == ["tls"] * 3
     assert devices == {"0", "1"}
     assert [set(values) for values in settings] == [{value} for value in WORKER_ENVIRONMENT.values()]
     assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
-def test_a_machine_that_does_not_answer_is_named() -> None:
+def test_a_machine_that_does_not_answer_is_named(tls: str) -> None:
     ssh = {"hosts": ["127.0.0.1"], "connect_options": {"port": free_port(), "known_hosts": None}}
     with (
-        Cluster(ClusterSection.model_validate({"preset": "ssh", "ssh": ssh})) as handle,
+        Cluster(ClusterSection.model_validate({"preset": "ssh", "tls": tls, "ssh": ssh})) as handle,
         pytest.raises(TransientError, match=r"over SSH on 127\.0\.0\.1"),
     ):
         handle.client  # noqa: B018

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
+from infra.compute.certificates import named_security
 from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
 from infra.compute.fan_out import Job, fan_out
@@ -198,11 +199,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def foreign(impatient: None) -> Iterator[LocalCluster]:
+def foreign(impatient: None, tls: str) -> Iterator[LocalCluster]:
     """A scheduler that somebody else started and that waits for workers for ever."""
     with (
         dask.config.set({"distributed.scheduler.no-workers-timeout": None}),
-        LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(
+            n_workers=1,
+            processes=False,
+            protocol="tls://",
+            security=named_security(Path(tls)),
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
     ):
         yield cluster
 
@@ -215,14 +222,16 @@ def test_a_resource_that_no_worker_offers_is_named(impatient: None) -> None:
         list(fan_out(cluster, double, [Job("a", (1,))], resources={"GPU": 1}))
 
 
-def test_a_foreign_scheduler_that_waits_for_ever_for_a_resource_is_not_waited_for(foreign: LocalCluster) -> None:
-    section = ClusterSection(kind="address", address=foreign.scheduler_address)
+def test_a_foreign_scheduler_that_waits_for_ever_for_a_resource_is_not_waited_for(
+    foreign: LocalCluster, tls: str
+) -> None:
+    section = ClusterSection(kind="address", address=foreign.scheduler_address, tls=tls)
     with Cluster(section) as cluster, pytest.raises(UsageError, match="GPU=1"):
         list(fan_out(cluster, double, [Job("a", (1,))], resources={"GPU": 1}))
 
 
-def test_a_scheduler_without_workers_is_not_waited_for(foreign: LocalCluster) -> None:
-    with Cluster(ClusterSection(kind="address", address=foreign.scheduler_address)) as cluster:
+def test_a_scheduler_without_workers_is_not_waited_for(foreign: LocalCluster, tls: str) -> None:
+    with Cluster(ClusterSection(kind="address", address=foreign.scheduler_address, tls=tls)) as cluster:
         outcomes = fan_out(cluster, nap, _naps(1000), window=2)
         next(outcomes)
         foreign.scale(0)

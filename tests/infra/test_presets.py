@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from infra.compute.cluster import Cluster
-from infra.compute.cluster_spec import WORKER_ENVIRONMENT, ClusterSection
+from infra.compute.cluster_spec import MOUNTED_TLS, WORKER_ENVIRONMENT, ClusterSection
 from infra.compute.preset import names
 from infra.compute.remote import dask_cluster_resource, slurm
 from infra.errors import UsageError
@@ -101,11 +101,11 @@ def test_parts_go_with_their_kind(values: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tls: str) -> str:
     """The job script of a SLURM preset."""
     pytest.importorskip("dask_jobqueue")
     monkeypatch.chdir(tmp_path)
-    cluster, _ = slurm(section(preset=request.param, slurm={"queue": "fast", "account": "us"}))
+    cluster, _ = slurm(section(preset=request.param, tls=tls, slurm={"queue": "fast", "account": "us"}))
     with cluster:
         return str(cluster.job_script())
 
@@ -130,6 +130,20 @@ def test_slurm_workers_are_set_up_like_local_ones(script: str) -> None:
     for name, value in WORKER_ENVIRONMENT.items():
         assert f"export {name}={value}\n" in script
     assert "export DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL=100ms\n" in script
+
+
+@pytest.mark.parametrize("script", ["slurm"], indirect=True)
+def test_slurm_workers_are_told_where_their_certificates_lie(script: str, tls: str) -> None:
+    assert f"--protocol tls:// --tls-ca-file {tls}/ca.crt --tls-cert {tls}/tls.crt --tls-key {tls}/tls.key" in script
+    assert "tls://" in script.partition("dask_worker ")[2].partition(" ")[0]
+    assert "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True\n" in script
+    assert "PRIVATE KEY" not in script
+
+
+def test_slurm_without_certificates_says_how_to_make_them(tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    with pytest.raises(UsageError, match=r"python -m infra\.compute\.certificates"):
+        slurm(section(preset="slurm", tls=str(tmp_path)))
 
 
 def test_slurm_without_sbatch_says_where_to_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -213,3 +227,18 @@ def test_pods_are_set_up_like_local_workers() -> None:
     assert environment.items() >= {**WORKER_ENVIRONMENT, "STILLROOM_POLL": "1"}.items()
     assert environment["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] == "0"
     assert worker["args"][worker["args"].index("--preload") + 1] == "infra.compute.worker_preload"
+
+
+def test_pods_read_their_certificates_from_the_secret() -> None:
+    mounted = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    pod = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}
+    own = {"tls_secret": "ours", "pod": pod, "container": mounted}
+    made = dask_cluster_resource(section(preset="kubernetes", kubernetes=own))
+    worker, scheduler = (made["spec"][part]["spec"] for part in ("worker", "scheduler"))
+    for spec in (worker, scheduler):
+        assert spec["volumes"][-1]["secret"] == {"secretName": "ours"}
+        assert spec["containers"][0]["volumeMounts"][-1]["mountPath"] == MOUNTED_TLS
+        environment = {item["name"]: item["value"] for item in spec["containers"][0]["env"]}
+        assert environment["DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY"] == f"{MOUNTED_TLS}/tls.key"
+    assert [volume["name"] for volume in worker["volumes"]] == ["data", "stillroom-dask-tls"]
+    assert worker["containers"][0]["args"][0] == f"tls://{made['metadata']['name']}-scheduler:8786"

@@ -14,7 +14,7 @@ from infra.errors import CorruptError, TransientError, UsageError
 from infra.storage.s3_address import Address, parse
 from infra.storage.s3_client import Bucket
 from infra.storage.s3_retry import ObjectChangedError
-from infra.storage.store import MissingObjectError
+from infra.storage.store import MissingObjectError, open_store
 from tests.s3server import FaultProxy, S3Server
 
 DATA = bytes(range(256)) * 5000  # more than a block
@@ -35,6 +35,37 @@ def test_an_address_is_taken_apart() -> None:
     address, prefix = parse(text)
     assert (address, prefix) == (Address("my-bucket", "http://host:9000", "eu-west-1"), "some/prefix")
     assert parse(address.url(prefix)) == (address, prefix)
+
+
+PLANTED = "pLanted-s3cret"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"s3://bucket/p?endpoint=http://user:{PLANTED}@host:9000",
+        f"s3://bucket/p?endpoint=http%3A%2F%2Fuser%3A{PLANTED}%40host:9000",
+        f"s3://bucket/p?endpoint=http://{PLANTED}@host",
+        f"s3://bucket/p?endpoint=user:{PLANTED}@host",
+        f"s3://bucket/p?aws_secret_access_key={PLANTED}",
+        f"s3://bucket/p?region={PLANTED}@x",
+        f"s3://bucket/p?style={PLANTED}",
+        f"s3://user:{PLANTED}@bucket/p",
+        f"s3://bucket/p?X-Amz-Signature={PLANTED}",
+        f"https://user:{PLANTED}@host/p",
+    ],
+)
+def test_a_secret_in_an_address_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        open_store(text)
+    assert PLANTED not in str(refused.value)
+
+
+def test_a_secret_in_the_environment_s_endpoint_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://user:{PLANTED}@minio.example")
+    with pytest.raises(UsageError, match="AWS_ENDPOINT_URL holds more than") as refused:
+        parse("s3://b-1/p")
+    assert PLANTED not in str(refused.value)
 
 
 def test_an_address_carries_the_endpoint_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from infra.servers.process_tag import process_tag
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.servers.services import auth_file, served, services_note
 from infra.settings import home_folder, reload_settings
+from tests.databases import migrated_settings
 
 START = 120.0  # seconds; a fresh database on a slow machine
 

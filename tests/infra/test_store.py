@@ -190,6 +190,28 @@ def test_of_writers_that_race_one_makes_the_new_object(tmp_path: Path) -> None:
             assert store.get(f"k{turn}") == tokens[won.index(True)]
 
 
+def _modes(folder: Path) -> set[str]:
+    return {f"{stat.S_IMODE(path.stat().st_mode):o}" for path in (folder, *folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_store_is_for_its_owner_alone(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        store = LocalStore(tmp_path / "a" / "store")
+        store.put("b/c/d", b"1")
+        store.put_new("b/e", b"1")
+    finally:
+        os.umask(before)
+    assert _modes(tmp_path / "a" / "store") == {"700", "600"}
+
+
+def test_a_store_in_a_group_s_folder_is_shared_with_the_group(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2770)
+    LocalStore(tmp_path).put("b/c", b"1")
+    assert _modes(tmp_path) == {"2770", "660"}
+
+
 def test_a_private_object_is_for_the_owner_alone(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put("secret", b"1")

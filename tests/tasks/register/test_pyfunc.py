@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import io
+import json
+import sys
+import zipfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-import tasks.register
 from infra.servers.tracking import connect, quiet
 from models.augmentation.draws import Draw, ViewRecipe
 from models.augmentation.rendering import render, to_input
-
-CODE = Path(tasks.register.__file__).with_name("pyfunc.py")
+from models.networks.build import build
+from models.networks.weight_files import export_pt2
+from tasks.register.consumer import consumer_code
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,9 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLROOM_MLFLOW_URI", f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/m.db")
         connect()
-    spec = importlib.util.spec_from_file_location("student_of_a_consumer", CODE)
+    path = tmp_path_factory.mktemp("consumer") / "student.py"
+    path.write_text(consumer_code(), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("student_of_a_consumer", path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     with quiet():
@@ -89,3 +96,31 @@ def test_images_come_in_many_wrappings(code: ModuleType, data: object, count: in
 def test_what_is_no_image_is_named(code: ModuleType, data: np.ndarray, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         code.images_of(data)
+
+
+def test_the_code_imports_nothing_of_ours() -> None:
+    nodes = list(ast.walk(ast.parse(consumer_code())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in names} - sys.stdlib_module_names == {"numpy", "torch", "mlflow"}
+
+
+def _packed(folder: Path, graph: bytes) -> SimpleNamespace:
+    (folder / "network.pt2").write_bytes(graph)
+    about = {"classes": ["a", "b", "c"], "task": "single", "view_size": 32, "input_size": 32, "mean": [0] * 3}
+    (folder / "about.json").write_text(json.dumps({**about, "std": [1] * 3}))
+    return SimpleNamespace(artifacts={"network": str(folder / "network.pt2"), "about": str(folder / "about.json")})
+
+
+def test_a_student_answers(code: ModuleType, tmp_path: Path) -> None:
+    student = code.Student()
+    student.load_context(_packed(tmp_path, export_pt2(build("micro_xs", num_classes=3).module, 32)))
+    assert student.predict(None, np.zeros((32, 32, 3), dtype=np.uint8)).sum() == pytest.approx(1)
+
+
+def test_a_student_whose_archive_was_exchanged_for_code_is_not_loaded(code: ModuleType, tmp_path: Path) -> None:
+    buffer = io.BytesIO(export_pt2(build("micro_xs", num_classes=3).module, 32))
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.writestr("archive/data/aotinductor/model/model.so", b"x")
+    with pytest.raises(ValueError, match=r"model\.so', which a network does not need"):
+        code.Student().load_context(_packed(tmp_path, buffer.getvalue()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def test_an_exported_graph_answers_as_its_network(store: LocalStore, tmp_path: P
     x = torch.rand(5, 3, 32, 32)
     assert network.module is not None
     assert torch.allclose(network.module(x), built.module(x), atol=1e-5)
+
+
+def test_a_graph_that_could_run_code_names_its_teacher(store: LocalStore, tmp_path: Path) -> None:
+    path = tmp_path / "network.pt2"
+    path.write_bytes(export_pt2(build("micro_xs", num_classes=3).module, 32))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("archive/data/constants/opaque_obj_0", b"x")
+    ref = in_store(store, path)
+    with pytest.raises(UsageError, match=r"teacher small: its graph .*opaque_obj_0', which a network does not need"):
+        load_teacher(model("graph", "", ref, **INPUT), ref, store)
 
 
 def test_an_onnx_file_is_found_in_the_store(store: LocalStore, tmp_path: Path) -> None:
