@@ -92,7 +92,7 @@ def _check_finite(state: Mapping[str, Tensor], parameters: set[str], where: str)
         if not tensor.is_floating_point():
             return False
         # A sum is finite where all values are and none overflows; only what is not needs a closer look.
-        if math.isfinite(float(tensor.sum(dtype=torch.float64))):
+        if math.isfinite(float(tensor.detach().sum(dtype=torch.float64))):
             return False
         return bool((~tensor.isfinite() if name in parameters else tensor.isnan()).any())
 
