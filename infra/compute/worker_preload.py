@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from typing import Any
@@ -14,6 +15,8 @@ GPUS = "STILLROOM_WORKER_GPUS"
 
 async def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker process, before any task and so before CUDA starts."""
+    # A worker that is closed while it works, because its run was stopped, would warn that its task was cancelled.
+    logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
     parent = multiprocessing.parent_process()
     tie_to_parent(parent.pid if parent is not None else None)
     gpus = int(os.environ.get(GPUS, "0"))

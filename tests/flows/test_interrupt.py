@@ -61,8 +61,10 @@ def test_the_first_interrupt_cancels_in_one_line(
     os.killpg(run.pid, signal.SIGINT)
     assert run.wait(60) == 1
     assert time.monotonic() - began < 30
-    said = (place.root / "log").read_text().removeprefix(before)
-    assert said == "error: stopped on request; what was made stays in the store\n"
+    said = (place.root / "log").read_text().removeprefix(before).splitlines()
+    # The training's first line of progress may have been on its way.
+    ours = [line for line in said if not line.startswith("teacher big")]
+    assert ours == ["error: stopped on request; what was made stays in the store"]
     assert last_state(prefect_server) == "CANCELLED"
     assert psutil.wait_procs(place.processes(), timeout=30)[1] == []
 
