@@ -95,7 +95,7 @@ def test_nothing_of_a_killed_run_is_left_running_or_made_again(begun: Callable[[
 def test_the_next_run_makes_the_rest_as_if_nothing_had_happened(
     served: Killed, undisturbed: tuple[Place, dict[str, Any]]
 ) -> None:
-    outcome = served.place.json(UNTIL, str(killed.place.spec))
+    outcome = served.place.json(UNTIL, str(served.place.spec))
     untouched, truth = undisturbed
     assert digests(outcome)["ingest"] == digests(truth)["ingest"]
     assert digests(outcome)["label big"] == digests(truth)["label big"]
