@@ -14,11 +14,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
-from infra.servers.prefect_api import free_port, start_api
-from infra.servers.server_process import wait_for
 from infra.settings import reload_settings
 from infra.storage.store import LocalStore, Store, open_store
-from tests.databases import AUTH, FOLDER, copy_databases, migrated_settings
+from tests.databases import FOLDER, copy_databases, shared_api
 from tests.s3server import FaultProxy, S3Server, environment
 
 # The same examples on every run; HYPOTHESIS_PROFILE=search looks for new ones.
@@ -107,12 +105,8 @@ def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prefect API that commands share, for tests that are not about how it starts and ends; its URL."""
-    with migrated_settings(tmp_path_factory.mktemp("api")), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_SERVER_API_AUTH_STRING", AUTH)
-        server = start_api(port := free_port())
-        wait_for(f"http://127.0.0.1:{port}/api/health", server)
-    yield f"http://127.0.0.1:{port}/api"
-    server.stop()
+    with shared_api(tmp_path_factory.mktemp("api")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from infra.servers.prefect_api import free_port, start_api
+from infra.servers.server_process import wait_for
 from infra.settings import reload_settings
 
 FOLDER = "STILLROOM_TEST_DATABASES"
@@ -69,3 +71,16 @@ def _make(home: Path) -> None:
     own = {"STILLROOM_HOME": str(home)}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "STILLROOM_"))}
     subprocess.run([sys.executable, "-c", _MAKE], env={**inherited, **own}, check=True)
+
+
+@contextmanager
+def shared_api(home: Path) -> Iterator[str]:
+    """A Prefect API over a home's database that asks for `AUTH`; its URL. It ends with the block."""
+    with migrated_settings(home), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_SERVER_API_AUTH_STRING", AUTH)
+        server = start_api(port := free_port())
+        wait_for(f"http://127.0.0.1:{port}/api/health", server)
+    try:
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        server.stop()

@@ -13,10 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.servers.prefect_api import free_port, start_api
-from infra.servers.server_process import wait_for
 from infra.storage.store import LocalStore
-from tests.databases import migrated_settings
+from tests.databases import shared_api
 from tests.line import Place, digests
 
 UNTIL = "distill"
@@ -46,12 +44,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
 @pytest.fixture(scope="module")
 def served(killed: Killed) -> Iterator[Killed]:
     """The same line, from now on beside an API over its home that no kill ends."""
-    with migrated_settings(killed.place.root / "home"):
-        server = start_api(port := free_port())
-        wait_for(f"http://127.0.0.1:{port}/api/health", server)
-    killed.place.api = f"http://127.0.0.1:{port}/api"
-    yield killed
-    server.stop()
+    with shared_api(killed.place.root / "home") as url:
+        killed.place.api = url
+        yield killed
 
 
 @pytest.fixture(scope="module")
