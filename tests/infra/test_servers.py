@@ -61,20 +61,20 @@ def wait_until(condition: Callable[[], Any], seconds: float = START) -> Any:
     return found
 
 
-def test_a_schedule_fires(prefect_server: str) -> None:
-    flow = post(f"{prefect_server}/flows/", {"name": "tiny"})
+def test_a_schedule_fires(prefect: str) -> None:
+    flow = post(f"{prefect}/flows/", {"name": "tiny"})
     schedule = {"schedule": {"interval": 3600.0}, "active": True}
     body = {"name": "hourly", "flow_id": flow["id"], "schedules": [schedule], "enforce_parameter_schema": False}
-    deployment = post(f"{prefect_server}/deployments/", body)
+    deployment = post(f"{prefect}/deployments/", body)
     wanted = {"deployments": {"id": {"any_": [deployment["id"]]}}}
-    runs = wait_until(lambda: post(f"{prefect_server}/flow_runs/filter", wanted))
+    runs = wait_until(lambda: post(f"{prefect}/flow_runs/filter", wanted))
     assert {run["state"]["type"] for run in runs} == {"SCHEDULED"}
     assert {run["auto_scheduled"] for run in runs} == {True}
 
 
-def test_prefects_command_lists_work_pools(prefect_server: str, tmp_path: Path) -> None:
+def test_prefects_command_lists_work_pools(prefect: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prefect", "work-pool", "ls"]
-    env = {**os.environ, "PREFECT_API_URL": prefect_server, "PREFECT_HOME": str(tmp_path)}
+    env = {**os.environ, "PREFECT_API_URL": prefect, "PREFECT_HOME": str(tmp_path)}
     done = subprocess.run(command, env=env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
@@ -192,8 +192,8 @@ def test_an_api_that_dies_under_a_run_is_named_with_its_log(
         kill_the_api()
 
 
-def test_a_usage_error_stays_one(prefect_server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+def test_a_usage_error_stays_one(prefect: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", prefect)
     monkeypatch.setenv("PREFECT_HOME", str(home))
     with pytest.raises(UsageError), prefect_api():
         raise UsageError("the spec is wrong")
