@@ -28,7 +28,7 @@ def test_hyper_kvasir_with_its_official_split(real_data: Path, store: LocalStore
 
 
 def test_imo_fundus_through_a_table(real_data: Path, store: LocalStore, cluster: Cluster) -> None:
-    corpus = {**CORPORA["imo-fundus"], "task": "ordinal"}
+    corpus = {**CORPORA["imo-fundus"], "task": "ordinal", "classes": ["0", "NPDR", "PDR"]}
     manifest = run(spec(real_data / "imo-fundus", store, corpus, ingest={"size": 64}), cluster).manifest
     assert manifest.facts["images"] == {"train": 345, "val": 18, "test": 17}
     counts = manifest.facts["counts"]
