@@ -11,7 +11,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -57,10 +57,14 @@ _FILE = tuple(
     )
 )
 
+
+def _compiled(words: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern, re.DOTALL), said) for pattern, said in words)
+
+
 # Of rows, notes and errors: what a text holds, and what is said instead; numbers come from the first groups.
-_ROW = tuple(
-    (re.compile(pattern, re.DOTALL), said)
-    for pattern, said in (
+_ROW = _compiled(
+    (
         (r" disagree on its (label|patient|split)\b", "its rows in the table disagree on its {0}"),
         (r"is outside the classes", "its label is outside the classes"),
         (r"is neither 1 nor 0", "a cell of its label columns is neither 1 nor 0"),
@@ -74,9 +78,8 @@ _ROW = tuple(
         (r": no such image$", "a row of the table, and no such image"),
     )
 )
-_NOTE = tuple(
-    (re.compile(pattern, re.DOTALL), said)
-    for pattern, said in (
+_NOTE = _compiled(
+    (
         (
             r"^(\d+) images have no patient; each counts",
             "{0} images have no patient; each counts as a patient of its own",
@@ -93,6 +96,10 @@ _NOTE = tuple(
             r"^(\d+) spellings of labels differ",
             "{0} spellings of labels differ from their class in case or blanks alone",
         ),
+        (r"^(\d+) pictures in hidden or system folders", "{0} pictures in hidden or system folders are passed over"),
+        (r"^files of formats that are not read", "files of formats that are not read are passed over"),
+        (r"^(\d+) files without a suffix", "{0} files without a suffix are passed over"),
+        (r"^(\d+) links to folders", "{0} links to folders are not followed"),
         (r" is not UTF-8; read as ", "the table is not UTF-8 and its encoding a guess; set corpus.table.encoding"),
         (
             r": (\d+) of its files are unpacked beside it",
@@ -101,14 +108,14 @@ _NOTE = tuple(
         (r"(?i)patient leakage cannot be checked", "no patient is known; patient leakage cannot be checked"),
     )
 )
-_ERROR = tuple(
-    (re.compile(pattern, re.DOTALL), said)
-    for pattern, said in (
+_ERROR = _compiled(
+    (
         (
             r"cells, but the header has|cells, while the rows before",
             "a row of the table has more or fewer cells than its header",
         ),
         (r"the header stands here once more", "the header of the table stands in it twice"),
+        (r"^none of the (\d+) rows of ", "none of the {0} rows of the table names an image"),
         (r": no column ", "the table lacks a column that the spec names"),
         (r" times in the header", "a column stands several times in the header of the table"),
         (r"the first line is blank", "the first line of the table is blank; a header is needed there"),
