@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from models.networks.cut import OPTION as CUT
 from models.networks.cut import CutNetwork, cut
-from models.networks.graft import graft, is_grafted
+from models.networks.graft import graft, inner_names, is_grafted
 from models.networks.lite import LITE_MEAN, LITE_STD, lite_state_dict
 from models.networks.micro import micro, micro_m, micro_xs
+from models.networks.state_dicts import FoundState
 from models.networks.weight_files import load_state, read_state
 
 OURS: dict[str, Callable[..., nn.Module]] = {"micro": micro, "micro_xs": micro_xs, "micro_m": micro_m}
@@ -83,7 +84,7 @@ def build(
         torch.manual_seed(seed)
         module, side, mean, std = _create(model, num_classes, own, size)
         if weights is not None:
-            found = read_state(weights, module.state_dict().keys())
+            found = _read(weights, module, grafted=grafting is not None)
             state, notes, where = found.state, found.notes, str(weights)
         if cutting is not None:
             # So are weights of the whole network: the cut drops its last modules.
@@ -100,6 +101,16 @@ def build(
         if state is not None:
             reset = load_state(module, state, head=_head(module), where=where)
     return Built(module.eval(), side, mean, std, reset, tuple(f"{where}: {note}" for note in notes))
+
+
+def _read(weights: Path, module: nn.Module, *, grafted: bool) -> FoundState:
+    """The weights of the network, or, where it shall be grafted, of the grafted one if the file holds that."""
+    names = module.state_dict().keys()
+    if grafted:
+        found = read_state(weights, inner_names(names))
+        if is_grafted(found.state):
+            return found
+    return read_state(weights, names)
 
 
 def lite_variant(model: str) -> int:

@@ -7,7 +7,7 @@ those. Inference needs projector and classifier, so they are part of the network
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -73,6 +73,11 @@ def graft(student: nn.Module, options: Mapping[str, Any], classes: int, side: in
     if set(options) - {"factor"} != {"width"} or not all(type(value) is int for value in options.values()):
         raise ValueError(f"graft takes two whole numbers, width and (optional) factor, not {dict(options)}")
     return Grafted(student, options["width"], options.get("factor", _DEFAULT_FACTOR), classes, side)
+
+
+def inner_names(names: Iterable[str]) -> set[str]:
+    """Names that a network's tensors have within a `Grafted` one."""
+    return {f"student.{name}" for name in names}
 
 
 def is_grafted(state: Mapping[str, Tensor]) -> bool:

@@ -111,6 +111,22 @@ def test_weights_of_a_graft_are_taken_whole(tmp_path: Path) -> None:
     assert torch.equal(again(x()), network(x()))
 
 
+def test_weights_of_a_graft_are_found_behind_a_wrapper(tmp_path: Path) -> None:
+    network = grafted()
+    wrapped = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "graft.ckpt")
+    again = grafted(weights=tmp_path / "graft.ckpt")
+    assert torch.equal(again(x()), network(x()))
+
+
+def test_weights_of_the_plain_network_start_a_graft(tmp_path: Path) -> None:
+    plain = build("micro_xs", num_classes=3, seed=2).module
+    wrapped = {f"student.{name}": tensor for name, tensor in plain.state_dict().items()}
+    save_file(wrapped, tmp_path / "plain.safetensors")
+    started = grafted(weights=tmp_path / "plain.safetensors")
+    torch.testing.assert_close(started.student.forward_features(x()), plain.forward_features(x()))
+
+
 def test_matching_features_alone_teaches_it() -> None:
     network, other = grafted().train(), teacher()
     adopt(network, other)
