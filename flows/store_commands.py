@@ -1,10 +1,11 @@
-"""The commands that look after a store: verify, repair, gc, inspect."""
+"""The commands that look after a store: verify, repair, gc, forget, inspect."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 from uuid import uuid4
 
 import click
@@ -92,6 +93,48 @@ def gc(
 
 @click.command()
 @click.argument("store")
+@click.option("--patient", "patients", multiple=True, help="Erase the images of a patient, as the corpus names it.")
+@click.option("--key", "keys", multiple=True, help="Erase an image, by its key or its path below the corpus's root.")
+@click.option("--patients-from", type=click.File(encoding="utf-8"), help="A file with a patient a line; - for stdin.")
+@click.option("--keys-from", type=click.File(encoding="utf-8"), help="A file with a key or path a line.")
+@click.option("--corpus", help="The corpus that is meant, where several have such a patient or key.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
+@json_option
+def forget(
+    store: str,
+    patients: tuple[str, ...],
+    keys: tuple[str, ...],
+    patients_from: TextIO | None,
+    keys_from: TextIO | None,
+    corpus: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Erase patients or images from STORE for good, keep them out, and list the models that learned of them.
+
+    Without a patient or key it goes on with an erasure that was interrupted.
+    """
+    from tasks.maintenance.forgetting.forget import forget as run
+    from tasks.maintenance.formatting import forget_lines
+
+    with _bar("forget, objects") as progress:
+        done = run(
+            _existing(store),
+            patients=[*patients, *_lines(patients_from)],
+            keys=[*keys, *_lines(keys_from)],
+            corpus=corpus,
+            dry=dry_run,
+            progress=progress,
+        ).to_json()
+    emit(done, as_json, lambda: click.echo("\n".join(forget_lines(done))))
+
+
+def _lines(file: TextIO | None) -> list[str]:
+    return [line.strip() for line in file if line.strip()] if file is not None else []
+
+
+@click.command()
+@click.argument("store")
 @click.argument("what", required=False)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a contact sheet of a corpus or shard, a PNG.")
 @click.option("--parquet", type=click.Path(path_type=Path), help="Write a soft-label file as Parquet.")
@@ -114,7 +157,7 @@ def inspect(store: str, what: str | None, sheet: Path | None, parquet: Path | No
             click.echo(f"wrote {path}", err=True)
 
 
-STORE_COMMANDS = (verify, repair, gc, inspect)
+STORE_COMMANDS = (verify, repair, gc, forget, inspect)
 
 
 def _existing(url: str) -> Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from infra.storage.store import Store
 from tasks.corpora import Scan, adapter_of
 from tasks.corpora.scan import ROWS, RowTable
 from tasks.data.catalog import OK, SPLITS
+from tasks.data.tombstones import COLUMNS, Tombstones
 from tasks.ingest.digest_cache import DigestCache
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, matrix, place_in
 from tasks.ingest.keys import KeyedHasher, assign_keys
@@ -65,6 +66,8 @@ class ListedCorpus:
     digest_cache: DigestCache
     hasher: KeyedHasher | None
     secret: str = ""  # digest of the secret of a private corpus
+    tombstones: Tombstones = field(default_factory=lambda: Tombstones({}))
+    erased: int = 0  # rows of the corpus that were erased from the store and are left out
 
     @property
     def unhashed(self) -> int:
@@ -142,7 +145,7 @@ def scan_spec(spec: Spec) -> ScannedCorpus:
 
 
 def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bool = False) -> ListedCorpus:
-    """Give rows their keys, files and digests.
+    """Give rows their keys, files and digests; rows that were erased from the store are left out.
 
     Args:
         parent: an earlier ingest, whose keys stay.
@@ -155,15 +158,30 @@ def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bo
     # The image table has all that the rows said.
     slim = replace(scanned, scan=replace(scan, rows=RowTable(ROWS.empty_table())))
     cache = DigestCache(store, corpus.title, hasher)
-    listed = ListedCorpus(slim, images, cache, hasher, digest_of_secret(secret) if corpus.private else "")
+    digest = digest_of_secret(secret) if corpus.private else ""
+    tombstones = Tombstones.read(store, corpus.title)
+    # Before files are read, so that nothing of theirs is written down; by their bytes only afterwards.
+    listed = _without_erased(ListedCorpus(slim, images, cache, hasher, digest, tombstones), dry)
     _join_files(listed, dry)
-    return listed
+    return _without_erased(listed, dry)
 
 
 def hash_files(listed: ListedCorpus) -> ListedCorpus:
     """A corpus that was listed with `dry`, now with the digest of every file; not for private ones."""
     _join_files(listed, dry=False)
-    return replace(listed)
+    return _without_erased(listed, dry=False)
+
+
+def _without_erased(listed: ListedCorpus, dry: bool) -> ListedCorpus:
+    """Without rows of tombstones, and without what the digest cache took down of them; always a new object."""
+    images = listed.images
+    gone = listed.tombstones.matches({name: images.text(name) for name in COLUMNS})
+    if not gone.any():
+        return replace(listed)
+    hashed = images.text("path").filter(pa.array(gone & ~images.where("source_sha256", ""))).to_pylist()
+    if hashed and not dry:
+        listed.digest_cache.forget([listed.digest_cache.listed_name(path) for path in hashed])
+    return replace(listed, images=images.only(~gone), erased=listed.erased + int(gone.sum()))
 
 
 def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageTable:

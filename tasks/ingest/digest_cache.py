@@ -147,6 +147,31 @@ class DigestCache:
             self.store.delete(self._plain)
 
 
+def erase_from_listings(store: Store, title: str, rows: pa.Table) -> None:
+    """Drop what the cache of a corpus took down of some images.
+
+    Args:
+        rows: of a catalog; private corpora's have keyed hashes, as the cache has.
+    """
+    digests = as_text(rows["source_sha256"]).filter(pc.not_equal(as_text(rows["source_sha256"]), ""))
+    sources = [name for name in as_text(rows["source"]).to_pylist() if name]
+    names = as_text([*sources, *as_text(rows["key"]).to_pylist()])
+    for name in (f"listings/{title}.parquet", f"listings/{title}.keyed.parquet"):
+        try:
+            known = pq.read_table(io.BytesIO(store.get(name)))
+        except MissingObjectError:
+            continue
+        paths = as_text(known["path"])
+        gone = mask(pc.is_in(known["sha256"], value_set=digests)) | mask(pc.is_in(paths, value_set=names))
+        for source in sources:
+            # The cache's paths begin at the source's root, the catalog's at the corpus's.
+            gone |= mask(pc.ends_with(paths, f"/{source}"))
+        if gone.any():
+            sink = io.BytesIO()
+            pq.write_table(known.filter(pa.array(~gone)), sink, compression="zstd")
+            store.put(name, sink.getvalue())
+
+
 def _digests(source: Source, files: pa.Table) -> Iterator[str | OSError]:
     def one(path: str, stamp: str) -> str | OSError:
         try:

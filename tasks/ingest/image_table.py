@@ -120,6 +120,13 @@ class ImageTable:
         columns = {"display_name": self.display_names, **self._text}
         return [[columns[name][int(i)].as_py() for name in names] for i in at]
 
+    def only(self, rows: np.ndarray) -> ImageTable:
+        """The rows of a mask as a table of their own."""
+        chosen = pa.array(rows)
+        text = {name: column.filter(chosen) for name, column in self._text.items()}
+        numbers = {name: column[rows] for name, column in self._numbers.items()}
+        return ImageTable(text, numbers, None if self.labels is None else self.labels[rows])
+
     def append(self, other: ImageTable) -> None:
         """Add the rows of another table."""
         for name in TEXT:

@@ -293,7 +293,7 @@ class IngestWork(StageWork):
                 "cropped": new.cropped + (parent.manifest.facts["cropped"] if parent.manifest else 0),
                 "removed": plan.removed,
                 "changed": plan.changed,
-                "notes": notes_of(scanned, warnings, plan.removed, plan.changed),
+                "notes": notes_of(listed, warnings, plan.removed, plan.changed),
                 "parent": parent.manifest.key if parent.manifest else "",
                 "retried": retried,
                 **({SECRET_FACT: listed.secret} if self.corpus.private else {}),

@@ -12,7 +12,7 @@ from infra.storage.manifest import Quarantined
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import MISSING, QUARANTINED, SPLITS
-from tasks.ingest.corpus_listing import ScannedCorpus, list_corpus, scan_spec
+from tasks.ingest.corpus_listing import ListedCorpus, ScannedCorpus, list_corpus, scan_spec
 from tasks.ingest.image_table import ImageTable
 from tasks.ingest.ingest_plan import plan_ingest
 from tasks.ingest.leakage import Leaks, equal_bytes, mark_leaks
@@ -34,9 +34,6 @@ def facts_of(scanned: ScannedCorpus, images: ImageTable, leaks: Leaks) -> dict[s
     missing: label rows without an image; quarantined.
     """
     scan, corpus, how = scanned.scan, scanned.corpus, scanned.section["ingest"]
-    stored = images.usable
-    split = images.numbers("split")
-    groups = equal_bytes(images, stored)
     return {
         "corpus": corpus.title,
         "task": scan.task,
@@ -46,7 +43,17 @@ def facts_of(scanned: ScannedCorpus, images: ImageTable, leaks: Leaks) -> dict[s
         "size": how["size"],
         "crop": how["crop"],
         "official": sorted(scan.official),
-        "counts": count_labels(images, scan.classes),
+        **counts_of(images, scan.classes, leaks),
+    }
+
+
+def counts_of(images: ImageTable, classes: Sequence[str], leaks: Leaks) -> dict[str, Any]:
+    """Those of the facts that count images."""
+    stored = images.usable
+    split = images.numbers("split")
+    groups = equal_bytes(images, stored)
+    return {
+        "counts": count_labels(images, classes),
         "images": {name: int((stored & (split == i)).sum()) for i, name in enumerate(SPLITS)},
         "unlabelled": int((stored & ~images.labelled).sum()),
         "leaks": leaks.images,
@@ -75,9 +82,11 @@ def quarantine_table(title: str, quarantine: Sequence[Quarantined]) -> Artifact:
     )
 
 
-def notes_of(scanned: ScannedCorpus, warnings: Sequence[str], removed: int, changed: int) -> list[str]:
+def notes_of(listed: ListedCorpus, warnings: Sequence[str], removed: int, changed: int) -> list[str]:
     """Sentences for people."""
-    notes = [*scanned.scan.notes, *warnings]
+    notes = [*listed.scanned.scan.notes, *warnings]
+    if listed.erased:
+        notes.append(f"{listed.erased} images or rows were erased from the store by request and are left out")
     if removed:
         notes.append(f"{removed} images are no longer in the folder; their shards keep them")
     if changed:
@@ -132,7 +141,7 @@ def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
         **facts_of(scanned, images, leaks),
         "removed": plan.removed,
         "changed": plan.changed,
-        "notes": [*scanned.source_notes, *notes_of(scanned, warnings, plan.removed, plan.changed)],
+        "notes": [*scanned.source_notes, *notes_of(listed, warnings, plan.removed, plan.changed)],
     }
     split = images.numbers("split")[plan.new]
     per_split = [int((split == code).sum()) for code in range(3)]

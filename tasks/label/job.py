@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from infra.compute.cluster import cores
 from infra.digest import unit_key
+from infra.storage.stage_cache import UnitRecord
 from models.augmentation.draws import ViewRecipe
 from tasks.data.corpus import Shard
 from tasks.teachers.teacher import TeacherModel
@@ -16,19 +19,66 @@ STAGE = "label"
 VERSION = 2
 
 
+@dataclass(frozen=True)
+class LabelIdentity:
+    """What a unit (shard, teacher, view of a recipe) is of: all that its key is made from."""
+
+    shard: str  # id
+    section: Mapping[str, Any]
+    weights: tuple[str, ...]  # ids
+
+    @classmethod
+    def of(
+        cls, shard_id: str, teacher: TeacherModel, recipe: ViewRecipe, view: int, folds: np.ndarray | None = None
+    ) -> LabelIdentity:
+        """The identity of a unit.
+
+        Args:
+            folds: int [N], the fold of each row, whose fold teacher predicts it; -1: the whole teacher. None: the
+                whole teacher predicts every row.
+        """
+        section = {"teacher": teacher.identity(), "recipe": recipe.view_id(view), "view": view}
+        if folds is not None:
+            section["folds"] = folds.tolist()
+        return cls(shard_id, section, tuple(teacher.weight_ids))
+
+    @classmethod
+    def of_record(cls, record: UnitRecord) -> LabelIdentity | None:
+        """The identity that a record tells; None where it was written before records told theirs."""
+        told = record.facts.get(_IDENTITY)
+        return cls(told["shard"], told["section"], tuple(told["weights"])) if told else None
+
+    @property
+    def key(self) -> str:
+        """Key of the unit."""
+        return unit_key(STAGE, VERSION, inputs=[self.shard], section=self.section, weights=list(self.weights))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the unit's record, so that `stillroom forget` can keep the labels of a shard that it writes anew."""
+        return {_IDENTITY: {"shard": self.shard, "section": dict(self.section), "weights": list(self.weights)}}
+
+    def of_rows(self, shard: str, rows: np.ndarray) -> LabelIdentity:
+        """The same unit of another shard that holds only some rows of this one's.
+
+        Args:
+            shard: id of the other.
+            rows: int [M], in the other's order.
+        """
+        section = dict(self.section)
+        if "folds" in section:
+            section["folds"] = [section["folds"][row] for row in rows.tolist()]
+        return LabelIdentity(shard, section, self.weights)
+
+
+_IDENTITY = "of"
+
+
 def label_key(
     shard_id: str, teacher: TeacherModel, recipe: ViewRecipe, view: int, folds: np.ndarray | None = None
 ) -> str:
-    """Key of the unit (shard, teacher, view of a recipe).
-
-    Args:
-        folds: int [N], the fold of each row, whose fold teacher predicts it; -1: the whole teacher. None: the whole
-            teacher predicts every row.
-    """
-    section = {"teacher": teacher.identity(), "recipe": recipe.view_id(view), "view": view}
-    if folds is not None:
-        section["folds"] = folds.tolist()
-    return unit_key(STAGE, VERSION, inputs=[shard_id], section=section, weights=teacher.weight_ids)
+    """Key of a unit; see `LabelIdentity.of`."""
+    return LabelIdentity.of(shard_id, teacher, recipe, view, folds).key
 
 
 @dataclass(frozen=True)
@@ -37,7 +87,8 @@ class TeacherRequest:
 
     teacher: TeacherModel
     views: tuple[tuple[int, str], ...]  # view and key of its unit
-    folds: np.ndarray | None = None  # int8 [N], see `label_key`
+    folds: np.ndarray | None = None  # int8 [N], see `LabelIdentity.of`
+    kept: tuple[str, ...] = ()  # keys of units of which some rows are known, see `tasks.label.kept_rows`
 
     def object_name(self, title: str, recipe: ViewRecipe, view: int, key: str) -> str:
         """Name of the soft-label file, with a place for its digest."""

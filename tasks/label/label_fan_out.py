@@ -19,6 +19,7 @@ from infra.storage.stage_cache import UnitRecord
 from tasks.data.corpus import Corpus
 from tasks.label.costs import LabelRate, expected_cost_text
 from tasks.label.job import InferenceSettings, LabelJob
+from tasks.label.kept_rows import units_with_kept_rows
 from tasks.label.teacher_units import LabelUnit, TeacherUnits, shard_requests
 from tasks.pipeline.context import Context
 from tasks.pipeline.rates import LABEL, label_details, remember_rate
@@ -65,6 +66,7 @@ class LabelFanOut:
             workers=max(1, cluster.slots),
         )
         self._failed: list[StillroomError] = []
+        self._kept = units_with_kept_rows(context.store)
 
     def run(self, progress: Callable[[], None]) -> None:
         """Make every unit; each is added to its teacher's units as it comes.
@@ -120,7 +122,7 @@ class LabelFanOut:
 
     def _jobs(self, together: int) -> Iterator[LabelJob]:
         url, recipe = self.context.store.url, self.pending[0][0].recipe
-        for shard, requests in shard_requests(self.pending, together):
+        for shard, requests in shard_requests(self.pending, together, self._kept):
             yield LabelJob(url, self.corpus.title, shard, recipe, requests, self.inference, topic=self.flag.topic)
 
     def _outcomes(self, function: Callable[..., Any], jobs: Iterable[LabelJob], *more: Any) -> Iterator[Outcome]:

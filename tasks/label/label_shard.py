@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,7 +18,8 @@ from tasks.data.corpus import Shard, load_image
 from tasks.data.soft_labels import LIMIT, to_soft_labels, write_soft_labels
 from tasks.data.views import rendered, stored_partners
 from tasks.label.costs import LabelRate
-from tasks.label.job import STAGE, LabelJob, TeacherRequest
+from tasks.label.job import STAGE, LabelIdentity, LabelJob, TeacherRequest
+from tasks.label.kept_rows import KeptRows, quarantine_of_keys, read_kept_rows
 from tasks.label.predictor import NetworkPredictor, TablePredictor, ViewPredictions, settle_engine
 from tasks.teachers.outputs import to_logits
 from tasks.teachers.teacher import TeacherModel
@@ -43,9 +44,10 @@ def label_shard(job: LabelJob) -> list[UnitRecord]:
         CancelledError: the flow asked to stop.
     """
     store = open_store(job.store)
-    found = predict_views(job, store, stop=stop_check(job.topic))
+    kept = read_kept_rows(store, [key for request in job.requests for key in request.kept])
+    found = predict_views(job, store, kept=kept, stop=stop_check(job.topic))
     return [
-        _store_view(job, store, request, view, key, predictions)
+        _store_view(job, store, request, view, key, predictions, kept.get(key))
         for request, each in zip(job.requests, found, strict=True)
         for (view, key), predictions in zip(request.views, each, strict=True)
     ]
@@ -85,12 +87,18 @@ def probe(job: LabelJob, rows: Sequence[int]) -> None:
 
 
 def predict_views(
-    job: LabelJob, store: Store, *, rows: Sequence[int] | None = None, stop: Callable[[], None] = lambda: None
+    job: LabelJob,
+    store: Store,
+    *,
+    rows: Sequence[int] | None = None,
+    kept: Mapping[str, KeptRows] | None = None,
+    stop: Callable[[], None] = lambda: None,
 ) -> list[list[ViewPredictions]]:
     """Predictions of every teacher of the job: for each request, for each of its views.
 
     Args:
         rows: the rows to read; default all but those that the job skips.
+        kept: by key of a unit, rows that need no prediction; a row is left out where no unit needs it.
         stop: called between batches; raises when the run is to end.
     """
     cv2.setNumThreads(1)
@@ -101,6 +109,7 @@ def predict_views(
     others = set(range(len(shard))).difference(rows)
     partner = {view: stored_partners(job.recipe, view, shard, others) for view in job.views}
     found = [[_empty(job, request, partner[view]) for view, _ in request.views] for request in job.requests]
+    rows = _unknown(job, rows, kept or {}, partner)
     if not rows:
         return found
     predictors = [_predictor(job, request, store) for request in job.requests]
@@ -115,6 +124,16 @@ def predict_views(
                 stop()
                 predictor.predict(predictions, block, images, view)
     return found
+
+
+def _unknown(
+    job: LabelJob, rows: Sequence[int], kept: Mapping[str, KeptRows], partner: Mapping[int, np.ndarray | None]
+) -> list[int]:
+    """The rows that some unit needs to have predicted."""
+    needed = np.zeros(len(job.shard), dtype=bool)
+    for view, key in (each for request in job.requests for each in request.views):
+        needed |= ~kept[key].still_known(partner[view]) if key in kept else True
+    return [row for row in rows if needed[row]]
 
 
 def _predictor(job: LabelJob, request: TeacherRequest, store: Store, *, begin: bool = False) -> TeacherPredictor:
@@ -154,13 +173,23 @@ def _sample(job: LabelJob, store: Store, size: int) -> ImageSample:
 
 
 def _store_view(
-    job: LabelJob, store: Store, request: TeacherRequest, view: int, key: str, found: ViewPredictions
+    job: LabelJob,
+    store: Store,
+    request: TeacherRequest,
+    view: int,
+    key: str,
+    found: ViewPredictions,
+    kept: KeptRows | None,
 ) -> UnitRecord:
     cache = StageCache(store)
     said = found.logits.copy()
     rows = np.flatnonzero(found.predicted)
     said[rows] = to_logits(request.teacher, found.logits[rows], job.shard.keys[rows], many=job.inference.many)
     soft = to_soft_labels(said, predicted=found.predicted, partner=found.partner, features=found.features)
+    known = np.zeros(len(job.shard), dtype=bool)
+    if kept is not None:
+        known = kept.still_known(found.partner)
+        soft = kept.filled(soft, known)
     output = cache.put_object(
         request.object_name(job.title, job.recipe, view, key),
         write_soft_labels(soft),
@@ -170,14 +199,18 @@ def _store_view(
         meta={"invalid": soft.invalid},
     )
     reasons = {**_unanswered(job.shard, request.teacher, found.predicted, soft.valid), **dict(job.skip), **found.failed}
-    record = UnitRecord(
-        key,
-        (output,),
-        quarantine=tuple(
-            Quarantined(source=str(job.shard.keys[row]), reason=reasons[row], stage=STAGE) for row in sorted(reasons)
-        ),
-        facts={"engine": found.engine} if found.engine else {},
-    )
+    quarantine = [
+        Quarantined(source=str(job.shard.keys[row]), reason=reasons[row], stage=STAGE)
+        for row in sorted(reasons)
+        if not known[row]
+    ]
+    engine: dict[str, Any] | None = found.engine
+    if kept is not None:
+        quarantine += quarantine_of_keys(kept.quarantine, set(job.shard.keys[known].tolist()))
+        engine = engine or kept.engine
+    identity = LabelIdentity.of(job.shard.id, request.teacher, job.recipe, view, request.folds)
+    facts = {**identity.facts, **({"engine": engine} if engine else {})}
+    record = UnitRecord(key, (output,), tuple(quarantine), facts)
     cache.record(STAGE, record)
     return record
 

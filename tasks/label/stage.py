@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 from infra.errors import PermanentError
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.data.folds import fold_of
+from tasks.data.tombstones import Tombstones
 from tasks.data.weights import TEACHER_FILES
 from tasks.label.job import STAGE, VERSION
 from tasks.label.teacher_units import LabelUnit, look_up_records, teacher_units
@@ -100,14 +102,16 @@ class LabelWork(StageWork):
         """Where the teacher is a table: whether it has rows for the images that it is to teach.
 
         Raises:
-            UsageError, BudgetError: see `tasks.label.table_keys.check_table_keys`.
+            UsageError, BudgetError: see `tasks.label.table_keys`.
         """
         if self.units.teacher.kind != "table":
             return
         from tasks.label.label_fan_out import allowed_bad
-        from tasks.label.table_keys import check_table_keys
+        from tasks.label.table_keys import check_table_keys, refuse_erased_rows
         from tasks.teachers.table import load_table
 
+        if isinstance(self.teacher.origin, Path):
+            refuse_erased_rows(self.teacher.origin, self.teacher.name, Tombstones.read(self.store, self.corpus.title))
         upload_weights(self.teacher, self.store)
         table = load_table(self.units.teacher.weights, self.corpus.classes, self.teacher.name, self.store)
         allowed = allowed_bad(self.units, self.context)

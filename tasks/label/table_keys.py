@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from infra.errors import BudgetError, UsageError
+from tasks.data.tombstones import Tombstones
 from tasks.label.teacher_units import TeacherUnits
-from tasks.teachers.table import TableTeacher
+from tasks.teachers.table import KEY, TableTeacher
 
 _OTHERWISE: dict[str, Callable[[str], str]] = {
     "without its file's suffix": lambda key: PurePosixPath(key).stem if "/" not in key else key.rpartition(".")[0],
@@ -17,6 +20,27 @@ _OTHERWISE: dict[str, Callable[[str], str]] = {
     "without its folders and its file's suffix": lambda key: PurePosixPath(key).stem,
     "in small letters": str.lower,
 }
+
+
+def refuse_erased_rows(path: Path, name: str, tombstones: Tombstones) -> None:
+    """Keep a table with logits of erased images out of the store.
+
+    Args:
+        path: of the table, as the spec names it.
+        name: of the teacher.
+
+    Raises:
+        UsageError: it has such rows; their keys are not repeated.
+    """
+    if not tombstones:
+        return
+    keys = pq.read_table(path, columns=[KEY])[KEY].cast(pa.string())
+    count = len(tombstones.erased("key", keys.to_pylist()))
+    if count:
+        raise UsageError(
+            f"teacher {name}: {path} has logits of {count} images that were erased from the store by request; take "
+            "out the rows of every image that the catalog does not have"
+        )
 
 
 def check_table_keys(own: TeacherUnits, table: TableTeacher, allowed: int, *, private: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -198,12 +198,13 @@ def _take_outputs(own: TeacherUnits, hit: Hit) -> None:
 
 
 def shard_requests(
-    pending: Sequence[tuple[TeacherUnits, list[LabelUnit]]], together: int
+    pending: Sequence[tuple[TeacherUnits, list[LabelUnit]]], together: int, kept: Collection[str] = ()
 ) -> Iterator[tuple[Shard, tuple[TeacherRequest, ...]]]:
     """Shards with the views that each teacher is to predict of them.
 
     Args:
         together: views of one shard that share a job, and so its decoding.
+        kept: keys of units of which some rows are known.
     """
     by_shard: dict[int, dict[int, list[tuple[int, LabelUnit]]]] = {}
     for position, (_, units) in enumerate(pending):
@@ -216,10 +217,11 @@ def shard_requests(
             for view in views[start : start + together]:
                 for position, unit in by_shard[number][view]:
                     chosen.setdefault(position, []).append(unit)
-            requests = tuple(_request(pending[position][0], units) for position, units in sorted(chosen.items()))
+            requests = tuple(_request(pending[position][0], units, kept) for position, units in sorted(chosen.items()))
             yield next(iter(chosen.values()))[0].shard, requests
 
 
-def _request(own: TeacherUnits, units: Sequence[LabelUnit]) -> TeacherRequest:
+def _request(own: TeacherUnits, units: Sequence[LabelUnit], kept: Collection[str]) -> TeacherRequest:
     views = tuple((unit.view, unit.key) for unit in units)
-    return TeacherRequest(own.teacher, views, own.folds.get(units[0].number))
+    known = tuple(unit.key for unit in units if unit.key in kept)
+    return TeacherRequest(own.teacher, views, own.folds.get(units[0].number), known)

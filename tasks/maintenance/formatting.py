@@ -1,4 +1,4 @@
-"""Text output of verify, repair, gc and inspect."""
+"""Text output of verify, repair, gc, forget and inspect."""
 
 from __future__ import annotations
 
@@ -63,6 +63,34 @@ def removal_lines(plan: Mapping[str, Any]) -> list[str]:
     if plan["deleted"]:
         return ["removed:", *lines, f"{format_bytes(plan['bytes'])} freed; {kept}"]
     return ["would go:", *lines, f"{format_bytes(plan['bytes'])}; {kept}. Nothing was removed: --delete does it"]
+
+
+def forget_lines(done: Mapping[str, Any]) -> list[str]:
+    """What was or would be erased, and who learned of it."""
+    if not done["corpora"]:
+        return ["nothing is left to erase"]
+    lines = []
+    for each in done["corpora"]:
+        images, shards = _many(each["images"], "image"), _many(each["shards"], "shard")
+        lines.append(f"{each['title']}: {images} in {shards} " + ("erased" if done["done"] else "would be erased"))
+        if each["labels_kept"] or each["labels_again"]:
+            kept = _many(each["labels_kept"], "soft label")
+            lines.append(f"  {kept} of other images in them stay; the next run makes {each['labels_again']} again")
+        if done["done"] and each["private"]:
+            lines.append("  details of earlier errors on this machine went too; look on others that ingested")
+    if done["done"]:
+        lines.append(f"{done['removed']['objects']} objects removed, {format_bytes(done['removed']['bytes'])}")
+    lines += [f"{name}: a teacher's table with rows of them; take them out of your file too" for name in done["tables"]]
+    if done["versions"]:
+        named = ", ".join(f"{each['name']} version {each['version']}" for each in done["versions"])
+        lines.append(f"registered models that learned of them: {named}")
+    if done["models"]:
+        named = ", ".join(f"{each['arm']} seed {each['seed']}" for each in done["models"][:MOST])
+        more = f" and {len(done['models']) - MOST} more" if len(done["models"]) > MOST else ""
+        lines.append(f"trained networks that learned of them: {named}{more}; weights stay until gc or you remove them")
+    else:
+        lines.append("no network in the store learned of them")
+    return lines
 
 
 def inspect_lines(found: Mapping[str, Any]) -> list[str]:

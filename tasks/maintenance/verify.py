@@ -21,10 +21,12 @@ from infra.errors import CorruptError, StillroomError
 from infra.storage.manifest import Manifest
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import from_parquet
+from tasks.data.tombstones import FOLDER as TOMBSTONES
 from tasks.data.weights import TEACHER_FILES
 from tasks.ingest.parent import info_bytes
 from tasks.ingest.secret import FACT as SECRET_FACT
 from tasks.ingest.secret import SECRETS, secret_defect, secret_file
+from tasks.maintenance.erasure_defects import erasure_defects
 from tasks.maintenance.shard_damage import BLOCK, compare_shard
 from tasks.maintenance.store_contents import (
     HEADS,
@@ -43,11 +45,12 @@ Progress = Callable[[int, int], None]
 
 UNNAMED_FOLDERS = (
     *(MANIFESTS, HEADS, UNITS, RUNS, LOCKS),
-    *("listings/", SECRETS, "checkpoints/", "engines/", TEACHER_FILES),
+    *("listings/", SECRETS, "checkpoints/", "engines/", TEACHER_FILES, TOMBSTONES),
 )
 """Folders whose objects no manifest names."""
 
-MISSING, SIZE, BYTES, MANIFEST, HEAD, SECRET = "missing", "size", "bytes", "manifest", "head", "secret"
+MISSING, SIZE, BYTES, MANIFEST, HEAD = "missing", "size", "bytes", "manifest", "head"
+SECRET, ERASURE = "secret", "erasure"
 SHOWN_SAMPLES = 5
 
 
@@ -59,7 +62,7 @@ class Defect:
     """
 
     object: str
-    kind: str  # missing, size, bytes, manifest, head or secret
+    kind: str  # missing, size, bytes, manifest, head, secret or erasure
     detail: str
     samples: tuple[str, ...] = ()
 
@@ -150,6 +153,8 @@ class _Check:
         self._documents(contents)
         self._deposited(contents)
         self._secrets(contents)
+        for name, detail in erasure_defects(self.store, contents):
+            self.found.add(name, ERASURE, detail)
         named = self._outputs(contents.manifests, contents.sizes)
         for name, kind, detail in info_defects(self.store, contents):
             self.found.add(name, kind, detail)

@@ -1,0 +1,405 @@
+"""Forget: nothing of the erased images is left, nothing comes back, and nothing else is lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.compute.cluster import Cluster
+from infra.errors import CorruptError, PermanentError, UsageError
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
+from infra.storage.store import LocalStore
+from tasks.data.soft_labels import SoftLabelReader
+from tasks.maintenance.forgetting.forget import forget
+from tasks.maintenance.under_way import RunRecord
+from tasks.maintenance.verify import verify
+from tests.tasks.corpora.layouts import csv, eyepacs, image, many_patients
+from tests.tasks.ingest.specs import run, spec
+from tests.tasks.label.teachers import label_one, save_weights, spec_of
+from tests.tasks.maintenance.conftest import IngestedStore
+from tests.tasks.maintenance.erasing import contents_of, corpus_of, label_store, rows_of, search, traces
+from tests.tasks.maintenance.test_gc import age, collect
+
+
+@pytest.fixture(scope="module")
+def labelled(original: IngestedStore, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> IngestedStore:
+    """The ingested store with soft labels, two of three views mixed."""
+    folder = tmp_path_factory.mktemp("labelled")
+    store = LocalStore(shutil.copytree(original.store.root, folder / "store"))
+    label_store(store, save_weights(folder, classes=5), cluster)
+    return IngestedStore(original.corpus, store)
+
+
+@pytest.fixture
+def own(labelled: IngestedStore, tmp_path: Path) -> IngestedStore:
+    """A copy of it for one test."""
+    corpus = shutil.copytree(labelled.corpus, tmp_path / "corpus")
+    return IngestedStore(corpus, LocalStore(shutil.copytree(labelled.store.root, tmp_path / "store")))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return save_weights(tmp_path, classes=5)
+
+
+@pytest.fixture
+def patient(labelled: IngestedStore) -> str:
+    """A patient of the training split, mixed with others in some view."""
+    corpus, labels = corpus_of(labelled.store), labels_of(labelled)
+    reader = SoftLabelReader(corpus, [labels])
+    for number, shard in enumerate(corpus.shards):
+        partner = reader.rows(number, 1).partner if shard.split == "train" else None
+        for row, name in enumerate(shard.patient):
+            mixed = partner is not None and partner[row] >= 0 and shard.patient[partner[row]] != name
+            # Of two digits, so that its name is no part of another's.
+            if mixed and 10 <= int(name) < 20:
+                return str(name)
+    raise AssertionError("no patient is mixed with another")
+
+
+def labels_of(own: IngestedStore) -> Manifest:
+    (name,) = own.store.sizes("manifests/label/")
+    return Manifest.from_bytes(own.store.get(name), name)
+
+
+def test_a_search_of_every_byte_finds_nothing(own: IngestedStore, patient: str) -> None:
+    wanted = traces(own.store, patient, labels_of(own))
+    assert {line.partition(" in ")[0] for line in search(own.store, wanted)} == set(wanted)
+    report = forget(own.store, patients=[patient])
+    assert search(own.store, wanted) == []
+    assert [(each.title, each.images) for each in report.corpora] == [("eyepacs", 2)]
+    assert verify(own.store).defects == ()
+
+
+def test_other_images_keep_their_bytes(own: IngestedStore, patient: str) -> None:
+    def images() -> dict[str, bytes]:
+        corpus = corpus_of(own.store)
+        return {
+            str(key): own.store.get(shard.output.name)[offset : offset + length]
+            for shard in corpus.shards
+            for key, offset, length in zip(shard.keys, shard.offsets, shard.lengths, strict=True)
+        }
+
+    before = images()
+    forget(own.store, patients=[patient])
+    after = images()
+    assert {key: data for key, data in before.items() if not key.startswith(f"{patient}_")} == after
+
+
+def test_rewritten_shards_are_those_that_an_ingest_without_the_patient_makes(
+    own: IngestedStore, patient: str, cluster: Cluster
+) -> None:
+    forget(own.store, patients=[patient])
+    name = next(name for name in own.shards if name not in before_names(own))
+    whole = own.store.get(name)
+    own.store.delete(name)
+    assert run(spec(own.corpus, own.store), cluster).made >= 1
+    assert own.store.get(name) == whole
+
+
+def before_names(own: IngestedStore) -> set[str]:
+    return {name for name in own.shards if name.rpartition("-")[0] not in rewritten(own)}
+
+
+def rewritten(own: IngestedStore) -> set[str]:
+    """Shards that hold fewer images than the spec says, by name without digest."""
+    return {o.name.rpartition("-")[0] for o in own.manifest.outputs_where(kind="shard") if o.samples < 8}
+
+
+def test_soft_labels_of_others_are_what_they_were(
+    own: IngestedStore, patient: str, weights: Path, cluster: Cluster
+) -> None:
+    corpus, labels = corpus_of(own.store), labels_of(own)
+    before = {}
+    for number, shard in enumerate(corpus.shards):
+        for view in range(3 if shard.split == "train" else 1):
+            rows = SoftLabelReader(corpus, [labels]).rows(number, view)
+            partner = rows.partner if rows.partner is not None else np.full(len(shard), -1)
+            for row, key in enumerate(shard.keys):
+                other = str(shard.keys[partner[row]]) if partner[row] >= 0 else ""
+                before[str(key), view] = (other, rows.logits[0, row].tolist())
+    report = forget(own.store, patients=[patient])
+    kept = report.corpora[0]
+    again = label_store(own.store, weights, cluster)
+    corpus, same, mixed = corpus_of(own.store), 0, 0
+    for number, shard in enumerate(corpus.shards):
+        for view in range(3 if shard.split == "train" else 1):
+            rows = SoftLabelReader(corpus, [again]).rows(number, view)
+            partner = rows.partner if rows.partner is not None else np.full(len(shard), -1)
+            for row, key in enumerate(shard.keys):
+                other = str(shard.keys[partner[row]]) if partner[row] >= 0 else ""
+                then, logits = before[str(key), view]
+                if then == other:
+                    assert rows.logits[0, row].tolist() == logits
+                    same += 1
+                else:
+                    mixed += 1
+                    assert rows.logits[0, row].tolist() != logits
+    assert (kept.labels_kept > 0, kept.labels_again > 0, mixed >= kept.labels_again) == (True, True, True)
+    assert same > 0
+
+
+def test_labels_are_made_again_only_where_a_partner_was_erased(
+    own: IngestedStore, patient: str, weights: Path, cluster: Cluster
+) -> None:
+    plain = {o.unit for o in labels_of(own).outputs if o.meta["view"] == 0}
+    touched = {number for number, _ in rows_of(corpus_of(own.store), patient)}
+    forget(own.store, patients=[patient])
+    units = {name.rpartition("/")[2].removesuffix(".json") for name in own.store.sizes("units/label/")}
+    again = label_store(own.store, weights, cluster)
+    new = [o for o in again.outputs if o.unit not in units]
+    assert {(o.meta["shard"], o.meta["view"]) for o in new} == {(n, v) for n in touched for v in (1, 2)}
+    assert len([o for o in again.outputs if o.meta["view"] == 0 and o.unit not in plain]) == len(touched)
+
+
+def test_the_patient_s_images_are_not_ingested_again(own: IngestedStore, patient: str, cluster: Cluster) -> None:
+    wanted = traces(own.store, patient)
+    forget(own.store, patients=[patient])
+    image(own.corpus / "train" / f"{patient}_third.jpeg", 901)
+    image(own.corpus / "train" / "41_left.jpeg", 902)
+    manifest = run(spec(own.corpus, own.store), cluster).manifest
+    keys = set(corpus_of(own.store).catalog["key"].to_pylist())
+    assert "41_left" in keys
+    assert not {key for key in keys if key.startswith(f"{patient}_")}
+    assert search(own.store, wanted) == []
+    assert "3 images or rows were erased from the store by request and are left out" in manifest.facts["notes"]
+
+
+def test_a_copy_of_an_erased_file_is_known_by_its_bytes(own: IngestedStore, patient: str, cluster: Cluster) -> None:
+    wanted = traces(own.store, patient)
+    forget(own.store, patients=[patient])
+    (own.corpus / "train" / f"{patient}_left.jpeg").rename(own.corpus / "train" / "77_left.jpeg")
+    run(spec(own.corpus, own.store), cluster)
+    assert "77_left" not in corpus_of(own.store).catalog["key"].to_pylist()
+    assert search(own.store, wanted) == []
+
+
+def test_another_file_may_have_the_key_of_an_erased_one(own: IngestedStore, cluster: Cluster) -> None:
+    key = str(corpus_of(own.store).shards[0].keys[0])
+    forget(own.store, keys=[key])
+    (own.corpus / "train" / f"{key}.jpeg").unlink()
+    image(own.corpus / "train" / f"{key}.png", 903)
+    run(spec(own.corpus, own.store), cluster)
+    assert key in corpus_of(own.store).catalog["key"].to_pylist()
+
+
+@pytest.mark.parametrize("name", ["key", "path"])
+def test_one_image_goes_by_key_or_path(own: IngestedStore, patient: str, cluster: Cluster, name: str) -> None:
+    key = f"{patient}_left"
+    forget(own.store, keys=[key if name == "key" else f"train/{key}.jpeg"])
+    run(spec(own.corpus, own.store), cluster)
+    keys = corpus_of(own.store).catalog["key"].to_pylist()
+    assert (key in keys, f"{patient}_right" in keys) == (False, True)
+
+
+def test_a_shard_of_which_nothing_is_left_goes(own: IngestedStore, cluster: Cluster) -> None:
+    corpus = corpus_of(own.store)
+    number = min(range(len(corpus.shards)), key=lambda at: len(corpus.shards[at]))
+    shard = corpus.shards[number]
+    forget(own.store, keys=[str(key) for key in shard.keys])
+    assert len(own.shards) == len(corpus.shards) - 1
+    assert verify(own.store).defects == ()
+    run(spec(own.corpus, own.store), cluster)
+    assert verify(own.store).defects == ()
+
+
+def test_older_versions_of_the_corpus_lose_the_patient_too(own: IngestedStore, patient: str, cluster: Cluster) -> None:
+    wanted = traces(own.store, patient)
+    image(own.corpus / "train" / "42_left.jpeg", 904)
+    run(spec(own.corpus, own.store), cluster)
+    run(spec(own.corpus, own.store, ingest={"size": 24}), cluster)
+    wanted |= {f"larger {what}": data for what, data in traces(own.store, patient).items()}
+    assert len(own.store.sizes("manifests/ingest/")) == 3
+    forget(own.store, patients=[patient])
+    assert search(own.store, wanted) == []
+    assert verify(own.store).defects == ()
+
+
+def test_a_second_erasure_keeps_what_the_first_kept(
+    own: IngestedStore, patient: str, weights: Path, cluster: Cluster
+) -> None:
+    corpus = corpus_of(own.store)
+    first = rows_of(corpus, patient)[0][0]
+    other = next(str(name) for name in corpus.shards[first].patient if name != patient)
+    forget(own.store, patients=[patient])
+    report = forget(own.store, patients=[other])
+    assert report.corpora[0].labels_kept > 0
+    manifest = label_store(own.store, weights, cluster)
+    assert manifest.facts["invalid"] == 0
+    assert verify(own.store).defects == ()
+
+
+def test_nothing_is_left_to_erase_when_it_is_started_again(own: IngestedStore, patient: str) -> None:
+    forget(own.store, patients=[patient])
+    names = own.store.stamps("")
+    assert forget(own.store, patients=[patient]).corpora == []
+    assert forget(own.store).corpora == []
+    assert {name for name in own.store.stamps("") if not name.startswith("forgotten/")} <= set(names)
+
+
+def test_a_dry_run_writes_nothing(own: IngestedStore, patient: str) -> None:
+    names = own.store.stamps("")
+    report = forget(own.store, patients=[patient], dry=True)
+    assert (report.done, report.corpora[0].images) == (False, 2)
+    assert own.store.stamps("") == names
+
+
+def test_a_patient_of_no_corpus_is_refused(own: IngestedStore, patient: str) -> None:
+    names = own.store.stamps("")
+    with pytest.raises(UsageError, match=r"1 of 2 patients are in no corpus .eyepacs.: number 2 of the request"):
+        forget(own.store, patients=[patient, "nobody"])
+    with pytest.raises(UsageError, match="is blank; nothing was erased"):
+        forget(own.store, patients=[""])
+    assert {name for name in own.store.stamps("") if not name.startswith("locks/")} == set(names)
+
+
+def test_a_patient_of_several_corpora_needs_the_corpus_s_name(
+    own: IngestedStore, patient: str, tmp_path: Path, cluster: Cluster
+) -> None:
+    other = eyepacs(tmp_path / "other", many_patients(20))
+    run(spec(other, own.store, {"name": "other"}), cluster)
+    with pytest.raises(UsageError, match=r"several corpora .eyepacs, other., where it may be another's"):
+        forget(own.store, patients=[patient])
+    forget(own.store, patients=[patient], corpus="other")
+    assert rows_of(corpus_of(own.store), patient)
+    assert not rows_of(corpus_of(own.store, "other"), patient)
+
+
+def test_a_run_under_way_comes_first(own: IngestedStore, patient: str) -> None:
+    with RunRecord(own.store, "running", "spec"), pytest.raises(PermanentError, match=r"runs/running\.json: a run is"):
+        forget(own.store, patients=[patient])
+    assert rows_of(corpus_of(own.store), patient)
+    assert not own.store.sizes("forgotten/")
+
+
+def test_a_label_row_without_an_image_goes_too(own: IngestedStore, cluster: Cluster) -> None:
+    grades = (own.corpus / "trainLabels.csv").read_text()
+    (own.corpus / "trainLabels.csv").write_text(f"{grades}55_left,1\n")
+    run(spec(own.corpus, own.store), cluster)
+    assert "55_left" in corpus_of(own.store).catalog["key"].to_pylist()
+    forget(own.store, patients=["55"])
+    run(spec(own.corpus, own.store), cluster)
+    assert not [name for name, data in contents_of(own.store) if b"55_left" in data]
+
+
+def test_an_unreadable_file_goes_too(own: IngestedStore, cluster: Cluster) -> None:
+    assert [name for name, data in contents_of(own.store) if b"30_left" in data]
+    forget(own.store, patients=["30"])
+    assert not [name for name, data in contents_of(own.store) if b"30_left" in data]
+    run(spec(own.corpus, own.store), cluster)
+    assert corpus_of(own.store).manifest.quarantine == []
+
+
+def test_counts_and_leaks_are_those_of_the_other_images(own: IngestedStore, patient: str, cluster: Cluster) -> None:
+    forget(own.store, patients=[patient])
+    facts = own.manifest.facts
+    run(spec(own.corpus, own.store), cluster)
+    now = own.manifest.facts
+    names = ("counts", "images", "unlabelled", "leaks", "leaks_by", "doubles", "missing", "quarantined")
+    assert {name: facts[name] for name in names} == {name: now[name] for name in names}
+
+
+def test_a_private_corpus_is_asked_by_the_patient_s_name(tmp_path: Path, store: LocalStore, cluster: Cluster) -> None:
+    root = tmp_path / "corpus"
+    names = [f"doe{p}_{eye}" for p in range(10, 30) for eye in ("l", "r")]
+    for seed, name in enumerate(names):
+        image(root / f"{name}.png", seed)
+    csv(root / "labels.csv", "name,label", [f"{n},{'xy'[i // 2 % 2]}" for i, n in enumerate(names)])
+    table = {"csv": "labels.csv", "image": "name", "label": "label", "patient_pattern": r"([a-z]+\d+)_"}
+    section = {"adapter": "table", "name": "ours", "private": True, "table": table}
+    run(spec(root, store, section), cluster)
+    catalog = corpus_of(store, "ours").catalog
+    report = forget(store, patients=["doe14"])
+    left = corpus_of(store, "ours").catalog
+    gone = set(catalog["patient"].to_pylist()) - set(left["patient"].to_pylist())
+    assert (report.corpora[0].images, report.corpora[0].private, len(gone)) == (2, True, 1)
+    run(spec(root, store, section), cluster)
+    shown = b"".join(data for _, data in contents_of(store))
+    keys = set(catalog["key"].to_pylist()) - set(left["key"].to_pylist())
+    assert [text for text in (*gone, *keys) if text.encode() in shown] == []
+    assert verify(store).defects == ()
+
+
+def test_models_that_learned_of_the_patient_are_listed(own: IngestedStore, patient: str) -> None:
+    cache, corpus = StageCache(own.store), own.manifest
+    weights = cache.put_object("models/eyepacs/{sha8}.bin", b"weights", meta={"kind": "model"})
+    inputs = [corpus.digest]
+    section = {"arm": "student", "seed": 3}
+    student = Manifest(stage="distill", version=1, key="b" * 64, inputs=inputs, section=section, outputs=[weights])
+    facts = {"name": "eyes", "version": "7"}
+    inputs = [student.digest, corpus.digest]
+    version = Manifest(stage="register", version=1, key="c" * 64, inputs=inputs, section={}, outputs=[], facts=facts)
+    for manifest in (student, version):
+        cache.commit(manifest)
+    learned = forget(own.store, patients=[patient]).learned
+    assert learned.versions == [{"name": "eyes", "version": "7"}]
+    assert learned.models == [{"arm": "student", "seed": 3, "manifest": student.name}]
+    assert own.store.exists(weights.name)
+    assert verify(own.store).defects == ()
+
+
+def test_what_was_judged_with_the_patient_goes_and_the_rest_stays(own: IngestedStore) -> None:
+    cache, corpus = StageCache(own.store), corpus_of(own.store)
+    table = cache.put_object("reports/eyepacs/{sha8}.parquet", b"predictions", meta={"kind": "predictions"})
+    inputs = [corpus.manifest.digest]
+    report = Manifest(stage="evaluate", version=1, key="d" * 64, inputs=inputs, section={}, outputs=[table])
+    cache.commit(report)
+    patients = {split: str(shard.patient[0]) for split in ("train", "test") for shard in corpus.of_split(split)[:1]}
+    forget(own.store, patients=[patients["train"]])
+    assert own.store.exists(table.name)
+    inputs = [own.manifest.digest]
+    cache.commit(report.model_copy(update={"inputs": inputs}))
+    forget(own.store, patients=[patients["test"]])
+    assert not own.store.exists(table.name)
+    assert verify(own.store).defects == ()
+
+
+def test_a_table_with_the_patient_s_rows_goes_and_does_not_come_back(
+    own: IngestedStore, patient: str, tmp_path: Path, cluster: Cluster
+) -> None:
+    corpus = corpus_of(own.store)
+    keys = [str(key) for shard in corpus.shards for key in shard.keys]
+    path = tmp_path / "logits.parquet"
+    pq.write_table(pa.table({"key": keys, "logits": [[2.0, 0.0, 0.0, 0.0, -1.0]] * len(keys)}), path)
+    given = spec_of(own.store, path, teachers=[{"name": "file", "model": f"table:{path}"}])
+    label_one(corpus, given, cluster)
+    (copy,) = own.store.sizes("teachers/")
+    assert forget(own.store, patients=[patient]).tables == [copy]
+    with pytest.raises(UsageError, match=r"file: .*logits\.parquet has logits of 2 images that were erased"):
+        more = given.model_copy(update={"views": given.views.model_copy(update={"count": 3})})
+        label_one(corpus_of(own.store), more, cluster)
+    assert not own.store.sizes("teachers/")
+
+
+def test_verify_tells_of_an_erasure_that_was_interrupted(own: IngestedStore, patient: str) -> None:
+    before = shutil.copytree(own.store.root, own.store.root.parent / "before")
+    forget(own.store, patients=[patient])
+    shutil.copytree(before, own.store.root, dirs_exist_ok=True)
+    (defect,) = verify(own.store).defects
+    assert (defect.kind, defect.object) == ("erasure", own.manifest.name)
+    assert "2 images that were erased are in its catalog; start stillroom forget STORE" in defect.detail
+    forget(own.store)
+    assert verify(own.store).defects == ()
+
+
+def test_a_damaged_tombstone_stops_an_ingest(own: IngestedStore, patient: str, cluster: Cluster) -> None:
+    forget(own.store, patients=[patient])
+    (name,) = own.store.sizes("forgotten/")
+    own.flip(name, 30)
+    with pytest.raises(CorruptError, match=r"forgotten/eyepacs/.*json: damaged"):
+        run(spec(own.corpus, own.store), cluster)
+    assert [defect.object for defect in verify(own.store).defects] == [name]
+
+
+def test_gc_keeps_tombstones(own: IngestedStore, patient: str) -> None:
+    forget(own.store, patients=[patient])
+    age(own.store, 100)
+    collect(own.store, delete=True)
+    assert len(own.store.sizes("forgotten/")) == 1
+    assert verify(own.store).defects == ()
