@@ -1,4 +1,4 @@
-"""verify, repair, gc and inspect as a person runs them, on what a run of the whole line left."""
+"""verify, repair, gc, forget and inspect as a person runs them, on what a run of the whole line left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from infra.storage.store import LocalStore
 from tests.line import Place, states
+from tests.tasks.maintenance.erasing import corpus_of, search, traces
 
 
 @pytest.fixture
@@ -133,3 +135,54 @@ def test_a_mistyped_store_is_wrong_usage(place: Place, command: str) -> None:
     done = place.run(command, "stor")
     assert done.returncode == 2
     assert "no store: it has neither heads/" in done.stderr
+
+
+def patients(store: Path) -> dict[str, str]:
+    """A patient of each split; of two digits, so that its name is no part of another's."""
+    corpus = corpus_of(LocalStore(store), "phantom-fundus")
+    return {shard.split: str(name) for shard in corpus.shards for name in shard.patient if 10 <= int(name) < 100}
+
+
+def test_forget_leaves_no_byte_of_patients_in_what_a_run_made(
+    place: Place, copy: Path, first: dict[str, Any], tmp_path: Path
+) -> None:
+    store, chosen = LocalStore(copy), patients(copy)
+    wanted: dict[str, bytes] = {}
+    for name in chosen.values():
+        wanted |= traces(store, name, title="phantom-fundus")
+    names = tmp_path / "patients.txt"
+    names.write_text("\n".join(chosen.values()) + "\n")
+    dry = place.run("forget", "copy", "--patients-from", str(names), "--dry-run")
+    assert "would be erased" in dry.stdout
+    done = place.json("forget", "copy", "--patients-from", str(names))
+    assert search(store, wanted) == []
+    assert done["versions"] == [{"name": "small", "version": "1"}]
+    assert {each["arm"] for each in done["models"]} >= {"student", "labels_only", "teacher:big"}
+    assert place.run("verify", "copy").returncode == 0
+    assert "nothing is left to erase" in place.run("forget", "copy").stdout
+
+
+def test_forget_says_what_it_did(place: Place, copy: Path, first: dict[str, Any]) -> None:
+    done = place.run("forget", "copy", "--patient", patients(copy)["train"])
+    assert done.returncode == 0, done.stderr
+    assert "phantom-fundus: " in done.stdout
+    assert "registered models that learned of them: " in done.stdout
+
+
+def test_forget_of_nobody_known_is_wrong_usage(place: Place, copy: Path, first: dict[str, Any]) -> None:
+    done = place.run("forget", "copy", "--patient", "nobody")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        "1 of 1 patients are in no corpus (phantom-fundus): number 1 of the request. Nothing was erased" in done.stderr
+    )
+
+
+def test_a_retrain_after_an_erasure_is_made_without_the_patient(
+    place: Place, copy: Path, first: dict[str, Any]
+) -> None:
+    store, name = LocalStore(copy), patients(copy)["train"]
+    wanted = traces(store, name, title="phantom-fundus")
+    place.json("forget", "copy", "--patient", name)
+    again = place.json("retrain", str(place.spec), "--set", "store=copy", "--upto", "select")
+    assert {state for stage, state in states(again).items() if stage != "ingest"} == {"Completed"}
+    assert search(store, wanted) == []

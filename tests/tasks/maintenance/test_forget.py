@@ -371,8 +371,8 @@ def test_a_table_with_the_patient_s_rows_goes_and_does_not_come_back(
     label_one(corpus, given, cluster)
     (copy,) = own.store.sizes("teachers/")
     assert forget(own.store, patients=[patient]).tables == [copy]
+    more = given.model_copy(update={"views": given.views.model_copy(update={"count": 3})})
     with pytest.raises(UsageError, match=r"file: .*logits\.parquet has logits of 2 images that were erased"):
-        more = given.model_copy(update={"views": given.views.model_copy(update={"count": 3})})
         label_one(corpus_of(own.store), more, cluster)
     assert not own.store.sizes("teachers/")
 
