@@ -11,6 +11,7 @@ from infra.compute.cluster import Cluster
 from infra.storage.store import Store
 from tasks.ingest.parent import read_head
 from tasks.ingest.stage import ingest
+from tasks.maintenance.forgetting.forget import forget
 from tasks.maintenance.inspect import inspect
 from tasks.maintenance.repair import repair
 from tasks.maintenance.verify import verify
@@ -18,6 +19,7 @@ from tasks.pipeline.context import Context
 from tests.s3server import S3Server
 from tests.tasks.corpora.layouts import eyepacs, many_patients
 from tests.tasks.ingest.specs import spec
+from tests.tasks.maintenance.erasing import search, traces
 from tests.tasks.maintenance.test_gc import collect
 
 
@@ -95,3 +97,11 @@ def test_old_and_unreachable_goes(
     collect(kept, registry=False, delete=True)
     assert not set(first) & kept.sizes("").keys()
     assert (verify(kept).sound, verify(kept).strays) == (True, 0)
+
+
+def test_an_erasure_leaves_nothing_on_the_server(kept: Store, cluster: Cluster) -> None:
+    wanted = traces(kept, "19")
+    assert search(kept, wanted)
+    assert forget(kept, patients=["19"]).corpora[0].images == 2
+    assert search(kept, wanted) == []
+    assert verify(kept).sound
