@@ -124,6 +124,8 @@ def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) ->
         how |= {"size": None, "crop": "none", "quality": 0}
     else:
         how |= {"size": ingest.size or scan.size, "crop": ingest.crop or scan.crop, "quality": ingest.quality}
+    if ingest.bits is not None:
+        how["bits"] = ingest.bits
     section: dict[str, Any] = {"corpus": corpus.identity(), "ingest": how}
     if corpus.private:
         section["privacy"] = PRIVACY

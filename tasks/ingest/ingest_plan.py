@@ -37,6 +37,13 @@ class IngestPlan:
     removed: int  # images in shards whose file is gone
     changed: int  # images in shards whose file holds other bytes now
 
+    def retries(self, parent: Parent) -> bool:
+        """Whether it stores images that the parent could not read."""
+        keys = self.images.text("key").take(pa.array(self.new))
+        at = place_in(keys, parent.keys)
+        before = parent.catalog["status"].take(pa.array(at[at >= 0]))
+        return QUARANTINED in before.unique().to_pylist()
+
 
 def plan_ingest(listed: ListedCorpus, parent: Parent, section: IngestSection, *, retry: bool = False) -> IngestPlan:
     """Compare corpus and parent, assign splits, choose what is new.
@@ -145,14 +152,18 @@ class ShardSettings:
     private: str = ""  # title of the corpus where it is private
 
     @classmethod
-    def of(cls, listed: ListedCorpus, store: str) -> ShardSettings:
-        """A folder a section, so that sizes and qualities never mix."""
+    def of(cls, listed: ListedCorpus, store: str, bits: int | None = None) -> ShardSettings:
+        """A folder a section, so that sizes and qualities never mix.
+
+        Args:
+            bits: in use of deep samples, where known.
+        """
         scanned = listed.scanned
         return cls(
             store,
             scanned.source.url,
             shard_folder(scanned.corpus.title, scanned.section),
-            asdict(recipe_of(scanned.section)),
+            asdict(recipe_of(scanned.section)) | ({"bits": bits} if bits else {}),
             scanned.corpus.title if scanned.corpus.private else "",
         )
 

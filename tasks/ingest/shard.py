@@ -97,7 +97,8 @@ def make_shard(job: ShardJob) -> UnitRecord:
     """Make one shard, store it, leave its record.
 
     The record's facts hold `rows`: the values of ROW for each image stored (phash in hexadecimal digits), and
-    `cropped`: how many were cropped. Images that cannot be decoded are quarantined under their key; a shard
+    `cropped`: how many were cropped; where samples have more than 8 bits, `deepest`: the most bits that one needs, and
+    the key of its image. Images that cannot be decoded are quarantined under their key; a shard
     without an image is not stored.
 
     Raises:
@@ -110,6 +111,7 @@ def make_shard(job: ShardJob) -> UnitRecord:
 
 def _make_shard(job: ShardJob) -> UnitRecord:
     writer, rows, bad, cropped = ShardWriter(), [], [], 0
+    deepest: tuple[int, str] = (0, "")
     for item, image in _encoded(job):
         if isinstance(image, str):
             why = job.words.of_file(image, item.key) if job.words else image
@@ -117,6 +119,7 @@ def _make_shard(job: ShardJob) -> UnitRecord:
         else:
             rows.append(_row(writer, item, image))
             cropped += image.cropped
+            deepest = max(deepest, (image.bits, item.key))
     cache = StageCache(open_store(job.store))
     outputs: tuple[Output, ...] = ()
     tar = writer.close()
@@ -129,7 +132,8 @@ def _make_shard(job: ShardJob) -> UnitRecord:
         meta = {"kind": "shard", "split": job.split, "number": job.number}
         name = f"{job.folder}/{job.split}-{job.number:05d}-{{sha8}}.tar"
         outputs = (cache.put_object(name, tar, samples=len(rows), unit=job.key, meta=meta),)
-    record = UnitRecord(job.key, outputs, tuple(bad), {"rows": rows, "cropped": cropped})
+    facts = {"rows": rows, "cropped": cropped, **({"deepest": list(deepest)} if deepest[0] else {})}
+    record = UnitRecord(job.key, outputs, tuple(bad), facts)
     cache.record(STAGE, record)
     return record
 

@@ -27,6 +27,7 @@ class ShardResult:
     quarantine: tuple[Quarantined, ...]
     cropped: int
     made: bool  # now; False: found as made by an earlier run
+    deepest: tuple[int, str] | None = None  # bits that samples of more than 8 need, and the key that needs most
 
 
 class ShardResults:
@@ -41,6 +42,11 @@ class ShardResults:
         """Images of the shards that were made now."""
         return sum(len(result.rows) for result in self._of.values() if result.made)
 
+    @property
+    def deepest(self) -> tuple[int, str] | None:
+        """The most bits that deep samples need, and the key of an image that needs them; None where all have 8."""
+        return max((r.deepest for r in self._of.values() if r.deepest is not None), default=None)
+
     def __len__(self) -> int:
         return len(self._of)
 
@@ -50,13 +56,19 @@ class ShardResults:
     def __getitem__(self, key: str) -> ShardResult:
         return self._of[key]
 
+    def replace(self, key: str, result: ShardResult) -> None:
+        """Take another result of a shard, such as one made with other bits in use."""
+        self._of[key] = result
+
     def add(self, record: UnitRecord, *, made: bool = True) -> None:
         """Add the record of a shard."""
         columns = dict(zip(ROW, zip(*record.facts["rows"], strict=True), strict=True)) if record.facts["rows"] else {}
         columns["phash"] = tuple(bytes.fromhex(text) for text in columns.get("phash", ()))
         rows = pa.table([pa.array(columns.get(n, ()), ROWS.field(n).type) for n in ROWS.names], schema=ROWS)
         output = record.outputs[0] if record.outputs else None
-        self._of[record.key] = ShardResult(output, rows, record.quarantine, record.facts["cropped"], made)
+        told = record.facts.get("deepest")
+        deepest = (int(told[0]), str(told[1])) if told else None
+        self._of[record.key] = ShardResult(output, rows, record.quarantine, record.facts["cropped"], made, deepest)
         self.faults += [f"{q.source}: {q.reason}" for q in record.quarantine]
 
 

@@ -10,23 +10,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from infra.digest import sha256_bytes, unit_key
+from infra.digest import unit_key
 from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output, manifest_name
 from infra.storage.stage_cache import read_output
 from infra.storage.store import MissingObjectError
 from tasks.corpora import adapter_of
-from tasks.data.catalog import CATALOG, INDEX, QUARANTINED, from_parquet, to_parquet
+from tasks.data.catalog import from_parquet
 from tasks.ingest.corpus_listing import ListedCorpus, ScannedCorpus, hash_files, list_corpus, open_corpus, scan_corpus
-from tasks.ingest.image_table import place_in
+from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.ingest_plan import (
     FaultBudget,
-    IngestPlan,
     ShardPlan,
     ShardSettings,
     plan_ingest,
@@ -40,6 +39,8 @@ from tasks.ingest.make_shards import make_shards
 from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
 from tasks.ingest.private_words import guarded, guarded_method, words_of
+from tasks.ingest.sample_bits import FACT as BITS_FACT
+from tasks.ingest.sample_bits import bits_note, known_bits, settled_bits
 from tasks.ingest.secret import FACT as SECRET_FACT
 from tasks.ingest.secret import secret_of
 from tasks.ingest.shard import STAGE, VERSION, ShardJob
@@ -231,7 +232,8 @@ class IngestWork(StageWork):
             lost = self.cache.missing(shards, verify=self.context.run.verify)
         if lost:
             index = from_parquet(read_output(self.store, manifest.output(kind="index")))
-            jobs = repair_jobs(lost, shards, index, listed, ShardSettings.of(listed, self.store.url))
+            settings = ShardSettings.of(listed, self.store.url, known_bits(self.section, manifest))
+            jobs = repair_jobs(lost, shards, index, listed, settings)
             self._make_shards(listed, jobs, len(lost), reuse=False)
         return len(lost)
 
@@ -265,21 +267,24 @@ class IngestWork(StageWork):
         scanned = listed.scanned
         plan = plan_ingest(listed, parent, self.section, retry=retry)
         images = plan.images
-        retried = retry and _has_quarantined(plan, parent)
+        retried = retry and plan.retries(parent)
         with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
-            settings = ShardSettings.of(listed, self.store.url)
+            known = known_bits(self.section, parent.manifest)
+            settings = ShardSettings.of(listed, self.store.url, known)
             shards = ShardPlan(plan, parent, settings, self.section.shard_size, Path(scratch))
             # Joining left memory that the hours of decoding ahead do not need.
             pa.default_memory_pool().release_unused()
             check = FaultBudget(images, self.section).check
             results = self._make_shards(listed, shards, len(shards), check=check, reuse=not retried)
+            make = partial(self._make_again, listed)
+            bits = settled_bits(shards, results, known, make)
             new = collect_new_shards(shards, [job.key for job in shards], results, images, parent)
         if parent.manifest and not new.stored and listed.digest == parent.manifest.inputs[0]:
             return _made(parent.manifest, 0)
         warnings = check_splits(images, scanned.scan.classes, self.corpus.split)
         leaks = mark_leaks(images, new.index, LIMITS.get(scanned.scan.modality, OTHER_LIMIT))
-        index, new_index = self._store_table("index", new.index, INDEX)
-        catalog, new_catalog = self._store_table("catalog", images.catalog(), CATALOG)
+        index, new_index = store_table(self.cache, self.title, "index", new.index)
+        catalog, new_catalog = store_table(self.cache, self.title, "catalog", images.catalog())
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,
@@ -293,7 +298,8 @@ class IngestWork(StageWork):
                 "cropped": new.cropped + (parent.manifest.facts["cropped"] if parent.manifest else 0),
                 "removed": plan.removed,
                 "changed": plan.changed,
-                "notes": notes_of(listed, warnings, plan.removed, plan.changed),
+                "notes": [*notes_of(listed, warnings, plan.removed, plan.changed), *bits_note(bits)],
+                **({BITS_FACT: bits} if bits else {}),
                 "parent": parent.manifest.key if parent.manifest else "",
                 "retried": retried,
                 **({SECRET_FACT: listed.secret} if self.corpus.private else {}),
@@ -319,16 +325,8 @@ class IngestWork(StageWork):
             remember_rate(RATE, details, results.images_made / seconds)
         return results
 
-    def _store_table(self, kind: str, table: pa.Table, schema: pa.Schema) -> tuple[Output, int]:
-        """Store a Parquet table; (output, 1 when it was not there yet)."""
-        data = to_parquet(table, schema)
-        sha = sha256_bytes(data)
-        name = f"catalogs/{self.title}/{kind}-{sha}.parquet"
-        output = Output(name=name, id=sha, bytes=len(data), sha256=sha, samples=table.num_rows, meta={"kind": kind})
-        if not self.cache.missing([output], verify=True):
-            return output, 0
-        self.store.put(name, data)
-        return output, 1
+    def _make_again(self, listed: ListedCorpus, jobs: list[ShardJob]) -> ShardResults:
+        return self._make_shards(listed, jobs, len(jobs), reuse=True)
 
 
 def ingest(context: Context, spec: Spec) -> StageResult:
@@ -345,11 +343,3 @@ INGEST = Stage("ingest", _bind, folders=("shards/", "catalogs/"))
 
 def _made(manifest: Manifest, made: int) -> Made:
     return Made(manifest, made, len(manifest.outputs))
-
-
-def _has_quarantined(plan: IngestPlan, parent: Parent) -> bool:
-    """Whether the plan stores images that the parent could not read."""
-    keys = plan.images.text("key").take(pa.array(plan.new))
-    at = place_in(keys, parent.keys)
-    before = parent.catalog["status"].take(pa.array(at[at >= 0]))
-    return QUARANTINED in before.unique().to_pylist()

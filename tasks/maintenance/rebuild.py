@@ -16,7 +16,7 @@ from tasks.ingest.stage import IngestWork
 from tasks.pipeline.context import Context
 from tasks.spec import CorpusSection, IngestSection, RunSection
 
-KEPT_AS_IS = {"encode", "shard_size", "max_pixels"}
+KEPT_AS_IS = {"encode", "shard_size", "max_pixels", "bits"}
 """Fields of the ingest section that apply with `encode: keep`."""
 
 

@@ -124,6 +124,13 @@ class IngestSection(Section):
     max_pixels: int = Field(
         100_000_000, ge=1, description="images with more are quarantined unread: decompression bombs"
     )
+    bits: int | None = Field(
+        None,
+        ge=8,
+        le=16,
+        description="in use of samples that have more than 8 bits; default: the most that an image of the first ingest "
+        "needs",
+    )
     shard_size: int = Field(256, ge=1, description="images a shard")
     max_bad_share: float = Field(0.05, ge=0, le=1, description="failure budget: share of the images ...")
     max_bad: int = Field(20, ge=0, description="... that is not spent before this many have failed")

@@ -13,12 +13,14 @@ from infra.digest import digest_of, unit_key
 from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import StageCache, read_output
-from tasks.data.catalog import CATALOG, INDEX, to_parquet
+from tasks.data.catalog import INDEX
+from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.image_table import ImageTable, mask
 from tasks.ingest.ingest_plan import recipe_of
 from tasks.ingest.leakage import mark_leaks
 from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
 from tasks.ingest.parent import Parent
+from tasks.ingest.sample_bits import known_bits
 from tasks.ingest.shard import STAGE, VERSION, ShardItem, ShardJob, ShardWriter
 from tasks.ingest.summary import counts_of, quarantine_of
 
@@ -77,7 +79,10 @@ def rewrite_corpus(cache: StageCache, manifest: Manifest, gone: Collection[str])
     images = parent.rows(~mask(pc.is_in(parent.keys, value_set=away)))
     _unname(images, parent, away)
     leaks = mark_leaks(images, index, LIMITS.get(str(manifest.facts["modality"]), OTHER_LIMIT))
-    tables = [_store_table(cache, manifest, "index", index), _store_table(cache, manifest, "catalog", images.catalog())]
+    title = str(manifest.facts["corpus"])
+    tables = [
+        store_table(cache, title, kind, table)[0] for kind, table in (("index", index), ("catalog", images.catalog()))
+    ]
     names = _names(parent, away)
     inputs = [digest_of(["erased", manifest.digest, digest_of(sorted(gone))]), ""]
     found.manifest = Manifest(
@@ -118,7 +123,9 @@ def _rewrite_shard(
         offsets.append(offset)
         items.append(ShardItem(row["key"], "", "", row["source_sha256"], row["label"], labels))
     folder, split, number = before.name.rpartition("/")[0], str(before.meta["split"]), int(before.meta["number"])
-    job = ShardJob(cache.store.url, "", folder, split, number, asdict(recipe_of(manifest.section)), tuple(items))
+    recipe = asdict(recipe_of(manifest.section))
+    recipe["bits"] = known_bits(None, manifest) or recipe["bits"]
+    job = ShardJob(cache.store.url, "", folder, split, number, recipe, tuple(items))
     name = f"{folder}/{split}-{number:05d}-{{sha8}}.tar"
     after = cache.put_object(name, writer.close(), samples=len(rows), unit=job.key, meta=dict(before.meta))
     at = rows.schema.get_field_index
@@ -139,10 +146,3 @@ def _names(parent: Parent, away: pa.Array) -> list[str]:
     rows = parent.catalog.filter(pc.is_in(parent.catalog["key"], value_set=away))
     names = pc.if_else(pc.equal(rows["source"], ""), rows["key"], rows["source"]).unique().to_pylist()
     return sorted(names, key=lambda name: (-len(name), name))
-
-
-def _store_table(cache: StageCache, manifest: Manifest, kind: str, table: pa.Table) -> Output:
-    title = str(manifest.facts["corpus"])
-    data = to_parquet(table, INDEX if kind == "index" else CATALOG)
-    name = f"catalogs/{title}/{kind}-{{sha}}.parquet"
-    return cache.put_object(name, data, samples=table.num_rows, meta={"kind": kind})
