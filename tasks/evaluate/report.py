@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.statistics.metrics import LOWER_IS_BETTER
+from tasks.data.patients import leakage_text
 from tasks.drawing.markdown import PHANTOM, cell_text, number, table_text
 from tasks.evaluate.headline import gap_text
 from tasks.evaluate.titles import METRIC_TITLES, title_of
@@ -78,7 +79,7 @@ def _what(numbers: Mapping[str, Any], context: ReportContext) -> str:
     images, best = numbers["images"], numbers["best"]
     text = (
         f"The student is `{context.students}`. Every row below was scored on the same {images['test']} labelled test "
-        f"images of {numbers['patients']} patients. Main metric: {METRIC_TITLES[numbers['metric']]}"
+        f"images of {numbers['patients']} patients{_unknown(numbers)}. Main metric: {METRIC_TITLES[numbers['metric']]}"
     )
     if numbers["resamples"]:
         text += (
@@ -93,6 +94,10 @@ def _what(numbers: Mapping[str, Any], context: ReportContext) -> str:
             place = f"best on validation ({METRIC_TITLES[numbers['chosen_by']]} {number(best['val'])})"
         text += f"\n\nThe student to register is **{title_of(best['arm'])}, seed {best['seed']}**: {place}."
     return text
+
+
+def _unknown(numbers: Mapping[str, Any]) -> str:
+    return ", as an image whose patient is not known counts as one" if numbers["without_patient"]["unknown"] else ""
 
 
 def _table_of_arms(numbers: Mapping[str, Any]) -> str:
@@ -175,7 +180,10 @@ def _corpus(numbers: Mapping[str, Any], context: ReportContext) -> str:
         [split, f"{c['images']:,}", f"{c['labelled']:,}", f"{c['patients']:,}"] for split, c in context.counts.items()
     ]
     lines = [table_text(["split", "images", "labelled", "patients"], rows), ""]
-    lines.append(f"- Test images that leak from training: {numbers['leaks']}.")
+    unchecked = leakage_text(numbers["without_patient"])
+    lines.append(
+        f"- Test images that leak from training: {numbers['leaks']} seen" + (f"; {unchecked}." if unchecked else ".")
+    )
     lines.append(f"- Images kept out as unreadable or unusable (quarantine): {context.kept_out}.")
     if context.unpredicted:
         lines.append(

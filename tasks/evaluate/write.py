@@ -18,6 +18,7 @@ from infra.storage.stage_cache import StageCache
 from models.statistics.metrics import FIT_FREE, assess, names, selecting_metric
 from tasks.data.catalog import MISSING, QUARANTINED
 from tasks.data.corpus import Corpus
+from tasks.data.patients import images_without_patient
 from tasks.drawing.plots import confusion_png, reliability_png
 from tasks.evaluate.arms import Arm, Judged, Truth, better
 from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, majority
@@ -180,6 +181,7 @@ def facts_of(
         facts = add_shifts(
             facts, arms, val, test, metric=wanted, counts=counts, resamples=section.bootstrap, bins=section.bins
         )
+    facts = {**facts, "without_patient": images_without_patient(corpus.catalog)}
     facts = {**facts, "teachers_on_validation": teachers_on_validation(corpus, spec, arms, val)}
     if pool is not None:
         facts = {**facts, "pool": pool}

@@ -35,6 +35,7 @@ class CorpusCounts:
 
     facts: dict[str, Any]  # as `tasks.ingest.summary.facts_of` names them
     patients: int  # 0 where none is known
+    without_patient: dict[str, int]  # as `tasks.data.patients.images_without_patient` tells it
     empty: int  # files of zero bytes
     readable: int  # files that are not
     recipe: ImageRecipe
@@ -79,6 +80,7 @@ def count_corpus(spec: Spec, store: Store) -> CorpusCounts:
     return CorpusCounts(
         facts=preview.facts,
         patients=_patients(table),
+        without_patient=_without_patient(named),
         empty=len(named) - len(full),
         readable=len(full),
         recipe=recipe,
@@ -99,6 +101,11 @@ def _worded(sample: ImageSample, words: PrivateWords | None) -> ImageSample:
 def _patients(rows: pa.Table) -> int:
     known = rows.filter(pc.and_(pc.is_valid(rows["path"]), pc.not_equal(rows["patient"], "")))
     return len(known["patient"].unique())
+
+
+def _without_patient(named: pa.Table) -> dict[str, int]:
+    unknown = pc.sum(pc.equal(pc.fill_null(named["patient"], ""), "")).as_py() or 0
+    return {"images": len(named), "unknown": int(unknown)}
 
 
 def _count_phantoms(spec: Spec) -> CorpusCounts:
@@ -137,6 +144,7 @@ def _count_phantoms(spec: Spec) -> CorpusCounts:
             "notes": ["the phantoms are not drawn yet: counts are the spec's, the classes about equal"],
         },
         patients=total // 2 if fundus else 0,
+        without_patient={"images": total, "unknown": 0 if fundus else total},
         empty=0,
         readable=total,
         recipe=recipe,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.data.catalog import SPLITS
+from tasks.data.patients import leakage_text
 
 MOST_CLASSES = 14
 MOST_NOTES = 5
@@ -57,13 +58,9 @@ def _counts(found: Mapping[str, Any]) -> list[str]:
     patients = f"{found['patients']:,} patients" if found["patients"] else "no patients known, each image stands alone"
     made = f"; {', '.join(ours)} split by us" if ours else "; all splits are the corpus's own"
     lines.append(f"  {patients}{made}")
-    leaks = found["leaks"]
-    lines.append(
-        f"  leaks: {leaks:,} val or test images whose patient or bytes stand in train too"
-        if leaks
-        else "  leaks: none seen"
-    )
-    return lines
+    leaks, unchecked = found["leaks"], leakage_text(found["without_patient"])
+    seen = f"{leaks:,} val or test images whose patient or bytes stand in train too" if leaks else "none seen"
+    return [*lines, f"  leaks: {seen}" + (f"; {unchecked}" if unchecked else "")]
 
 
 def _files(found: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,7 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
         "counts": facts["counts"],
         "prior": {name: round(share, 4) for name, share in _prior(counts).items()},
         "patients": counts.patients,
+        "without_patient": counts.without_patient,
         "official": facts["official"],
         "unlabelled": facts["unlabelled"],
         "missing": facts["missing"],

@@ -15,6 +15,7 @@ from infra.servers.tracking import TRAINING_TAG, quiet
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from tasks.data.corpus import Corpus
+from tasks.data.patients import images_without_patient, leakage_text
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY
 
@@ -174,6 +175,7 @@ def lineage(report: Manifest, chosen: Manifest, corpus: Corpus, upstream: Sequen
         f"stillroom.manifest.{chosen.stage}": chosen.digest,
         "stillroom.manifest.evaluate": report.digest,
         "stillroom.corpus": corpus.title,
+        "stillroom.patient_leakage": leakage_text(images_without_patient(corpus.catalog)) or "checked",
         "stillroom.student": chosen.key,
         "stillroom.seed": str(chosen.facts["seed"]),
         "stillroom.trained_on": ("labels" if chosen.facts["arm"] == LABELS_ONLY else "labels and teachers"),

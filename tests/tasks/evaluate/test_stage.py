@@ -94,6 +94,7 @@ def test_best_seed_is_a_taught_model(done) -> None:  # type: ignore[no-untyped-d
 def test_report_says_what_a_reader_needs(done) -> None:  # type: ignore[no-untyped-def]
     corpus, _, _, result, _ = done
     text = corpus.store.get(result.manifest.output(kind="report").name).decode()
+    assert "- Test images that leak from training: 0 seen." in text
     assert "phantoms, drawn by code" in text
     assert "| student, taught (2 seeds) |" in text
     assert "| teacher big |" in text

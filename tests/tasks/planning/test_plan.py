@@ -106,6 +106,12 @@ def test_images_and_labels_are_counted(plan: dict[str, Any]) -> None:
     assert sum(plan["prior"].values()) == pytest.approx(1, abs=1e-3)
 
 
+def test_leaks_of_unknown_patients_are_said_to_be_unchecked(plan: dict[str, Any]) -> None:
+    assert plan["without_patient"] == {"images": 48, "unknown": 8}
+    text = "leaks: none seen; patient leakage cannot be checked for 8 of 48 images, whose patient is not known"
+    assert text in render_plan(plan)
+
+
 def test_bad_files_are_found(plan: dict[str, Any]) -> None:
     sample = plan["sample"]
     assert (sample["empty_files"], sample["unreadable"], sample["expected_unreadable"]) == (1, 2, 3)

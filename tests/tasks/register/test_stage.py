@@ -88,8 +88,9 @@ def test_tags_lead_back_to_every_manifest(line: Any, first: Manifest) -> None:
     assert tags["stillroom.manifest.ingest"] == corpus.manifest.digest
     assert tags["stillroom.manifest.evaluate"] == report.digest
     assert tags["stillroom.manifest.distill"] in {m.digest for m in models[:2]}
-    assert tags["stillroom.version.evaluate"] == "4"
+    assert tags["stillroom.version.evaluate"] == "5"
     assert float(tags["stillroom.parity"]) <= 0.02
+    assert tags["stillroom.patient_leakage"] == "checked"
 
 
 def test_tags_say_what_the_student_is_worth(line: Any, first: Manifest) -> None:
