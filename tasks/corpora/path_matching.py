@@ -58,7 +58,8 @@ class PathMatcher:
     """Looks names up among paths.
 
     A name and a path match when one is the other's ending, folder by folder: `a/1.png` finds `x/a/1.png`
-    and a flat `1.png`, never `b/1.png`. An exact match goes before one that ignores case and extension.
+    and a flat `1.png`, never `b/1.png`. A whole path goes before an ending, and an exact match before one that ignores
+    case and extension.
 
     Args:
         paths: each once.
@@ -74,6 +75,8 @@ class PathMatcher:
         Names are looked up together, in rounds of one join each: a later round asks only for what none before it found.
         """
         search = _Search(_plain(names if isinstance(names, pa.Array) else pa.array(names, pa.string())))
+        # A name that is the whole of a path means that file, even where other paths end alike.
+        search.whole(self.paths)
         folders = search.folders()
         for depth in np.unique(folders[folders <= self._deepest]).tolist():
             search.rounds(self._endings(depth), folders == depth)
@@ -122,6 +125,10 @@ class _Search:
             return False
         self._asked = pc.replace_substring_regex(self._asked, r"(?s)^[^/]*/", "", max_replacements=1)
         return True
+
+    def whole(self, paths: pa.StringArray) -> None:
+        """Look all names up among whole paths, as written."""
+        self._join(np.ones(len(self._asked), bool), _same, paths)
 
     def rounds(self, ends: pa.StringArray, among: np.ndarray) -> None:
         """Look some of the names up among endings of paths: as written, then by what stands before the suffix."""

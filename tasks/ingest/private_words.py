@@ -97,6 +97,7 @@ _NOTE = _compiled(
             "{0} spellings of labels differ from their class in case or blanks alone",
         ),
         (r"^(\d+) pictures in hidden or system folders", "{0} pictures in hidden or system folders are passed over"),
+        (r"^(\d+) masks beside images", "{0} masks beside images are passed over"),
         (r"^files of formats that are not read", "files of formats that are not read are passed over"),
         (r"^(\d+) files without a suffix", "{0} files without a suffix are passed over"),
         (r"^(\d+) links to folders", "{0} links to folders are not followed"),

@@ -14,9 +14,9 @@ from tasks.corpora.base import stem
 from tasks.corpora.csv_table import CsvTable
 from tasks.corpora.path_matching import PathMatcher
 from tasks.corpora.table import WORDS
-from tasks.corpora.table_classes import in_order
+from tasks.corpora.table_classes import NOT_LABELS, in_order
 
-UNLABELLED = frozenset(
+UNLABELLED = NOT_LABELS | frozenset(
     ("-", "--", "?", "na", "n/a", "nan", "null", "unknown", "ungraded", "unlabelled", "unlabeled", "not graded", "-1")
 )
 NEGATIVE = frozenset(("no finding", "no findings", "normal", "negative", "healthy", "none"))
@@ -49,6 +49,8 @@ MODALITIES = {
 SIDED = re.compile(r"\b(left|right)\b", re.I)
 
 MOST_CLASSES = 60
+_BINARY = frozenset(("", "0", "1", "0.0", "1.0", "-1", "-1.0"))
+FOLDER_PATTERN = r"(?i)(?:^|/)((?:patient|subject|case|pat)[_-]?\d+)(?:/|$)"
 PATTERNS = (
     r"^(\d+)[_-]",
     r"^([A-Za-z]+[_-]?\d+)[_-]",
@@ -68,6 +70,7 @@ class LabelColumn:
     sentinels: tuple[str, ...]  # values that stand for unlabelled
     separator: str = "|"
     negative: str | None = None
+    columns: tuple[str, ...] = ()  # of 1 and 0, one a class; then `column` names the first
 
     @property
     def labelled(self) -> int:
@@ -144,9 +147,38 @@ def _label(name: str, cells: Sequence[str], rows: Sequence[int]) -> LabelColumn 
     return LabelColumn(name, task, {c: counts[c] for c in order}, len(own) - len(known), sentinels)
 
 
+def one_hot_label(table: CsvTable, skip: Sequence[int], rows: Sequence[int]) -> LabelColumn | None:
+    """Columns of 1 and 0, one a class, taken together; None where there are not at least three (two that exclude each
+    other).
+
+    Args:
+        skip, rows: as of `label_columns`.
+    """
+    names, columns = [], []
+    for number, name in enumerate(table.header):
+        cells = [cell for _, (cell,) in table.cells(number)]
+        own = [cells[row] for row in rows]
+        if number not in skip and name and {"1", "1.0"} & set(own) and set(own) <= _BINARY:
+            names.append(name)
+            columns.append(own)
+    positive = [[cell in ("1", "1.0") for cell in own] for own in columns]
+    several = [sum(row) for row in zip(*positive, strict=True)]
+    exclusive = max(several, default=0) == 1 and sum(n == 1 for n in several) > len(several) / 2
+    if len(names) < 2 or (len(names) == 2 and not exclusive):
+        return None
+    sentinels = tuple(sorted({cell for own in columns for cell in own if cell.startswith("-")}))
+    counts = {name: sum(own) for name, own in zip(names, positive, strict=True)}
+    unlabelled = sum(not any(row) for row in zip(*positive, strict=True)) if exclusive else 0
+    task = "single" if exclusive else "multilabel"
+    return LabelColumn(names[0], task, counts, unlabelled, sentinels, columns=tuple(names))
+
+
 def _separator(known: Sequence[str]) -> str | None:
     for separator in SEPARATORS:
         several = [c.split(separator) for c in known if separator in c]
+        alone = {p.strip() for parts in several for p in parts} & set(known)
+        if len({tuple(parts) for parts in several}) < 2 and not alone:
+            continue  # one class whose name has it
         parts = Counter(p.strip() for c in known for p in c.split(separator))
         # Free text has commas too, but its parts do not come back.
         if len(several) > 1 and 2 <= len(parts) <= MOST_CLASSES and len(parts) <= len(known) / 2 and "" not in parts:
@@ -211,9 +243,10 @@ def patient_source(
 
 def patient_pattern(images: Sequence[str], splits: Mapping[str, str], classes: int) -> PatientSource:
     """A patient guessed from the image names: a leading number, or what stands before left and right."""
-    for text in PATTERNS:
+    for text in (*PATTERNS, FOLDER_PATTERN):
         compiled = re.compile(text)
-        matches = {path: compiled.search(stem(path)) for path in images}
+        inside = text == FOLDER_PATTERN
+        matches = {path: compiled.search(path if inside else stem(path)) for path in images}
         patients = {path: m.group(1) for path, m in matches.items() if m}
         groups = Counter(patients.values())
         repeats = sum(n > 1 for n in groups.values())
@@ -227,7 +260,8 @@ def patient_pattern(images: Sequence[str], splits: Mapping[str, str], classes: i
             if path in patients:
                 seen.setdefault(patients[path], set()).add(split)
         if all(len(own) == 1 for own in seen.values()):
-            return PatientSource(None, text, f"image names begin alike ({text}): {_count_text(groups)}")
+            what = "folders name patients" if inside else "image names begin alike"
+            return PatientSource(None, text, f"{what} ({text}): {_count_text(groups)}")
     return PatientSource()
 
 

@@ -72,13 +72,13 @@ def _table(found: FolderContents, labels: Path) -> CorpusProposal:
         f"    csv: {quoted(csv)}",
         commented(f"    images: {quoted(found.within)}", "folder of the images, searched below"),
         f"    image: {quoted(found.image)}",
-        f"    label: {quoted(label.column)}",
+        f"    label: {_column(label)}",
         *(
-            commented(f"    # label: {quoted(o.column)}", f"with task: {o.task}, classes: {_classes(o)}; {o}")
+            commented(f"    # label: {_column(o)}", f"with task: {o.task}, classes: {_classes(o)}; {o}")
             for o in found.others[:4]
         ),
     ]
-    if label.task == "multilabel":
+    if label.task == "multilabel" and not label.columns:
         lines.append(f"    label_separator: {json.dumps(label.separator)}")
         none = quoted(label.negative) if label.negative else "null"
         lines.append(commented(f"    negative: {none}", "the value that means none of the classes"))
@@ -101,13 +101,22 @@ def _table(found: FolderContents, labels: Path) -> CorpusProposal:
     reason = f"{found.csv} names the images" if found.csv else "one folder for each class"
     made = CorpusProposal("table", reason, lines, modality=found.modality, notes=list(found.notes), table=found.text)
     made.sided = any(SIDED.search(c) for c in label.counts)
-    made.guesses = [f"label: column {label.column!r} ({label})", f"patients: {patient.why}"]
+    what = (
+        f"columns of 1 and 0, {label.columns[0]!r} to {label.columns[-1]!r}"
+        if label.columns
+        else f"column {label.column!r}"
+    )
+    made.guesses = [f"label: {what} ({label})", f"patients: {patient.why}"]
     if found.others:
         others = "; ".join(f"{o.column!r} ({o})" for o in found.others[:4])
         made.guesses.insert(1, f"other columns that could be the label: {others}")
     if found.text:
         made.notes.append(f"the labels were read off the folders and written to {csv}")
     return made
+
+
+def _column(label: LabelColumn) -> str:
+    return f"[{', '.join(map(quoted, label.columns))}]" if label.columns else quoted(label.column)
 
 
 def _classes(label: LabelColumn) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from infra.errors import CorpusError
 from tasks.corpora.base import stem, unpack_hint
@@ -20,6 +20,7 @@ from tasks.proposal.columns import (
     image_column,
     label_columns,
     modality_of,
+    one_hot_label,
     patient_source,
     split_column,
 )
@@ -69,11 +70,9 @@ def inspect_folder(tree: Tree) -> FolderContents:
     split = split_column(table, [column])
     skip = [column] + ([table.header.index(split)] if split else [])
     rows = [i for i, path in enumerate(paths) if path]
-    candidates = label_columns(table, skip, rows)
-    label, others = candidates[0], candidates[1:]
-    if text:
-        label, others = next(c for c in candidates if c.column == "label"), []
-    skip += [table.header.index(c.column) for c in candidates]
+    candidates = _candidates(table, skip, rows, paths, text)
+    label, others = candidates[0], candidates[1:] if not text else []
+    skip += [table.header.index(name) for c in candidates for name in c.columns or (c.column,)]
     splits = _official_splits(table, split, paths, lists, tree, finder)
     source = patient_source(table, paths, images, skip, splits, len(label.counts))
     if text and "patient" in table.header:
@@ -93,6 +92,34 @@ def inspect_folder(tree: Tree) -> FolderContents:
         text=text,
         notes=notes + _images_without_row([p for p in images if within == "." or p.startswith(f"{within}/")], paths),
     )
+
+
+def _candidates(table: CsvTable, skip: list[int], rows: list[int], paths: list[str], text: str) -> list[LabelColumn]:
+    """What may be the label, the likeliest first; several columns of 1 and 0 go before each of them."""
+    found = label_columns(table, skip, rows)
+    if text:
+        found = [each for each in found if each.column == "label"]
+        if not found:
+            raise CorpusError(
+                "the folders are no classes: their names are numbers of many values. Write a CSV with the columns "
+                "image,label beside them (blank label: unlabelled), then run init again"
+            )
+        return found
+    together = one_hot_label(table, skip, rows)
+    found = [_of_several_rows(table, each, rows, paths) for each in found]
+    return [together, *found] if together is not None else found
+
+
+def _of_several_rows(table: CsvTable, label: LabelColumn, rows: list[int], paths: list[str]) -> LabelColumn:
+    """The column as multilabel where images have several rows with other labels, as in lists of findings."""
+    if label.task == "multilabel" or len({paths[row] for row in rows}) == len(rows):
+        return label
+    cells = [cell for _, (cell,) in table.cells(table.header.index(label.column))]
+    seen: dict[str, set[str]] = {}
+    for row in rows:
+        seen.setdefault(paths[row], set()).add(cells[row])
+    several = sum(len(own - {""}) > 1 for own in seen.values())
+    return replace(label, task="multilabel") if several > len(seen) / 20 else label
 
 
 _Chosen = tuple[str, CsvTable | None, int, list[str], list[str]]
@@ -117,7 +144,7 @@ def _table(tree: Tree, finder: PathMatcher) -> _Chosen:
     """The table whose rows name most images: its path, itself, image column, a row's image, notes."""
     best: tuple[int, str, CsvTable, int, list[str]] | None = None
     reasons, also = [], []
-    places = sorted(tree.with_suffix(".csv", ".tsv"), key=lambda name: (name.count("/"), name))
+    places = sorted(tree.with_suffix(".csv", ".tsv", ".csv.gz", ".tsv.gz"), key=lambda name: (name.count("/"), name))
     for name in places[:FEW_TABLES]:
         try:
             table = read_table(tree, name)
@@ -156,12 +183,16 @@ def _from_folders(tree: Tree, images: list[str], reasons: list[str]) -> tuple[Cs
     if tops and tops <= {t for t in tops if t.casefold() in split_of or POOL.search(t)}:
         splits = {path: split_of.get(own[0].casefold(), "") if own else "" for path, own in below.items()}
         below = {path: own if own and POOL.search(own[0]) else own[1:] for path, own in below.items()}
+    below = _without_last(below)
     deepest = {path: own[-1] if own else "" for path, own in below.items()}
     first = {path: own[0] if own else "" for path, own in below.items()}
     patients: dict[str, str] = {}
     # class/patient/image: the inner folders carry numbers and are many.
     if all(re.search(r"\d", deepest[p]) for p in images) and len(set(first.values())) < len(set(deepest.values())) / 2:
         patients, deepest = {p: f"{deepest[p]}" for p in images}, first
+    # patient/class/image: the outer ones do.
+    elif all(re.search(r"\d", first[p]) for p in images) and len(set(deepest.values())) < len(set(first.values())) / 2:
+        patients = first
     label = {p: "" if any(POOL.search(part) for part in below[p]) else deepest[p] for p in images}
     counts = Counter(v for v in label.values() if v)
     if not 2 <= len(counts) <= MOST_CLASSES or sum(n > 1 for n in counts.values()) < 2:
@@ -187,6 +218,13 @@ def _without_common(parts: dict[str, list[str]]) -> dict[str, list[str]]:
             break
         depth += 1
     return {path: own[depth:] for path, own in parts.items()}
+
+
+def _without_last(below: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Folder names without the last ones that all images share, such as `images` within each class."""
+    while all(len(own) > 1 for own in below.values()) and len({own[-1] for own in below.values()}) == 1:
+        below = {path: own[:-1] for path, own in below.items()}
+    return below
 
 
 def _split_lists(tree: Tree, finder: PathMatcher) -> dict[str, str]:

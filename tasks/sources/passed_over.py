@@ -8,6 +8,8 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.sources.masks import masks_note
+
 IMAGE_SUFFIXES = (
     *(".jpeg", ".jpg", ".jfif", ".jpe", ".jif", ".png"),
     *(".tif", ".tiff", ".bmp", ".webp", ".gif"),
@@ -54,6 +56,7 @@ def passed_over(paths: pa.StringArray) -> list[str]:
             "with a hidden name, are passed over"
         )
     shown = paths.filter(pc.invert(hidden))
+    notes += masks_note(shown.filter(_ends(shown, IMAGE_SUFFIXES)))
     other = shown.filter(_ends(shown, _OTHER))
     if len(other):
         kinds = Counter(path[path.rindex(".") :].lower() for path in other.to_pylist())

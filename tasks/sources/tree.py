@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.sources.base import Source
+from tasks.sources.masks import masks_among
 from tasks.sources.passed_over import HIDDEN, IMAGE_SUFFIXES, is_visible
 
 _AFTER_SLASH = chr(ord("/") + 1)
@@ -71,8 +72,11 @@ class Tree:
         return self.source.read(self._paths[row].as_py(), self.source.files()["stamp"][row].as_py())
 
     def images(self, folder: str = "") -> list[str]:
-        """Paths of all files with an image's suffix at any depth of a folder, sorted; as `with_suffix`."""
-        return self.with_suffix(*IMAGE_SUFFIXES, folder=folder)
+        """Paths of all files with an image's suffix at any depth of a folder, sorted; as `with_suffix`, without masks
+        beside images (`tasks.sources.masks`)."""
+        found = self.with_suffix(*IMAGE_SUFFIXES, folder=folder)
+        masks = masks_among(found)
+        return [path for path in found if path not in masks] if masks else found
 
     def with_suffix(self, *suffixes: str, folder: str = "") -> list[str]:
         """Paths of all files with one of the suffixes (in any case) at any depth of a folder, sorted.

@@ -30,6 +30,7 @@ _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _BIG, _MANY = 0xFFFFFFFF, 0xFFFF
+_ZIP64, _UNICODE_NAME = 0x0001, 0x7075  # extra fields of an entry
 _WINDOWS = (0, 10, 11, 14)  # systems whose names have backslashes as separators
 _SLACK = 1024  # name and extra field of nearly every local header, read along with the data
 
@@ -111,7 +112,7 @@ def _member(blob: Blob, fields: tuple[int, ...], raw: bytes, extra: bytes, direc
     made_by, _, flags, method = fields[1:5]
     crc, packed, size = fields[7:10]
     attributes, offset = fields[15], fields[16]
-    name = _text(raw, flags)
+    name = _text(raw, flags, extra)
     if made_by >> 8 in _WINDOWS and "\\" in name:
         name = _forward(blob, name)
     if _BIG in (size, packed, offset):
@@ -133,13 +134,28 @@ def _member(blob: Blob, fields: tuple[int, ...], raw: bytes, extra: bytes, direc
     return ZipMember(path, offset, packed, size, method, crc)
 
 
-def _text(raw: bytes, flags: int) -> str:
+def _text(raw: bytes, flags: int, extra: bytes) -> str:
     if raw.isascii():
         return raw.decode("ascii")
+    told = _fields(extra).get(_UNICODE_NAME, b"")
+    # The field counts where it is of this name, and not one that a tool that knows no such fields left behind.
+    if len(told) > 5 and told[0] == 1 and struct.unpack_from("<I", told, 1)[0] == zlib.crc32(raw):
+        return told[5:].decode("utf-8", "surrogateescape")
     try:
         return raw.decode("utf-8")  # many write UTF-8 and do not say so
     except UnicodeDecodeError:
         return raw.decode("utf-8", "surrogateescape") if flags & 0x800 else raw.decode("cp437")
+
+
+def _fields(extra: bytes) -> dict[int, bytes]:
+    """The extra fields of an entry by their number, the first of each."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        found.setdefault(kind, extra[at + 4 : at + 4 + length])
+        at += 4 + length
+    return found
 
 
 def _forward(blob: Blob, name: str) -> str:
@@ -150,18 +166,12 @@ def _forward(blob: Blob, name: str) -> str:
 def _wide(blob: Blob, name: str, extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
     """Sizes and offset that stand in the zip64 field, for those that do not fit into 32 bits."""
     values = [size, packed, offset]
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, at)
-        if kind == 1:
-            body = extra[at + 4 : at + 4 + length]
-            wide = list(struct.unpack_from(f"<{len(body) // 8}Q", body))
-            if values.count(_BIG) > len(wide):
-                break
-            size, packed, offset = (wide.pop(0) if value == _BIG else value for value in values)
-            return size, packed, offset
-        at += 4 + length
-    raise _cut(blob, f"its entry {name!r} has no zip64 field")
+    body = _fields(extra).get(_ZIP64, b"")
+    wide = list(struct.unpack_from(f"<{len(body) // 8}Q", body))
+    if values.count(_BIG) > len(wide):
+        raise _cut(blob, f"its entry {name!r} has no zip64 field")
+    size, packed, offset = (wide.pop(0) if value == _BIG else value for value in values)
+    return size, packed, offset
 
 
 def _cut(blob: Blob, why: str) -> CorpusError:

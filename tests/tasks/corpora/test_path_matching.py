@@ -119,3 +119,12 @@ def test_every_path_that_ends_with_the_name_is_found_and_no_other(paths: list[st
 @given(st.lists(PATHS, unique=True, max_size=8))
 def test_a_folder_that_is_not_here_does_not_hide_a_path(paths: list[str]) -> None:
     assert found(paths, *(f"elsewhere/{path}" for path in paths)) == [[path] for path in paths]
+
+
+def test_a_whole_path_means_that_file_alone() -> None:
+    paths = ["x/test/a.png", "x/x/test/a.png", "a.png"]
+    assert found(paths, "x/test/a.png", "test/a.png", "a.png") == [
+        ["x/test/a.png"],
+        ["x/test/a.png", "x/x/test/a.png"],
+        ["a.png"],
+    ]

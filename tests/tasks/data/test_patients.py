@@ -19,7 +19,10 @@ def test_stored_images_without_a_patient_are_counted() -> None:
     [
         (0, None),
         (1200, "patient leakage cannot be checked for 1,200 of 3,000 images, whose patient is not known"),
-        (3000, "patient leakage cannot be checked: no patient is known, and each image stands for a patient of its own"),
+        (
+            3000,
+            "patient leakage cannot be checked: no patient is known, and each image stands for a patient of its own",
+        ),
     ],
 )
 def test_whether_leakage_can_be_checked_is_said(unknown: int, text: str | None) -> None:

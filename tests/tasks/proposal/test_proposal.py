@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -143,9 +144,85 @@ def test_masks_of_the_same_name_are_left_out(tmp_path: Path, to: Path) -> None:
     root = table(tmp_path / "c", LABELS)
     for path in (root / "images").iterdir():
         image(root / "masks" / path.name)
+    _, scan = read_back(write_spec(root, to))
+    assert {row.path.split("/")[0] for row in scan.rows} == {"images"}
+    assert len(scan.rows) == 40
+
+
+def test_masks_within_each_class_are_no_class(tmp_path: Path, to: Path) -> None:
+    names = [
+        f"{kind}/{what}/{kind}-{i}.png" for kind in ("a", "b", "c") for what in ("images", "masks") for i in range(9)
+    ]
+    images(tmp_path / "c", names)
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert (scan.classes, len(scan.rows)) == (("a", "b", "c"), 27)
+
+
+def test_columns_of_ones_and_zeros_are_one_label(tmp_path: Path, to: Path) -> None:
+    rows = [",".join("1.0" if column == i % 4 else "0.0" for column in range(4)) for i in range(40)]
+    spec, scan = read_back(write_spec(table(tmp_path / "c", rows, header="file,MEL,NV,BCC,AK"), to))
+    assert spec.corpus.table is not None
+    assert spec.corpus.table.label == ["MEL", "NV", "BCC", "AK"]
+    assert (scan.task, Counter(row.label for row in scan.rows)) == ("single", {0: 10, 1: 10, 2: 10, 3: 10})
+
+
+def test_columns_that_go_together_are_several_labels(tmp_path: Path, to: Path) -> None:
+    rows = [f"{i % 2}.0,{'-1.0' if i % 7 == 0 else f'{i % 3 // 2}.0'},{i % 5 // 4 or ''}" for i in range(60)]
+    spec, scan = read_back(write_spec(table(tmp_path / "c", rows, header="file,Edema,Mass,Nodule"), to))
+    assert spec.corpus.table is not None
+    assert (scan.task, scan.classes) == ("multilabel", ("Edema", "Mass", "Nodule"))
+    assert spec.corpus.table.unlabelled == ["-1.0"]
+
+
+def test_spreadsheet_errors_mean_unlabelled(tmp_path: Path, to: Path) -> None:
+    _, scan = read_back(write_spec(table(tmp_path / "c", [*LABELS, "#N/A", "#REF!", "NaN"]), to))
+    assert (scan.classes, sum(not row.labelled for row in scan.rows)) == (("a", "b"), 3)
+
+
+def test_a_class_whose_name_has_a_comma_is_one(tmp_path: Path, to: Path) -> None:
+    labels = ["normal", '"polyp, sessile"'] * 20
+    _, scan = read_back(write_spec(table(tmp_path / "c", labels), to))
+    assert (scan.task, scan.classes) == ("single", ("normal", "polyp, sessile"))
+
+
+def test_a_finding_a_row_is_several_labels_an_image(tmp_path: Path, to: Path) -> None:
+    names = images(tmp_path / "c", [f"{i:02d}.png" for i in range(30)])
+    rows = [
+        f"{name},{finding}" for i, name in enumerate(names) for finding in (["Mass"] * (i % 2) + ["Edema"] * (i % 3))
+    ]
+    csv(tmp_path / "c/labels.csv", "file,label", rows)
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert (scan.task, scan.classes) == ("multilabel", ("Edema", "Mass"))
+
+
+def test_a_packed_table_is_found(tmp_path: Path, to: Path) -> None:
+    root = table(tmp_path / "c", LABELS)
+    (root / "labels.csv.gz").write_bytes(gzip.compress((root / "labels.csv").read_bytes()))
+    (root / "labels.csv").unlink()
     spec, scan = read_back(write_spec(root, to))
     assert spec.corpus.table is not None
-    assert (spec.corpus.table.images, len(scan.rows)) == ("images", 40)
+    assert (spec.corpus.table.csv, scan.classes) == ("labels.csv.gz", ("a", "b"))
+
+
+def test_patients_are_folders_of_the_path(tmp_path: Path, to: Path) -> None:
+    names = [f"train/patient{i // 3:05d}/study{i % 3}/view1.png" for i in range(60)]
+    images(tmp_path / "c", names)
+    csv(tmp_path / "c/train.csv", "Path,label", [f"{name},{'ab'[i % 2]}" for i, name in enumerate(names)])
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert {row.patient for row in scan.rows} == {f"patient{i:05d}" for i in range(20)}
+
+
+def test_patients_are_folders_around_classes(tmp_path: Path, to: Path) -> None:
+    names = [f"PAT{p:03d}/{kind}/{p}-{i}.png" for p in range(12) for kind in ("normal", "polyp") for i in range(2)]
+    images(tmp_path / "c", names)
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert {row.patient for row in scan.rows} == {f"PAT{p:03d}" for p in range(12)}
+
+
+def test_folders_that_are_numbers_of_many_values_are_refused(tmp_path: Path, to: Path) -> None:
+    images(tmp_path / "c", [f"{i:02d}/{i}-{j}.png" for i in range(25) for j in range(3)])
+    with pytest.raises(CorpusError, match=r"the folders are no classes: .* Write a CSV with the columns image,label"):
+        write_spec(tmp_path / "c", to)
 
 
 def test_one_folder_for_each_class(tmp_path: Path, to: Path) -> None:

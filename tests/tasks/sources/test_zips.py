@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +95,21 @@ def test_old_names_that_are_not_utf_8_are_read_as_dos_wrote_them(tmp_path: Path)
     data = (tmp_path / "a.zip").read_bytes().replace(b"M.jpg", b"\x9a.jpg")
     (tmp_path / "a.zip").write_bytes(data)
     assert [m.path for m in members(tmp_path / "a.zip")] == ["Ü.jpg"]
+
+
+@pytest.mark.parametrize(("crc", "name"), [(zlib.crc32(b"M.jpg"), "病人.jpg"), (0, "M.jpg"), (None, "M.jpg")])
+def test_a_name_in_unicode_counts_where_it_is_of_this_entry(tmp_path: Path, crc: int | None, name: str) -> None:
+    told = b"\x01" + struct.pack("<I", crc or 0) + "病人.jpg".encode() if crc is not None else b""
+    entry = zipfile.ZipInfo("M.jpg")
+    entry.extra = struct.pack("<HH", 0x7075, len(told)) + told
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(entry, b"x")
+    # An entry of plain ASCII needs no such field, so the name is another one in the archive.
+    data = (tmp_path / "a.zip").read_bytes().replace(b"M.jpg", b"\x9a.jpg")
+    if crc:
+        data = data.replace(struct.pack("<I", crc), struct.pack("<I", zlib.crc32(b"\x9a.jpg")))
+    (tmp_path / "a.zip").write_bytes(data)
+    assert [m.path for m in members(tmp_path / "a.zip")] == [name.replace("M", "Ü")]
 
 
 def test_more_entries_than_16_bits_count(tmp_path: Path) -> None:
