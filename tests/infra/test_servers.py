@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +28,26 @@ from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.servers.services import auth_file, served, services_note
 from infra.settings import home_folder, reload_settings
 from tests.databases import migrated_settings
+
+STRANGER = """
+import encodings.idna, json, os, sys, urllib.error, urllib.request
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+body = json.dumps({"name": "stranger"}).encode()
+request = urllib.request.Request(sys.argv[1], body, {"content-type": "application/json"})
+try:
+    print(urllib.request.urlopen(request, timeout=60).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+for path in sys.argv[2:]:
+    try:
+        open(path, "rb").close()
+        print("open")
+    except PermissionError:
+        print("closed")
+"""
+"""What another user of the machine tries: to write through an API, and to read files."""
 
 START = 120.0  # seconds; a fresh database on a slow machine
 
@@ -97,6 +119,21 @@ def test_the_api_answers_only_those_who_know_the_string_of_its_home(prefect: str
         answer(question, "it", body=b"{}")
     assert answer(question, "it", body=b"{}", auth=basic(auth_file().read_text())).startswith(b"[")
     assert stat.S_IMODE(auth_file().stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_can_neither_write_through_the_api_nor_learn_its_string(prefect: str) -> None:
+    files = [auth_file(), *auth_file().parent.rglob("*.db")]
+    assert len(files) > 1
+    with tempfile.TemporaryDirectory() as folder:
+        # As if the way to the home were open to all, so that the files' own modes count.
+        Path(folder).chmod(0o711)
+        copies = [shutil.copy2(file, Path(folder) / str(number)) for number, file in enumerate(files)]
+        command = [sys.executable, "-c", STRANGER, f"{prefect}/flows/", *map(str, [*files, *copies])]
+        env = {"PATH": os.environ["PATH"]}
+        ran = subprocess.run(command, cwd="/", env=env, check=False, capture_output=True, text=True)
+    assert ran.stdout.split() == ["401", *["closed"] * 2 * len(files)], ran.stderr
+    assert "stranger" not in {flow["name"] for flow in post(f"{prefect}/flows/filter", {})}
 
 
 def test_a_page_of_another_origin_is_refused(prefect: str) -> None:
