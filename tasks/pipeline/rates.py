@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.digest import canonical_json
+from infra.errors import UsageError
 from infra.machine import machine_kind
-from infra.settings import settings
+from infra.settings import home_folder, settings
 from infra.storage.store import LocalStore
 
 FILE = "rates.json"
@@ -159,12 +160,10 @@ def write_entry(file: str, machine: str, name: str, value: object) -> None:
         own = {other: rate for other, rate in known.items() if other != name} if isinstance(known, dict) else {}
         own[name] = value
         rates[machine] = dict(list(own.items())[-MOST:])
-        home = settings().home.expanduser()
         try:
-            home.mkdir(parents=True, exist_ok=True)
-            LocalStore(home).put(file, json.dumps(rates, indent=1).encode())
-        except OSError as error:
-            _log.warning("%s: the measured rate is not remembered (%s)", home / file, error)
+            LocalStore(home_folder()).put(file, json.dumps(rates, indent=1).encode())
+        except (OSError, UsageError) as error:
+            _log.warning("%s: the measured rate is not remembered (%s)", settings().home / file, error)
 
 
 def read_file(file: str) -> dict[str, Any]:
