@@ -56,12 +56,17 @@ def passed_over(paths: pa.StringArray) -> list[str]:
             "with a hidden name, are passed over"
         )
     shown = paths.filter(pc.invert(hidden))
-    notes += masks_note(shown.filter(_ends(shown, IMAGE_SUFFIXES)))
+    pictures = shown.filter(_ends(shown, IMAGE_SUFFIXES))
+    notes += masks_note(pictures)
     other = shown.filter(_ends(shown, _OTHER))
     if len(other):
         kinds = Counter(path[path.rindex(".") :].lower() for path in other.to_pylist())
         named = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common(_SHOWN))
-        notes.append(f"files of formats that are not read are passed over: {named}; convert them to PNG or JPEG")
+        # A class may be one of these folders: that it vanishes must be said.
+        lost = sorted(_folders(other) - _folders(pictures))
+        more = f" and {len(lost) - _SHOWN} more folders" if len(lost) > _SHOWN else ""
+        where = f"; nothing is read in {', '.join(lost[:_SHOWN])}{more}" if lost else ""
+        notes.append(f"files of formats that are not read are passed over: {named}{where}; convert them to PNG or JPEG")
     bare = shown.filter(pc.match_substring_regex(shown, r"(^|/)[^./]+$"))
     unknown = [path for path in bare.to_pylist() if path.rpartition("/")[2].lower() not in _TEXTS]
     if unknown:
@@ -69,6 +74,11 @@ def passed_over(paths: pa.StringArray) -> list[str]:
             f"{len(unknown)} files without a suffix are passed over; if they are pictures, give them the suffix of one"
         )
     return notes
+
+
+def _folders(paths: pa.StringArray) -> set[str]:
+    """Folders that hold some of the files, without the root."""
+    return {path.rpartition("/")[0] for path in paths.to_pylist()} - {""}
 
 
 def _ends(paths: pa.StringArray, suffixes: tuple[str, ...]) -> pa.BooleanArray:
