@@ -157,7 +157,7 @@ def test_forget_leaves_no_byte_of_patients_in_what_a_run_made(
     done = place.json("forget", "copy", "--patients-from", str(names))
     assert search(store, wanted) == []
     assert {"name": "small", "version": "1"} in done["versions"]
-    assert {each["arm"] for each in done["models"]} >= {"student", "labels_only", "teacher:big"}
+    assert {each["arm"] for each in done["models"]} >= {"taught", "labels_only", "teacher:big"}
     assert place.run("verify", "copy").returncode == 0
     assert "nothing is left to erase" in place.run("forget", "copy").stdout
 
