@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from infra.compute.cluster import Cluster
 from infra.storage.manifest import Manifest
-from infra.storage.store import LocalStore
+from infra.storage.store import Store
 from models.networks.build import build
 from tasks.data.corpus import Corpus
 from tasks.label.stage import LabelWork, TeacherHandle, label, label_together, teacher_handle
@@ -20,7 +20,7 @@ from tasks.pipeline.stage import StageResult, run_stage
 from tasks.spec import Spec
 
 
-def spec_of(store: LocalStore, weights: Path, **changes: Any) -> Spec:
+def spec_of(store: Store, weights: Path, **changes: Any) -> Spec:
     """Views of 32 px, two random ones; `changes` replace whole sections."""
     return Spec.model_validate(
         {

@@ -30,7 +30,7 @@ def corpus_of(store: Store, title: str = "eyepacs") -> Corpus:
 
 def label_store(store: Store, weights: Path, cluster: Cluster) -> Manifest:
     """Soft labels of the head's corpus: the plain view and two mixed ones."""
-    spec = spec_of(store, weights, views=MIXED)  # type: ignore[arg-type]
+    spec = spec_of(store, weights, views=MIXED)
     return label_one(corpus_of(store), spec, cluster).manifest
 
 
