@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -20,19 +21,45 @@ def nothing_found(table: CsvTable, column: str, names: pa.StringArray, paths: pa
         column: of the names.
         paths: of the images; at least one.
     """
-    first = names[0].as_py()
+    spellings = _Spellings(paths.to_pylist())
+    hints = map(spellings.difference, names.slice(0, _LOOKED_AT).to_pylist())
+    return _text(table, column, names[0].as_py(), paths[0].as_py(), next(filter(None, hints), ""))
+
+
+def meant_otherwise(table: CsvTable, paths: Sequence[str]) -> str:
+    """The same message of a table in which no column names images, where one seems to be meant to; else "".
+
+    Args:
+        paths: of the images; at least one.
+    """
+    spellings = _Spellings(paths)
+    for place, column in enumerate(table.header):
+        names = table.columns[place].slice(0, _LOOKED_AT).to_pylist()
+        hints = [spellings.difference(name) for name in names]
+        # Labels repeat, and 1.0 among them may look like the image 1.png.
+        if len(names) > 1 and 2 * len(set(names)) > len(names) and 2 * sum(map(bool, hints)) > len(names):
+            return _text(table, column, names[0], paths[0], next(filter(None, hints)))
+    return ""
+
+
+def _text(table: CsvTable, column: str, name: str, path: str, hint: str) -> str:
     text = (
-        f"none of the {len(names)} rows of {table.name} names an image: the table has {first!r} "
-        f"({table.where(0)}, column {column!r}), the folder has {paths[0].as_py()!r}"
+        f"none of the {len(table)} rows of {table.name} names an image: the table has {name!r} "
+        f"({table.where(0)}, column {column!r}), the folder has {path!r}"
     )
-    hint = _difference(names.slice(0, _LOOKED_AT).to_pylist(), paths.to_pylist())
     return f"{text}; {hint}" if hint else text
 
 
-def _difference(names: list[str], paths: list[str]) -> str:
-    bare = {stem(path).casefold(): path for path in paths}
-    numbers = {key.lstrip("0"): path for key, path in bare.items() if key.isdigit()}
-    for name in names:
+class _Spellings:
+    """Images by the names that a table may have made of theirs."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._bare = {stem(path).casefold(): path for path in paths}
+        self._numbers = {key.lstrip("0"): path for key, path in self._bare.items() if key.isdigit()}
+
+    def difference(self, name: str) -> str:
+        """How a name differs from that of an image, and what to do; "" where that cannot be seen."""
+        bare, numbers = self._bare, self._numbers
         last = stem(name.replace("\\", "/")).casefold()
         if (last in bare or name.casefold() in bare) and "/" in name.replace("\\", "/"):
             return (
@@ -46,4 +73,4 @@ def _difference(names: list[str], paths: list[str]) -> str:
             return (
                 f"{name!r} would be {path!r} with other leading zeros: read the column as text when you write the table"
             )
-    return ""
+        return ""

@@ -113,9 +113,10 @@ class LabelWork(StageWork):
         if isinstance(self.teacher.origin, Path):
             refuse_erased_rows(self.teacher.origin, self.teacher.name, Tombstones.read(self.store, self.corpus.title))
         upload_weights(self.teacher, self.store)
-        table = load_table(self.units.teacher.weights, self.corpus.classes, self.teacher.name, self.store)
-        allowed = allowed_bad(self.units, self.context)
-        check_table_keys(self.units, table, allowed, private=self.spec.corpus.private)
+        private = self.spec.corpus.private
+        weights = self.units.teacher.weights
+        table = load_table(weights, self.corpus.classes, self.teacher.name, self.store, private=private)
+        check_table_keys(self.units, table, allowed_bad(self.units, self.context), private=private)
 
     def report_progress(self) -> None:
         """Call the context's progress with units done and units in all."""

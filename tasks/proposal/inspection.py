@@ -12,6 +12,7 @@ from infra.errors import CorpusError
 from tasks.corpora.base import stem, unpack_hint
 from tasks.corpora.csv_table import CsvTable, read_lines, read_table, table_of
 from tasks.corpora.path_matching import PathMatcher
+from tasks.corpora.spellings import meant_otherwise
 from tasks.corpora.table import WORDS
 from tasks.proposal.columns import (
     MOST_CLASSES,
@@ -153,6 +154,8 @@ def _table(tree: Tree, finder: PathMatcher) -> _Chosen:
             continue
         found = image_column(table, finder)
         if found is None:
+            why = meant_otherwise(table, finder.paths.to_pylist())
+            reasons += [f"not used: {why}"] * bool(why)
             continue
         hits = len({p for p in found[1] if p})
         # A table without a label column (a list of sizes, say) is of no use, however many images it names.

@@ -28,25 +28,28 @@ class TableTeacher:
         path: Parquet with a column `key` and either one list column `logits` or one column a class, named like the
             classes or 0 to C - 1; whatever else it has is ignored.
         classes: names of the C classes, in their order.
+        private: whether its keys may be names that no message may repeat; rows are then named by number alone.
 
     Raises:
-        UsageError: no such table; a key that is twice there, or logits of another number or not finite: file, column
-            and key are named.
+        UsageError: no such table; a key that is twice there, or logits of another number or not finite: file, column,
+            row (from 0) and key are named.
     """
 
-    def __init__(self, path: Path, classes: Sequence[str]) -> None:
+    def __init__(self, path: Path, classes: Sequence[str], *, private: bool = False) -> None:
         columns = check_table(path, classes)
         # Sorting strings and taking their rows is Arrow's; one array lets a shard's keys be found by bisection.
         table = pq.read_table(path, columns=[KEY, *columns])
         keys = table[KEY].cast(pa.string())
         if keys.null_count:
             raise UsageError(f"{path}: column {KEY}: row {int(np.argmax(keys.is_null().to_numpy()))} has no key")
-        table = table.take(pc.sort_indices(keys)).combine_chunks()
+        order = pc.sort_indices(keys)
+        table = table.take(order).combine_chunks()
         self._keys = np.array(table[KEY].cast(pa.binary()).to_numpy(zero_copy_only=False), dtype=bytes)
+        self._path, self._order, self._private = path, order.to_numpy(), private
         twice = np.flatnonzero(self._keys[1:] == self._keys[:-1])
         if len(twice):
-            raise UsageError(f"{path}: column {KEY}: {_text(self._keys[twice[0]])} is there more than once")
-        self._path = path
+            again = int(self._order[twice[0] + 1])
+            raise self._error(KEY, int(twice[0]), f"it is there again in row {again}")
         self._logits, self._known = (
             self._from_list(table[LOGITS], len(classes)) if columns == [LOGITS] else self._from_columns(table, columns)
         )
@@ -96,7 +99,8 @@ class TableTeacher:
         return logits, known
 
     def _error(self, column: str, row: int, what: str) -> UsageError:
-        return UsageError(f"{self._path}: column {column}, key {_text(self._keys[row])}: {what}")
+        key = "" if self._private else f", key {_text(self._keys[row])}"
+        return UsageError(f"{self._path}: column {column}, row {self._order[row]}{key}: {what}")
 
 
 def check_table(path: Path, classes: Sequence[str]) -> list[str]:
@@ -141,11 +145,12 @@ def check_table(path: Path, classes: Sequence[str]) -> list[str]:
     return columns
 
 
-def load_table(weights: WeightsRef, classes: Sequence[str], name: str, store: Store) -> TableTeacher:
+def load_table(weights: WeightsRef, classes: Sequence[str], name: str, store: Store, *, private: bool) -> TableTeacher:
     """A stored table, loaded once in the life of this process.
 
     Args:
         name: of the teacher, for messages.
+        private: see `TableTeacher`.
 
     Raises:
         UsageError: see `TableTeacher`.
@@ -158,7 +163,7 @@ def load_table(weights: WeightsRef, classes: Sequence[str], name: str, store: St
             path = weights_file(weights, name, store)
             assert path is not None
             try:
-                table = _LOADED[place] = TableTeacher(path, classes)
+                table = _LOADED[place] = TableTeacher(path, classes, private=private)
             except UsageError as error:
                 raise UsageError(f"teacher {name}: {error}") from error
         return table

@@ -297,6 +297,31 @@ def test_no_labels(tmp_path: Path, to: Path) -> None:
     assert not to.parent.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{}.0", "'1.0' would be 'im/1.png' as a whole number"),
+        ("old/{}.png", "'old/1.png' and 'im/1.png' have the same name in other folders"),
+        ("00{}", "'001' would be 'im/1.png' with other leading zeros"),
+    ],
+)
+def test_a_table_that_spells_the_names_otherwise_is_explained(tmp_path: Path, to: Path, name: str, said: str) -> None:
+    root = tmp_path / "c"
+    images(root, [f"im/{i}.png" for i in range(1, 9)])
+    csv(root / "labels.csv", "image,label", [f"{name.format(i)},{i % 2}.0" for i in range(1, 9)])
+    with pytest.raises(CorpusError) as caught:
+        write_spec(root, to)
+    assert said in str(caught.value)
+
+
+def test_labels_that_look_like_images_are_no_names(tmp_path: Path, to: Path) -> None:
+    root = tmp_path / "c"
+    images(root, [f"{i}.png" for i in range(8)])
+    csv(root / "labels.csv", "file,label", [f"other{i},{i % 2}.0" for i in range(8)])
+    with pytest.raises(CorpusError, match="no CSV whose rows name them"):
+        write_spec(root, to)
+
+
 def test_no_label_column(tmp_path: Path, to: Path) -> None:
     with pytest.raises(CorpusError, match=r"labels\.csv names images, but none of its columns \(file, label\)"):
         write_spec(table(tmp_path / "c", ["same"] * 40), to)
