@@ -1,4 +1,4 @@
-"""What the arms say of each other: gains over labels alone, the share of the gap closed, the majority.
+"""What the arms say of each other: gains over labels alone, the share of the gap closed, the baselines.
 
 The share of the gap closed is (student - labels alone) / (teacher - labels alone) of the main metric on the same test
 images. Its interval is over patients crossed with seeds: each resample draws patients, and seeds of every arm that has
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.statistics.bootstrap import Resampled, percentile_interval, share_of_gap, t_interval
-from tasks.evaluate.arms import Arm, Judged, mean_of, pair_of, rounded
+from tasks.evaluate.arms import BASELINES, Arm, Judged, mean_of, pair_of, rounded
 from tasks.spec.arms import LABELS_ONLY, RANDOM_START, TAUGHT
 
 NO_GAP = "no gap to close"
@@ -37,7 +37,8 @@ def compared(
 
     `differences` holds each student's arm minus labels_only, `difference` that of the registered arm (None where
     labels_only was not trained), `start` taught minus random_start (None where one was not trained). `gap_closed`: see
-    `_gap_closed`; `against_majority`: see `_against_majority`.
+    `_gap_closed`; `against_majority`: see `_against_majority`; `against_baselines`: the registered arm minus each other
+    baseline.
 
     Args:
         rows: of the arms, with the main metric in `values` and `per_seed`.
@@ -52,13 +53,29 @@ def compared(
         for arm in main.arms
         if arm.is_student and arm.name != LABELS_ONLY and LABELS_ONLY in rows
     }
+    own = best["arm"] if best is not None else TAUGHT
     start = _difference(rows, drawn, main, TAUGHT, RANDOM_START) if {TAUGHT, RANDOM_START} <= rows.keys() else None
     return {
-        "difference": differences.get(best["arm"] if best is not None else TAUGHT),
+        "difference": differences.get(own),
         "start": start,
         "differences": differences,
         "gap_closed": _gap_closed(rows, main, choosing, drawn, bins),
         "against_majority": _against_majority(rows, main, drawn, classes, best, task, plain),
+        "against_baselines": {
+            name: _better_by(rows, drawn, main, own, name) for name in BASELINES[1:] if {own, name} <= rows.keys()
+        },
+    }
+
+
+def _better_by(rows: Mapping[str, Any], drawn: Resampled | None, main: Judged, arm: str, other: str) -> dict[str, Any]:
+    """`value` and paired `interval` of how much better an arm is, its seeds averaged; larger is better."""
+    sign = main.better(1.0)
+    first, second = (rows[each]["values"][main.name] for each in (arm, other))
+    own = pair_of(drawn.difference(arm, other, main.metric)) if drawn is not None else None
+    ends = [sign * end for end in own or [] if end is not None]
+    return {
+        "value": None if None in (first, second) else rounded(sign * (first - second)),
+        "interval": sorted(ends) if len(ends) == 2 else None,
     }
 
 

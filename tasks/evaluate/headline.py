@@ -51,11 +51,29 @@ def _student(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"Whether the student is better than the majority cannot be said: {found['reason']}.")
     else:
         lines.append(f"The student is better than the majority ({who}: {figures}).")
+    lines += _baselines(facts)
     if found["one_answer"] is not None and found["better"] is not False:
         lines.append(
             f"Its likeliest class is {found['one_answer']} for every test image: use its cut points, not its argmax."
             if "grades" in facts
             else f"Its likeliest class is {found['one_answer']} for every test image."
+        )
+    return lines
+
+
+def _baselines(facts: Mapping[str, Any]) -> list[str]:
+    """Baselines that see no medicine and are as good as the student, or better."""
+    lines = []
+    for name, own in facts["against_baselines"].items():
+        clear = own["interval"] is not None and own["interval"][0] > 0
+        if own["value"] is None or clear or (own["interval"] is None and own["value"] > 0):
+            continue
+        values = [facts["arms"][arm]["values"][facts["metric"]] for arm in (facts["against_majority"]["arm"], name)]
+        verdict = "not better" if own["value"] <= 0 else "not clearly better"
+        lines.append(
+            f"It is {verdict} than {title_of(name)}, which see no medicine ({METRIC_TITLES[facts['metric']]} "
+            f"{number(values[0])}, {title_of(name)} {number(values[1])}; better by {own['value']:+.3f}"
+            f"{interval_text(own['interval'])}): on these images its figures say little of medicine."
         )
     return lines
 

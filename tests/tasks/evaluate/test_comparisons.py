@@ -138,6 +138,38 @@ def test_a_student_that_knows_more_is_better() -> None:
     assert found["headline"][0].startswith("The student is better than the majority (student, taught, seed")
 
 
+def beside_thumbnails(right: float, **options: Any) -> dict[str, Any]:
+    val, test = truths()
+    arms = [
+        arm_of("taught", val, test, 0.5, (0, 1)),
+        constant("majority", val, test),
+        arm_of("thumbnails", val, test, right),
+    ]
+    return judged(arms, val, test, **options)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "nll"])
+def test_thumbnails_that_beat_the_student_are_named_beside_the_majority(metric: str) -> None:
+    found = beside_thumbnails(0.9, metric=metric)
+    own = found["against_baselines"]["thumbnails"]
+    assert own["value"] < 0
+    assert own["interval"][0] < own["value"] < own["interval"][1]
+    assert found["headline"][1].startswith("It is not better than thumbnails 16 x 16, which see no medicine")
+    for arm in ("taught", "thumbnails"):
+        assert f"{found['arms'][arm]['values'][metric]:.3f}" in found["headline"][1]
+
+
+def test_a_student_that_may_be_as_good_as_thumbnails_is_not_clearly_better() -> None:
+    found = beside_thumbnails(0.49)
+    assert found["headline"][1].startswith("It is not clearly better than thumbnails 16 x 16")
+
+
+def test_thumbnails_that_the_student_beats_are_not_spoken_of() -> None:
+    for resamples in (200, 0):
+        found = beside_thumbnails(0.1, resamples=resamples)
+        assert not [line for line in found["headline"] if "thumbnails" in line]
+
+
 def test_without_teacher_or_labels_alone_the_share_is_not_known_and_why() -> None:
     val, test = truths()
     found = judged([arm_of("taught", val, test, 0.5)], val, test)
