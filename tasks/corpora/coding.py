@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import pyarrow as pa
 COLUMNS = " | "
 """Between the cells of one column a class."""
 
+_WHOLE = re.compile(r"[+-]?\d+(?:[.,]0*)?")
 _MARKS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "x": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
 
 
@@ -37,12 +39,12 @@ class Coding:
 
     @cached_property
     def _folded(self) -> dict[str, int]:
-        """Classes by `folded`, those alone of which no other differs in case or blanks only."""
+        """Classes by `folded`, those alone of which no other is another spelling."""
         names = [folded(name) for name in self.classes]
         return {name: number for number, name in enumerate(names) if names.count(name) == 1}
 
     def respells(self, text: str) -> bool:
-        """Whether a text is a class in another case or with other blanks."""
+        """Whether a text is another spelling of a class."""
         return text not in self.classes and not self.numbered and folded(text) in self._folded
 
     def number(self, text: str) -> int:
@@ -105,8 +107,17 @@ class Coding:
 
 
 def folded(text: str) -> str:
-    """For comparing labels in any case, with any blanks and accents composed in any way."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    """For comparing labels: any case, blanks, underscores, dashes, widths and invisible characters; 1.0 as 1."""
+    letters = unicodedata.normalize("NFKC", text).casefold()
+    plain = " ".join("".join(map(_plain, letters)).split())
+    return str(int(re.split("[.,]", plain)[0])) if _WHOLE.fullmatch(plain) else plain
+
+
+def _plain(letter: str) -> str:
+    """One character of a folded text: a dash as a hyphen, an underscore as a blank, an invisible one as nothing."""
+    if letter == "_":
+        return " "
+    return {"Pd": "-", "Cf": ""}.get(unicodedata.category(letter), letter)
 
 
 def cell_labels(text: str, separator: str) -> list[str]:

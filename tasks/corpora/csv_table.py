@@ -22,7 +22,7 @@ from tasks.corpora.text_files import ENCODING, text_file
 from tasks.sources import Tree
 from tasks.sources.passed_over import HIDDEN
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 _HEAD = 1000
 """Rows that are looked at before it is decided whether the first column has a name."""
 
@@ -99,7 +99,7 @@ def read_table(tree: Tree, path: str, delimiter: str | None = None, encoding: st
 
     Args:
         path: in the tree; an absolute one, or one that leaves the tree (`../labels.csv`), is a local file.
-        delimiter: field separator; default the one of comma, semicolon and tab that splits the header most.
+        delimiter: field separator; default the one of comma, semicolon, tab and | that splits the header most.
         encoding: of the file; default by its byte order mark, else UTF-8, else a guess with a note.
 
     Raises:

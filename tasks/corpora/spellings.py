@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -11,7 +12,8 @@ from tasks.corpora.base import stem
 from tasks.corpora.csv_table import CsvTable
 
 _LOOKED_AT = 200
-_FLOAT = re.compile(r"(\d+)\.0+$")
+_FLOAT = re.compile(r"(\d+)[.,]0+$")
+_ROUNDED = re.compile(r"\d+(?:[.,]\d+)?E\+\d+$", re.IGNORECASE)
 
 
 def nothing_found(table: CsvTable, column: str, names: pa.StringArray, paths: pa.StringArray) -> str:
@@ -36,8 +38,9 @@ def meant_otherwise(table: CsvTable, paths: Sequence[str]) -> str:
     for place, column in enumerate(table.header):
         names = table.columns[place].slice(0, _LOOKED_AT).to_pylist()
         hints = [spellings.difference(name) for name in names]
-        # Labels repeat, and 1.0 among them may look like the image 1.png.
-        if len(names) > 1 and 2 * len(set(names)) > len(names) and 2 * sum(map(bool, hints)) > len(names):
+        # Labels repeat, and 1.0 among them may look like the image 1.png; rounded names repeat too.
+        differ = 2 * len(set(names)) > len(names) or all(map(_ROUNDED.fullmatch, names))
+        if len(names) > 1 and differ and 2 * sum(map(bool, hints)) > len(names):
             return _text(table, column, names[0], paths[0], next(filter(None, hints)))
     return ""
 
@@ -66,6 +69,14 @@ class _Spellings:
                 f"{name!r} and {bare[last]!r} have the same name in other folders: correct the folders of the table, "
                 "or leave them out"
             )
+        if _ROUNDED.fullmatch(name) and self._numbers:
+            return f"{name!r} is a rounded number: a spreadsheet cut the names' digits; export the column as text"
+        quoted = name.strip("'`\u2018\u2019\u201c\u201d")
+        if quoted != name and stem(quoted).casefold() in bare:
+            return f"{name!r} would be {bare[stem(quoted).casefold()]!r} without its quotes: take them out of the table"
+        spaced = stem(unquote(name)).casefold()
+        if spaced != stem(name).casefold() and spaced in bare:
+            return f"{name!r} would be {bare[spaced]!r} with its %-codes decoded, as in addresses: decode the table"
         whole = _FLOAT.fullmatch(name)
         if whole and (path := bare.get(whole[1]) or numbers.get(whole[1].lstrip("0"))):
             return f"{name!r} would be {path!r} as a whole number: the numbers of the table became decimals"

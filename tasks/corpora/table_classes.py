@@ -14,7 +14,7 @@ from tasks.spec import CorpusSection, TableSection
 
 NOT_LABELS = frozenset(
     (
-        *("nan", "n/a", "null", "<na>", "-nan"),
+        *("nan", "na", "n/a", "null", "<na>", "-nan", "nat"),
         *("#n/a n/a", "#n/a", "#na", "#ref!", "#value!", "#div/0!", "#name?", "#null!", "#num!", "#spill!", "#calc!"),
         *("#nv", "#bezug!", "#wert!", "#getting_data"),
     )
@@ -64,12 +64,22 @@ def in_order(labels: Iterable[str]) -> list[str]:
 
 
 def respelled(coding: Coding, texts: Iterable[str]) -> list[str]:
-    """Notes on labels that are another spelling of their class."""
+    """Notes on labels that are another spelling of their class, and on classes that differ in spelling alone."""
+    alike = alike_names(coding.classes)
+    notes = [f"classes {_shown(own)} are spellings of one word; each stays a class" for own in alike]
     found = sorted({name for text in texts for name in coding.names(text) if coding.respells(name)})
-    if not found:
-        return []
-    first = f"{found[0]!r} for {coding.classes[coding.number(found[0])]!r}"
-    return [f"{len(found)} spellings of labels differ from their class in case or blanks alone; first {first}"]
+    if found:
+        first = f"{found[0]!r} for {coding.classes[coding.number(found[0])]!r}"
+        notes.append(f"{len(found)} labels are other spellings of their class (case, blanks, form); first {first}")
+    return notes
+
+
+def alike_names(names: Iterable[str]) -> list[list[str]]:
+    """Names that are spellings of one word, together; those alone that have several."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        spellings[folded(name)].append(name)
+    return [own for own in spellings.values() if len(own) > 1]
 
 
 def united(labels: pa.StringArray, subject: list[int], separator: str) -> tuple[pa.StringArray, int]:
@@ -108,14 +118,11 @@ def _check(names: set[str], task: str) -> None:
             f"labels {_shown(below)} are below 0: classes, or a sign for not known? Write corpus.table.unlabelled: "
             f"{json.dumps(below)}, or name all in corpus.classes"
         )
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        spellings[folded(name)].append(name)
-    several = [own for own in spellings.values() if len(own) > 1]
+    several = alike_names(names)
     if several:
         raise CorpusError(
-            f"labels {_shown(several[0])} differ in case or blanks alone; name the classes in corpus.classes, one "
-            "spelling each: all spellings then count as that class"
+            f"labels {_shown(several[0])} are spellings of one word (case, blanks, form); name the classes in "
+            "corpus.classes, one spelling each: all spellings then count as that class"
         )
     listed_cells = sorted(name for name in names if name.startswith("[") and name.endswith("]"))
     if listed_cells and task != "multilabel":

@@ -25,6 +25,7 @@ NOBODY = frozenset(
 
 _ZERO = re.compile(r"0+(\.0+)?")
 _MANY = 10  # images, and so many times the median of the other patients, above which 0 is nobody
+_SOME = 3  # times that median, where it is a tenth of all images; and above which a fifth of them is told
 _KEY = "corpus.table.patient_pattern"
 
 
@@ -34,15 +35,24 @@ def known_patients(texts: pa.StringArray) -> tuple[pa.StringArray, list[str]]:
     names = found.texts.to_pylist()
     counts = dict(zip(names, np.bincount(found.codes, minlength=len(names)).tolist(), strict=True))
     usual = median([count for name, count in counts.items() if name and not _ZERO.fullmatch(name)] or [1])
-    nobody = {
-        name: count
-        for name, count in counts.items()
-        if (name.casefold() in NOBODY and count > 1)
-        or (_ZERO.fullmatch(name) and count > _MANY and count > _MANY * usual)
-    }
+    known = sum(count for name, count in counts.items() if name)
+
+    def is_nobody(name: str, count: int) -> bool:
+        if name.casefold() in NOBODY:
+            return count > 1
+        often = count > _MANY * usual or (count > _SOME * usual and count >= known / 10)
+        return _ZERO.fullmatch(name) is not None and count > _MANY and often
+
+    nobody = {name: count for name, count in counts.items() if is_nobody(name, count)}
+    many = [
+        f"patient {name!r} stands for {count} of {known} images that have a patient; if it is nobody, leave its cells "
+        "blank"
+        for name, count in sorted(counts.items())
+        if name and name not in nobody and count > max(_MANY, _SOME * usual, known / 5) and len(counts) > 2
+    ]
     if not nobody:
-        return texts, []
-    notes = [
+        return texts, many
+    notes = many + [
         f"patient {name!r} stands for nobody: {count} rows, each image counts as a patient of its own"
         for name, count in sorted(nobody.items())
     ]

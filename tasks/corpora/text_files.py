@@ -38,6 +38,8 @@ _WESTERN = re.compile(
     rb"(?:[A-Za-z][\xc0-\xd6\xd8-\xf6\xf8-\xff]{1,2}[A-Za-z]?|[\xc0-\xd6\xd8-\xf6\xf8-\xff]{1,2}[A-Za-z])"
 )
 
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|table|\?xml)\b", re.IGNORECASE)
+_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*\"|\[\s*[\[{])")
 _WORKBOOK = "is an Excel workbook, not CSV; open it there and save it as `CSV UTF-8`"
 _FORMATS = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _WORKBOOK),
@@ -135,6 +137,10 @@ def _check_format(data: bytes, shown: str) -> None:
     if data.startswith(b"PK\x03\x04"):
         workbook = b"xl/" in data or b"[Content_Types].xml" in data
         raise CorpusError(f"{shown} {_WORKBOOK if workbook else 'is a zip, not CSV; unpack it, or name it .zip'}")
+    if _PAGE.match(data):
+        raise CorpusError(f"{shown} is a web page or XML, not CSV; open it in a spreadsheet and save it as `CSV UTF-8`")
+    if _JSON.match(data):
+        raise CorpusError(f"{shown} is JSON, not CSV; write it as CSV first")
     for mark, problem in _FORMATS:
         if data.startswith(mark):
             raise CorpusError(f"{shown} {problem}")

@@ -50,12 +50,6 @@ class ScannedCorpus:
         """Words about the corpus where it is private."""
         return words_of(self.corpus)
 
-    @property
-    def source_notes(self) -> list[str]:
-        """The source's notes, as they may be shown."""
-        notes = self.source.notes
-        return self.words.of_notes(notes) if self.words else notes
-
 
 @dataclass(frozen=True)
 class ListedCorpus:

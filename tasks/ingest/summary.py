@@ -141,7 +141,7 @@ def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
         **facts_of(scanned, images, leaks),
         "removed": plan.removed,
         "changed": plan.changed,
-        "notes": [*scanned.source_notes, *notes_of(listed, warnings, plan.removed, plan.changed)],
+        "notes": notes_of(listed, warnings, plan.removed, plan.changed),
     }
     split = images.numbers("split")[plan.new]
     per_split = [int((split == code).sum()) for code in range(3)]

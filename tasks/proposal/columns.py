@@ -14,7 +14,7 @@ from tasks.corpora.base import stem
 from tasks.corpora.csv_table import CsvTable
 from tasks.corpora.path_matching import PathMatcher
 from tasks.corpora.table import WORDS
-from tasks.corpora.table_classes import NOT_LABELS, in_order
+from tasks.corpora.table_classes import NOT_LABELS, alike_names, in_order
 
 UNLABELLED = NOT_LABELS | frozenset(
     ("-", "--", "?", "na", "n/a", "nan", "null", "unknown", "ungraded", "unlabelled", "unlabeled", "not graded", "-1")
@@ -49,7 +49,9 @@ MODALITIES = {
 SIDED = re.compile(r"\b(left|right)\b", re.I)
 
 MOST_CLASSES = 60
-_BINARY = frozenset(("", "0", "1", "0.0", "1.0", "-1", "-1.0"))
+_TRUE, _FALSE = frozenset(("1", "1.0", "true")), frozenset(("0", "0.0", "false"))
+_BINARY = _TRUE | _FALSE | {"", "-1", "-1.0"}
+_DECIMAL_COMMA = re.compile(r"-?\d+,0+$")
 FOLDER_PATTERN = r"(?i)(?:^|/)((?:patient|subject|case|pat)[_-]?\d+)(?:/|$)"
 PATTERNS = (
     r"^(\d+)[_-]",
@@ -129,7 +131,7 @@ def label_columns(table: CsvTable, skip: Sequence[int], rows: Sequence[int]) -> 
 def _label(name: str, cells: Sequence[str], rows: Sequence[int]) -> LabelColumn | None:
     own = [cells[row] for row in rows]
     sentinels = tuple(sorted({c for c in cells if c and c.casefold() in UNLABELLED}))
-    known = [c for c in own if c and c not in sentinels]
+    known = _one_spelling([c for c in own if c and c not in sentinels])
     separator = _separator(known)
     if separator:
         return _multilabel(name, known, separator, len(own) - len(known), sentinels)
@@ -147,6 +149,13 @@ def _label(name: str, cells: Sequence[str], rows: Sequence[int]) -> LabelColumn 
     return LabelColumn(name, task, {c: counts[c] for c in order}, len(own) - len(known), sentinels)
 
 
+def _one_spelling(labels: Sequence[str]) -> list[str]:
+    """The labels with all spellings of one word as the most frequent of them, as a run takes them."""
+    counts = Counter(labels)
+    usual = {name: max(own, key=lambda each: counts[each]) for own in alike_names(counts) for name in own}
+    return [usual.get(label, label) for label in labels]
+
+
 def one_hot_label(table: CsvTable, skip: Sequence[int], rows: Sequence[int]) -> LabelColumn | None:
     """Columns of 1 and 0, one a class, taken together; None where there are not at least three (two that exclude each
     other).
@@ -158,12 +167,17 @@ def one_hot_label(table: CsvTable, skip: Sequence[int], rows: Sequence[int]) -> 
     for number, name in enumerate(table.header):
         cells = [cell for _, (cell,) in table.cells(number)]
         own = [cells[row] for row in rows]
-        if number not in skip and name and {"1", "1.0"} & set(own) and set(own) <= _BINARY:
+        values = {cell.casefold() for cell in own}
+        if number not in skip and name and _TRUE & values and values <= _BINARY:
             names.append(name)
             columns.append(own)
-    positive = [[cell in ("1", "1.0") for cell in own] for own in columns]
+    positive = [[cell.casefold() in _TRUE for cell in own] for own in columns]
     several = [sum(row) for row in zip(*positive, strict=True)]
+    said = [any(cell.casefold() in _FALSE for cell in row) for row in zip(*columns, strict=True)]
+    none = sum(n == 0 and known for n, known in zip(several, said, strict=True))
+    # A run keeps a row of zeros out where one label is needed; many of them mean none of the classes.
     exclusive = max(several, default=0) == 1 and sum(n == 1 for n in several) > len(several) / 2
+    exclusive = exclusive and none <= len(several) / 20
     if len(names) < 2 or (len(names) == 2 and not exclusive):
         return None
     sentinels = tuple(sorted({cell for own in columns for cell in own if cell.startswith("-")}))
@@ -176,6 +190,8 @@ def one_hot_label(table: CsvTable, skip: Sequence[int], rows: Sequence[int]) -> 
 def _separator(known: Sequence[str]) -> str | None:
     for separator in SEPARATORS:
         several = [c.split(separator) for c in known if separator in c]
+        if separator == "," and all(_DECIMAL_COMMA.match(c) for c in known if separator in c):
+            continue  # grades with a decimal comma
         alone = {p.strip() for parts in several for p in parts} & set(known)
         if len({tuple(parts) for parts in several}) < 2 and not alone:
             continue  # one class whose name has it
@@ -190,6 +206,8 @@ def _multilabel(
     name: str, known: Sequence[str], separator: str, unlabelled: int, sentinels: tuple[str, ...]
 ) -> LabelColumn:
     cells = [[p.strip() for p in c.split(separator)] for c in known]
+    usual = dict(zip(own := [p for parts in cells for p in parts], _one_spelling(own), strict=True))
+    cells = [[usual[p] for p in parts] for parts in cells]
     counts = Counter(p for parts in cells for p in parts)
     together = {p for parts in cells if len(parts) > 1 for p in parts}
     negative = next((p for p in counts if p.casefold() in NEGATIVE and p not in together), None)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from infra.errors import CorpusError
 from tasks.corpora.base import stem, unpack_hint
-from tasks.corpora.csv_table import CsvTable, read_lines, read_table, table_of
+from tasks.corpora.csv_table import CsvTable, read_lines, read_table
 from tasks.corpora.path_matching import PathMatcher
 from tasks.corpora.spellings import meant_otherwise
 from tasks.corpora.table import WORDS
+from tasks.proposal.class_folders import ADVICE, from_folders
 from tasks.proposal.columns import (
     MOST_CLASSES,
     LabelColumn,
@@ -27,7 +26,6 @@ from tasks.proposal.columns import (
 )
 from tasks.sources import Tree
 
-POOL = re.compile(r"unlabel|unlabell|pool|ungraded|unknown", re.I)
 FEW_TABLES = 30
 
 
@@ -65,7 +63,7 @@ def inspect_folder(tree: Tree) -> FolderContents:
     within, finder, (name, table, column, paths, notes) = _best_images(tree, images)
     text = ""
     if table is None:
-        table, text = _from_folders(tree, images, notes)
+        table, text = from_folders(tree, images, notes)
         column, paths = 0, table.columns[0].to_pylist()
     lists = _split_lists(tree, finder)
     split = split_column(table, [column])
@@ -101,10 +99,7 @@ def _candidates(table: CsvTable, skip: list[int], rows: list[int], paths: list[s
     if text:
         found = [each for each in found if each.column == "label"]
         if not found:
-            raise CorpusError(
-                "the folders are no classes: their names are numbers of many values. Write a CSV with the columns "
-                "image,label beside them (blank label: unlabelled), then run init again"
-            )
+            raise CorpusError(f"the folders are no classes: their names are numbers of many values. {ADVICE}")
         return found
     together = one_hot_label(table, skip, rows)
     found = [_of_several_rows(table, each, rows, paths) for each in found]
@@ -174,60 +169,6 @@ def _table(tree: Tree, finder: PathMatcher) -> _Chosen:
     if others:
         reasons.append(f"{', '.join(others[:5])} name images too; one table is read, join them if you need more")
     return best[1], best[2], best[3], best[4], reasons
-
-
-def _from_folders(tree: Tree, images: list[str], reasons: list[str]) -> tuple[CsvTable, str]:
-    """A table made from folder names: image, label and, where there are such, patient and split."""
-    parts = {path: path.split("/")[:-1] for path in images}
-    below = _without_common(parts)
-    split_of = {word: split for split, known in WORDS.items() for word in known}
-    tops = {own[0] for own in below.values() if own}
-    splits: dict[str, str] = {}
-    if tops and tops <= {t for t in tops if t.casefold() in split_of or POOL.search(t)}:
-        splits = {path: split_of.get(own[0].casefold(), "") if own else "" for path, own in below.items()}
-        below = {path: own if own and POOL.search(own[0]) else own[1:] for path, own in below.items()}
-    below = _without_last(below)
-    deepest = {path: own[-1] if own else "" for path, own in below.items()}
-    first = {path: own[0] if own else "" for path, own in below.items()}
-    patients: dict[str, str] = {}
-    # class/patient/image: the inner folders carry numbers and are many.
-    if all(re.search(r"\d", deepest[p]) for p in images) and len(set(first.values())) < len(set(deepest.values())) / 2:
-        patients, deepest = {p: f"{deepest[p]}" for p in images}, first
-    # patient/class/image: the outer ones do.
-    elif all(re.search(r"\d", first[p]) for p in images) and len(set(deepest.values())) < len(set(first.values())) / 2:
-        patients = first
-    label = {p: "" if any(POOL.search(part) for part in below[p]) else deepest[p] for p in images}
-    counts = Counter(v for v in label.values() if v)
-    if not 2 <= len(counts) <= MOST_CLASSES or sum(n > 1 for n in counts.values()) < 2:
-        why = "; ".join(reasons) or "no CSV whose rows name them, and not one folder for each class"
-        raise CorpusError(
-            f"{tree.show()}: {len(images)} images, but {why}. Write a CSV with the columns image,label beside them "
-            "(blank label: unlabelled), then run init again"
-        )
-    header = ["image", "label"] + ["patient"] * bool(patients) + ["split"] * bool(splits)
-    rows = [
-        [p, label[p]] + ([patients[p]] if patients else []) + ([splits[p]] if splits else []) for p in sorted(images)
-    ]
-    sink = io.StringIO()
-    csv.writer(sink, lineterminator="\n").writerows([header, *rows])
-    return table_of("labels", header, enumerate(rows, start=2)), sink.getvalue()
-
-
-def _without_common(parts: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Folder names without those that all images share (archives often hold one folder in another)."""
-    depth = 0
-    for level in zip(*parts.values(), strict=False):
-        if len(set(level)) > 1:
-            break
-        depth += 1
-    return {path: own[depth:] for path, own in parts.items()}
-
-
-def _without_last(below: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Folder names without the last ones that all images share, such as `images` within each class."""
-    while all(len(own) > 1 for own in below.values()) and len({own[-1] for own in below.values()}) == 1:
-        below = {path: own[:-1] for path, own in below.items()}
-    return below
 
 
 def _split_lists(tree: Tree, finder: PathMatcher) -> dict[str, str]:

@@ -15,8 +15,8 @@ from tests.tasks.sources.packing import zip_of
 
 
 def test_classes_are_the_labels_as_text(tmp_path: Path) -> None:
-    found = scan(tmp_path, ["a,00", "b,0", "c,0.0"], ["a.png", "b.png", "c.png"])
-    assert set(found.classes) == {"0", "0.0", "00"}
+    found = scan(tmp_path, ["a,00", "b,1.50", "c,2.0"], ["a.png", "b.png", "c.png"])
+    assert set(found.classes) == {"00", "1.50", "2.0"}
 
 
 def test_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:

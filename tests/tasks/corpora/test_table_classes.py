@@ -13,7 +13,7 @@ AB = ["a.png", "b.png"]
 ABC = [*AB, "c.png"]
 
 
-@pytest.mark.parametrize("text", ["#N/A", "#REF!", "NaN", "null"])
+@pytest.mark.parametrize("text", ["#N/A", "#REF!", "NaN", "null", "NA", "NaT"])
 def test_a_sign_for_no_value_is_no_class(tmp_path: Path, text: str) -> None:
     with pytest.raises(CorpusError, match=rf"labels '{text}' stand for no value; write corpus\.table\.unlabelled: \["):
         scan(tmp_path, ["a,x", f"b,{text}"], AB)
@@ -29,7 +29,7 @@ def test_numbers_below_zero_are_classes_where_the_spec_names_them(tmp_path: Path
 
 
 def test_spellings_of_one_class_are_an_error_without_classes(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"labels 'Polyp', 'polyp' differ in case or blanks alone; .* corpus\.cl"):
+    with pytest.raises(CorpusError, match=r"labels 'Polyp', 'polyp' are spellings of one word .* corpus\.cl"):
         scan(tmp_path, ["a,Polyp", "b,polyp", "c,ulcer"], ABC)
 
 
@@ -37,13 +37,35 @@ def test_spellings_of_a_named_class_are_that_class_with_a_note(tmp_path: Path) -
     found = scan(tmp_path, ["a,POLYP ", "b,polyp", "c,ulcer"], ABC, classes=["polyp", "ulcer"])
     assert [row.label for row in found.rows] == [0, 0, 1]
     assert found.notes == [
-        "1 spellings of labels differ from their class in case or blanks alone; first 'POLYP' for 'polyp'"
+        "1 labels are other spellings of their class (case, blanks, form); first 'POLYP' for 'polyp'"
     ]
 
 
-def test_classes_that_differ_in_case_alone_take_exact_labels_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("1.0", "1"),
+        ("01", "1"),
+        ("\uff11", "1"),
+        ("1,00", "1"),
+        ("z\u2011line", "Z-line"),
+        ("po\u00adlyp\u200b", "polyp"),
+        ("No_Finding", "no finding"),
+    ],
+)
+def test_other_forms_of_a_named_class_are_that_class(tmp_path: Path, text: str, name: str) -> None:
+    found = scan(tmp_path, [f'a,"{text}"', "b,other"], AB, classes=[name, "other"])
+    assert [row.label for row in found.rows] == [0, 1]
+
+
+def test_numbers_that_differ_are_no_spellings(tmp_path: Path) -> None:
+    assert scan(tmp_path, ["a,1", "b,1.5", "c,-1"], ABC, classes=["1", "1.5", "-1"]).notes == []
+
+
+def test_classes_that_differ_in_case_alone_take_exact_labels_only_and_are_noted(tmp_path: Path) -> None:
     found = scan(tmp_path, ["a,T", "b,t", "c,x"], ABC, classes=["T", "t", "X"])
     assert [row.label for row in found.rows] == [0, 1, 2]
+    assert found.notes[0] == "classes 'T', 't' are spellings of one word; each stays a class"
 
 
 def test_words_have_no_order(tmp_path: Path) -> None:

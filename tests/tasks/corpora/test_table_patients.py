@@ -52,6 +52,24 @@ def test_zero_that_many_images_have_is_no_patient(tmp_path: Path) -> None:
     assert notes[0].startswith("patient '0' stands for nobody: 16 rows")
 
 
+def test_zero_that_a_tenth_of_all_images_has_is_no_patient(tmp_path: Path) -> None:
+    patients, notes = _patients(tmp_path, ["0000"] * 12 + [f"{n // 3}x" for n in range(36)])
+    assert set(patients[:12]) == {""}
+    assert notes[0].startswith("patient '0000' stands for nobody: 12 rows")
+
+
+def test_a_patient_of_a_fifth_of_all_images_is_told(tmp_path: Path) -> None:
+    patients, notes = _patients(tmp_path, ["x"] * 12 + [f"{n // 3}y" for n in range(36)])
+    assert patients[0] == "x"
+    assert notes == [
+        "patient 'x' stands for 12 of 48 images that have a patient; if it is nobody, leave its cells blank"
+    ]
+
+
+def test_patients_of_many_images_each_are_not_told(tmp_path: Path) -> None:
+    assert _patients(tmp_path, ["A"] * 14 + ["B"] * 12 + ["C"] * 11)[1] == []
+
+
 def test_zero_that_few_images_have_is_a_patient(tmp_path: Path) -> None:
     assert _patients(tmp_path, ["0", "0", "1", "1"]) == (["0", "0", "1", "1"], [])
 

@@ -85,6 +85,8 @@ def _workbook() -> bytes:
         (b"PAR1" + bytes(99), "is Parquet"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "is a pointer of Git LFS"),
         (b"%PDF-1.7\n", "is a PDF"),
+        (b"\xef\xbb\xbf\n<html><body><table>", "is a web page or XML, not CSV"),
+        (b'[{"image": "a.png", "label": "x"}]', "is JSON, not CSV"),
         (b"BZh91AY", "is packed with bzip2; unpack it first"),
     ],
 )

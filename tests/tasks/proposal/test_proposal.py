@@ -252,6 +252,70 @@ def test_class_folders_with_patient_folders(tmp_path: Path, to: Path) -> None:
     assert len({row.patient for row in scan.rows}) == 16
 
 
+def test_class_folders_with_patients_and_studies(tmp_path: Path, to: Path) -> None:
+    names = [f"{c}/p{c}{p}/{s}/{i}.png" for c in "ab" for p in range(8) for s in ("s0", "study1") for i in range(2)]
+    images(tmp_path / "c", names)
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert scan.classes == ("a", "b")
+    assert len({row.patient for row in scan.rows}) == 16
+
+
+def test_numbered_classes_with_patients_in_them(tmp_path: Path, to: Path) -> None:
+    images(tmp_path / "c", [f"grade{c}/p{c}-{p}/left/{i}.png" for c in range(3) for p in range(8) for i in range(2)])
+    _, scan = read_back(write_spec(tmp_path / "c", to))
+    assert scan.classes == ("grade0", "grade1", "grade2")
+    assert len({row.patient for row in scan.rows}) == 24
+
+
+def test_folders_of_patients_and_studies_alone_are_no_classes(tmp_path: Path, to: Path) -> None:
+    images(tmp_path / "c", [f"patient{p:03d}/study{s}/{i}.png" for p in range(9) for s in range(2) for i in range(2)])
+    with pytest.raises(CorpusError, match=r"the folders are patients \(patient000, \.\.\.\), and none is a class"):
+        write_spec(tmp_path / "c", to)
+
+
+def test_folders_that_spell_one_class_in_two_ways_are_one_class(tmp_path: Path, to: Path) -> None:
+    images(
+        tmp_path / "c", [f"{name}/{i}.png" for name, n in (("polyp", 9), ("Polyp", 5), ("z_line", 9)) for i in range(n)]
+    )
+    found = write_spec(tmp_path / "c", to)
+    assert read_back(found)[1].classes == ("polyp", "z_line")
+    assert any("first 'Polyp' for 'polyp'" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes"),
+    [
+        (["0", "1", "0.0", "1", "0"], ("0", "1")),
+        (["TRUE", "False", "true", "False"], ("False", "TRUE")),
+        (["polyp", "normal", "polyp\u200b", "normal"], ("normal", "polyp")),
+        (["non-polyp", "polyp", "non\u2013polyp", "polyp", "non-polyp"], ("non-polyp", "polyp")),
+        (["0,0", "1,0", "2,0"], ("0,0", "1,0", "2,0")),
+    ],
+)
+def test_spellings_of_a_label_are_proposed_as_one_class(
+    tmp_path: Path, to: Path, cells: list[str], classes: tuple[str, ...]
+) -> None:
+    root = tmp_path / "c"
+    images(root, [f"{i}.png" for i in range(40)])
+    csv(root / "labels.csv", "file;label", [f"{i};{cells[i % len(cells)]}" for i in range(40)])
+    _, scan = read_back(write_spec(root, to))
+    assert (scan.task, scan.classes) == ("single", classes)
+    assert all(row.labelled for row in scan.rows)
+
+
+def test_columns_of_true_and_false_are_one_label(tmp_path: Path, to: Path) -> None:
+    rows = [",".join(str(i % 3 == k) for k in range(3)) for i in range(30)]
+    _, scan = read_back(write_spec(table(tmp_path / "c", rows, header="file,A,B,C"), to))
+    assert (scan.task, scan.classes) == ("single", ("A", "B", "C"))
+
+
+def test_columns_of_which_many_rows_have_none_are_several_labels(tmp_path: Path, to: Path) -> None:
+    rows = [",".join(str(int(i % 4 == k)) for k in range(3)) for i in range(40)]
+    _, scan = read_back(write_spec(table(tmp_path / "c", rows, header="file,A,B,C"), to))
+    assert scan.task == "multilabel"
+    assert len(scan.rows) == 40
+
+
 def test_a_small_class_is_noted(tmp_path: Path, to: Path) -> None:
     found = write_spec(table(tmp_path / "c", [*LABELS, "rare", "rare"]), to)
     assert any("rare (2)" in note for note in found["notes"])
@@ -303,11 +367,14 @@ def test_no_labels(tmp_path: Path, to: Path) -> None:
         ("{}.0", "'1.0' would be 'im/1.png' as a whole number"),
         ("old/{}.png", "'old/1.png' and 'im/1.png' have the same name in other folders"),
         ("00{}", "'001' would be 'im/1.png' with other leading zeros"),
+        ("'{}'", "would be 'im/1.png' without its quotes"),
+        ("%31{}", "would be 'im/11.png' with its %-codes decoded"),
+        ("1.2346E+1{}", "is a rounded number: a spreadsheet cut the names' digits"),
     ],
 )
 def test_a_table_that_spells_the_names_otherwise_is_explained(tmp_path: Path, to: Path, name: str, said: str) -> None:
     root = tmp_path / "c"
-    images(root, [f"im/{i}.png" for i in range(1, 9)])
+    images(root, [f"im/{i}.png" for i in (*range(1, 9), *range(11, 19))])
     csv(root / "labels.csv", "image,label", [f"{name.format(i)},{i % 2}.0" for i in range(1, 9)])
     with pytest.raises(CorpusError) as caught:
         write_spec(root, to)
