@@ -100,6 +100,26 @@ def test_a_log_that_cannot_be_written_is_said(home: Path) -> None:
         raise ValueError("doe")
 
 
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        (
+            "patient 'doe' stands for 12 of 48 images that have a patient; if it is nobody, leave its cells blank",
+            "one patient stands for 12 of 48 images that have a patient; if it is nobody, leave its cells blank",
+        ),
+        ("3 labels are other spellings of their class (case); first 'Doe' for 'doe'", "3 labels are other spellings"),
+        (
+            "classes 'doe', 'Doe' are spellings of one word; each stays a class",
+            "some classes are spellings of one word",
+        ),
+    ],
+)
+def test_notes_on_classes_and_patients_keep_their_kind(note: str, said: str) -> None:
+    (found,) = WORDS.of_notes([note])
+    assert found.startswith(said)
+    assert "doe" not in found.lower()
+
+
 def test_other_corpora_say_everything() -> None:
     with pytest.raises(CorpusError, match=r"^doe\.csv$"), guarded(None, reading=True):
         raise CorpusError("doe.csv")
