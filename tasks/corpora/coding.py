@@ -49,8 +49,8 @@ class Coding:
 
     def number(self, text: str) -> int:
         """Class number; ValueError says why there is none."""
-        if self.numbered and text.isascii() and text.isdigit() and int(text) < len(self.classes):
-            return int(text)
+        if self.numbered and folded(text).isdigit() and int(folded(text)) < len(self.classes):
+            return int(folded(text))
         if text in self.classes:
             return self.classes.index(text)
         if self.respells(text):

@@ -91,6 +91,12 @@ def test_a_label_outside_the_classes_is_quarantined(tmp_path: Path) -> None:
     assert row.reason == "trainLabels.csv line 3: label '7' is outside the classes (0 to 4)"
 
 
+def test_grades_that_a_data_frame_wrote_as_decimals_are_grades(tmp_path: Path) -> None:
+    eyepacs(tmp_path, {"1_left": 0, "2_left": 3})
+    csv(tmp_path / "trainLabels.csv", "image,level", ["1_left,0.0", "2_left,3.0"])
+    assert {name: row.label for name, row in by_name(scan(tmp_path)).items()} == {"1_left": 0, "2_left": 3}
+
+
 def test_labels_that_are_all_outside_the_classes_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"not one of 2 labels .* trainLabels.csv line 2: label '8'"):
         scan(eyepacs(tmp_path, {"1_left": 8, "2_left": 9}))
