@@ -83,3 +83,9 @@ def contents_of(store: Store) -> Iterator[tuple[str, bytes]]:
 def search(store: Store, wanted: dict[str, bytes]) -> list[str]:
     """What is found, and in which object."""
     return [f"{what} in {name}" for name, data in contents_of(store) for what, text in wanted.items() if text in data]
+
+
+def labels_of(store: Store) -> Manifest:
+    """The manifest of the store's one labelling."""
+    (name,) = store.sizes("manifests/label/")
+    return Manifest.from_bytes(store.get(name), name)

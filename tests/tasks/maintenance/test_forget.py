@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from infra.compute.cluster import Cluster
-from infra.errors import CorruptError, PermanentError, UsageError
+from infra.errors import PermanentError, UsageError
 from infra.storage.manifest import Manifest
-from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
 from tasks.data.soft_labels import SoftLabelReader
 from tasks.maintenance.forgetting.forget import forget
@@ -21,55 +17,12 @@ from tasks.maintenance.under_way import RunRecord
 from tasks.maintenance.verify import verify
 from tests.tasks.corpora.layouts import csv, eyepacs, image, many_patients
 from tests.tasks.ingest.specs import run, spec
-from tests.tasks.label.teachers import label_one, save_weights, spec_of
 from tests.tasks.maintenance.conftest import IngestedStore
-from tests.tasks.maintenance.erasing import contents_of, corpus_of, label_store, rows_of, search, traces
-from tests.tasks.maintenance.test_gc import age, collect
-
-
-@pytest.fixture(scope="module")
-def labelled(original: IngestedStore, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> IngestedStore:
-    """The ingested store with soft labels, two of three views mixed."""
-    folder = tmp_path_factory.mktemp("labelled")
-    store = LocalStore(shutil.copytree(original.store.root, folder / "store"))
-    label_store(store, save_weights(folder, classes=5), cluster)
-    return IngestedStore(original.corpus, store)
-
-
-@pytest.fixture
-def own(labelled: IngestedStore, tmp_path: Path) -> IngestedStore:
-    """A copy of it for one test."""
-    corpus = shutil.copytree(labelled.corpus, tmp_path / "corpus")
-    return IngestedStore(corpus, LocalStore(shutil.copytree(labelled.store.root, tmp_path / "store")))
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    return save_weights(tmp_path, classes=5)
-
-
-@pytest.fixture
-def patient(labelled: IngestedStore) -> str:
-    """A patient of the training split, mixed with others in some view."""
-    corpus, labels = corpus_of(labelled.store), labels_of(labelled)
-    reader = SoftLabelReader(corpus, [labels])
-    for number, shard in enumerate(corpus.shards):
-        partner = reader.rows(number, 1).partner if shard.split == "train" else None
-        for row, name in enumerate(shard.patient):
-            mixed = partner is not None and partner[row] >= 0 and shard.patient[partner[row]] != name
-            # Of two digits, so that its name is no part of another's.
-            if mixed and 10 <= int(name) < 20:
-                return str(name)
-    raise AssertionError("no patient is mixed with another")
-
-
-def labels_of(own: IngestedStore) -> Manifest:
-    (name,) = own.store.sizes("manifests/label/")
-    return Manifest.from_bytes(own.store.get(name), name)
+from tests.tasks.maintenance.erasing import contents_of, corpus_of, label_store, labels_of, rows_of, search, traces
 
 
 def test_a_search_of_every_byte_finds_nothing(own: IngestedStore, patient: str) -> None:
-    wanted = traces(own.store, patient, labels_of(own))
+    wanted = traces(own.store, patient, labels_of(own.store))
     assert {line.partition(" in ")[0] for line in search(own.store, wanted)} == set(wanted)
     report = forget(own.store, patients=[patient])
     assert search(own.store, wanted) == []
@@ -121,7 +74,7 @@ def predictions(store: LocalStore, labels: Manifest) -> dict[tuple[str, int], tu
 def test_soft_labels_of_others_are_what_they_were(
     own: IngestedStore, patient: str, weights: Path, cluster: Cluster
 ) -> None:
-    before = predictions(own.store, labels_of(own))
+    before = predictions(own.store, labels_of(own.store))
     kept = forget(own.store, patients=[patient]).corpora[0]
     after = predictions(own.store, label_store(own.store, weights, cluster))
     same = {at for at, (partner, _) in after.items() if before[at][0] == partner}
@@ -134,7 +87,7 @@ def test_soft_labels_of_others_are_what_they_were(
 def test_labels_are_made_again_only_where_a_partner_was_erased(
     own: IngestedStore, patient: str, weights: Path, cluster: Cluster
 ) -> None:
-    plain = {o.unit for o in labels_of(own).outputs if o.meta["view"] == 0}
+    plain = {o.unit for o in labels_of(own.store).outputs if o.meta["view"] == 0}
     touched = {number for number, _ in rows_of(corpus_of(own.store), patient)}
     forget(own.store, patients=[patient])
     units = {name.rpartition("/")[2].removesuffix(".json") for name in own.store.sizes("units/label/")}
@@ -310,82 +263,3 @@ def test_a_private_corpus_is_asked_by_the_patient_s_name(tmp_path: Path, store: 
     keys = set(catalog["key"].to_pylist()) - set(left["key"].to_pylist())
     assert [text for text in (*gone, *keys) if text.encode() in shown] == []
     assert verify(store).defects == ()
-
-
-def test_models_that_learned_of_the_patient_are_listed(own: IngestedStore, patient: str) -> None:
-    cache, corpus = StageCache(own.store), own.manifest
-    weights = cache.put_object("models/eyepacs/{sha8}.bin", b"weights", meta={"kind": "model"})
-    inputs = [corpus.digest]
-    section = {"arm": "student", "seed": 3}
-    student = Manifest(stage="distill", version=1, key="b" * 64, inputs=inputs, section=section, outputs=[weights])
-    facts = {"name": "eyes", "version": "7"}
-    inputs = [student.digest, corpus.digest]
-    version = Manifest(stage="register", version=1, key="c" * 64, inputs=inputs, section={}, outputs=[], facts=facts)
-    for manifest in (student, version):
-        cache.commit(manifest)
-    learned = forget(own.store, patients=[patient]).learned
-    assert learned.versions == [{"name": "eyes", "version": "7"}]
-    assert learned.models == [{"arm": "student", "seed": 3, "manifest": student.name}]
-    assert own.store.exists(weights.name)
-    assert verify(own.store).defects == ()
-
-
-def test_what_was_judged_with_the_patient_goes_and_the_rest_stays(own: IngestedStore) -> None:
-    cache, corpus = StageCache(own.store), corpus_of(own.store)
-    table = cache.put_object("reports/eyepacs/{sha8}.parquet", b"predictions", meta={"kind": "predictions"})
-    inputs = [corpus.manifest.digest]
-    report = Manifest(stage="evaluate", version=1, key="d" * 64, inputs=inputs, section={}, outputs=[table])
-    cache.commit(report)
-    patients = {split: str(shard.patient[0]) for split in ("train", "test") for shard in corpus.of_split(split)[:1]}
-    forget(own.store, patients=[patients["train"]])
-    assert own.store.exists(table.name)
-    inputs = [own.manifest.digest]
-    cache.commit(report.model_copy(update={"inputs": inputs}))
-    forget(own.store, patients=[patients["test"]])
-    assert not own.store.exists(table.name)
-    assert verify(own.store).defects == ()
-
-
-def test_a_table_with_the_patient_s_rows_goes_and_does_not_come_back(
-    own: IngestedStore, patient: str, tmp_path: Path, cluster: Cluster
-) -> None:
-    corpus = corpus_of(own.store)
-    keys = [str(key) for shard in corpus.shards for key in shard.keys]
-    path = tmp_path / "logits.parquet"
-    pq.write_table(pa.table({"key": keys, "logits": [[2.0, 0.0, 0.0, 0.0, -1.0]] * len(keys)}), path)
-    given = spec_of(own.store, path, teachers=[{"name": "file", "model": f"table:{path}"}])
-    label_one(corpus, given, cluster)
-    (copy,) = own.store.sizes("teachers/")
-    assert forget(own.store, patients=[patient]).tables == [copy]
-    more = given.model_copy(update={"views": given.views.model_copy(update={"count": 3})})
-    with pytest.raises(UsageError, match=r"file: .*logits\.parquet has logits of 2 images that were erased"):
-        label_one(corpus_of(own.store), more, cluster)
-    assert not own.store.sizes("teachers/")
-
-
-def test_verify_tells_of_an_erasure_that_was_interrupted(own: IngestedStore, patient: str) -> None:
-    before = shutil.copytree(own.store.root, own.store.root.parent / "before")
-    forget(own.store, patients=[patient])
-    shutil.copytree(before, own.store.root, dirs_exist_ok=True)
-    (defect,) = verify(own.store).defects
-    assert (defect.kind, defect.object) == ("erasure", own.manifest.name)
-    assert "2 images that were erased are in its catalog; start stillroom forget STORE" in defect.detail
-    forget(own.store)
-    assert verify(own.store).defects == ()
-
-
-def test_a_damaged_tombstone_stops_an_ingest(own: IngestedStore, patient: str, cluster: Cluster) -> None:
-    forget(own.store, patients=[patient])
-    (name,) = own.store.sizes("forgotten/")
-    own.flip(name, 30)
-    with pytest.raises(CorruptError, match=r"forgotten/eyepacs/.*json: damaged"):
-        run(spec(own.corpus, own.store), cluster)
-    assert [defect.object for defect in verify(own.store).defects] == [name]
-
-
-def test_gc_keeps_tombstones(own: IngestedStore, patient: str) -> None:
-    forget(own.store, patients=[patient])
-    age(own.store, 100)
-    collect(own.store, delete=True)
-    assert len(own.store.sizes("forgotten/")) == 1
-    assert verify(own.store).defects == ()
