@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tasks.corpora.base import stem
 from tasks.corpora.csv_table import CsvTable
+from tasks.corpora.path_matching import PathMatcher
 
 _LOOKED_AT = 200
 _FLOAT = re.compile(r"(\d+)[.,]0+$")
@@ -26,6 +27,16 @@ def nothing_found(table: CsvTable, column: str, names: pa.StringArray, paths: pa
     spellings = _Spellings(paths.to_pylist())
     hints = map(spellings.difference, names.slice(0, _LOOKED_AT).to_pylist())
     return _text(table, column, names[0].as_py(), paths[0].as_py(), next(filter(None, hints), ""))
+
+
+def header_missing(table: CsvTable, matcher: PathMatcher) -> str:
+    """The message where a table begins with an image's row, so that its first image would be lost; else ""."""
+    # A column may be called like an image, but hardly with a file's suffix or a number first.
+    names = [name for name in table.header if stem(name) != name or name[:1].isdigit()]
+    hits = [name for name, path in zip(names, matcher.single(pa.array(names, pa.string())), strict=True) if path]
+    if not hits:
+        return ""
+    return f"{table.name}: its first line names the image {hits[0]!r}; put a header with column names before it"
 
 
 def meant_otherwise(table: CsvTable, paths: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from tasks.corpora.csv_table import CsvTable, coded, joined, outside, read_lines
 from tasks.corpora.path_matching import PathMatcher
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
-from tasks.corpora.spellings import nothing_found
+from tasks.corpora.spellings import header_missing, nothing_found
 from tasks.corpora.table_classes import coding_of, respelled, united
 from tasks.corpora.table_labels import TableLabels
 from tasks.corpora.table_patients import known_patients, patients_by_pattern
@@ -71,6 +71,8 @@ class TableCorpus(ExistingCorpus):
                 + unpack_hint(tree)
             )
         matcher = PathMatcher(images)
+        if why := header_missing(sheet, matcher):
+            raise CorpusError(why)
         task = section.task or "single"
         labels, absent, several, notes = _labels(sheet, table, matcher, task)
         subject = np.arange(len(images))

@@ -13,6 +13,7 @@ from infra.errors import CorpusError
 from tasks.corpora.base import stems
 from tasks.corpora.csv_table import coded, translated
 from tasks.corpora.scan import BATCH
+from tasks.corpora.table_classes import alike_names
 
 NOBODY = frozenset(
     (
@@ -30,7 +31,8 @@ _KEY = "corpus.table.patient_pattern"
 
 
 def known_patients(texts: pa.StringArray) -> tuple[pa.StringArray, list[str]]:
-    """Patients, "" where a text names nobody, and notes on these texts."""
+    """Patients, "" where a text names nobody, each in one spelling; and notes on what was taken for what."""
+    texts, respelled = _one_spelling(texts)
     found = coded(texts)
     names = found.texts.to_pylist()
     counts = dict(zip(names, np.bincount(found.codes, minlength=len(names)).tolist(), strict=True))
@@ -51,12 +53,30 @@ def known_patients(texts: pa.StringArray) -> tuple[pa.StringArray, list[str]]:
         if name and name not in nobody and count > max(_MANY, _SOME * usual, known / 5) and len(counts) > 2
     ]
     if not nobody:
-        return texts, many
-    notes = many + [
-        f"patient {name!r} stands for nobody: {count} rows, each image counts as a patient of its own"
-        for name, count in sorted(nobody.items())
-    ]
+        return texts, respelled + many
+    notes = (
+        respelled
+        + many
+        + [
+            f"patient {name!r} stands for nobody: {count} rows, each image counts as a patient of its own"
+            for name, count in sorted(nobody.items())
+        ]
+    )
     return translated(texts, lambda text: "" if text in nobody else text), notes
+
+
+def _one_spelling(texts: pa.StringArray) -> tuple[pa.StringArray, list[str]]:
+    """All spellings of one patient as the most frequent one: two of them in two splits would be a leak unseen."""
+    found = coded(texts)
+    names = found.texts.to_pylist()
+    counts = dict(zip(names, np.bincount(found.codes, minlength=len(names)).tolist(), strict=True))
+    several = alike_names(name for name in names if name)
+    if not several:
+        return texts, []
+    usual = {name: max(own, key=lambda each: counts[each]) for own in several for name in own}
+    shown = " and ".join(repr(name) for name in several[0][:2])
+    note = f"{len(several)} patients are spelled in several ways (case, blanks, form) and are one each; first {shown}"
+    return translated(texts, lambda text: usual.get(text, text)), [note]
 
 
 def patients_by_pattern(

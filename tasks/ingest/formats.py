@@ -257,7 +257,9 @@ def _channels(image: ImageFile.ImageFile) -> np.ndarray:
 
 def _refuse_deep(image: ImageFile.ImageFile) -> None:
     if image.mode in ("I", "F"):
-        raise UnreadableError("its pixels have 32 bits or a sign, whose range nobody states; convert them to 8 or 16 bits")
+        raise UnreadableError(
+            "its pixels have 32 bits or a sign, whose range nobody states; convert them to 8 or 16 bits"
+        )
 
 
 def _imdecode(data: bytes, flags: int, kind: str) -> np.ndarray:

@@ -98,6 +98,10 @@ _NOTE = _compiled(
         ),
         (r" are spellings of one word; each stays", "some classes are spellings of one word; each stays a class"),
         (
+            r"^(\d+) patients are spelled in several ways",
+            "{0} patients are spelled in several ways and are one each",
+        ),
+        (
             r" stands for (\d+) of (\d+) images that have a patient",
             "one patient stands for {0} of {1} images that have a patient; if it is nobody, leave its cells blank",
         ),
@@ -122,6 +126,7 @@ _ERROR = _compiled(
         ),
         (r"the header stands here once more", "the header of the table stands in it twice"),
         (r"^none of the (\d+) rows of ", "none of the {0} rows of the table names an image"),
+        (r"its first line names the image", "the table begins with an image's row; put a header before it"),
         (r": no column ", "the table lacks a column that the spec names"),
         (r" times in the header", "a column stands several times in the header of the table"),
         (r"the first line is blank", "the first line of the table is blank; a header is needed there"),

@@ -49,6 +49,7 @@ MODALITIES = {
 SIDED = re.compile(r"\b(left|right)\b", re.I)
 
 MOST_CLASSES = 60
+MOST_FRACTIONS = 5  # classes of numbers with decimals, above which the column is a measurement
 _TRUE, _FALSE = frozenset(("1", "1.0", "true")), frozenset(("0", "0.0", "false"))
 _BINARY = _TRUE | _FALSE | {"", "-1", "-1.0"}
 _DECIMAL_COMMA = re.compile(r"-?\d+,0+$")
@@ -139,7 +140,9 @@ def _label(name: str, cells: Sequence[str], rows: Sequence[int]) -> LabelColumn 
     # A label repeats; a measurement, a date or an identifier hardly does.
     if not 2 <= len(counts) <= MOST_CLASSES or len(counts) > len(known) / 2:
         return None
-    if all(re.fullmatch(r"-?\d+\.\d*[1-9]\d*", c) for c in counts):
+    fractions = sum(re.fullmatch(r"-?\d+[.,]\d*[1-9]\d*", c) is not None for c in counts)
+    numbers = all(re.fullmatch(r"-?\d+([.,]\d+)?", c) for c in counts)
+    if fractions == len(counts) or (numbers and fractions and len(counts) > MOST_FRACTIONS):
         return None
     if len(counts) > 20 and all(re.fullmatch(r"-?\d+(\.\d+)?", c) for c in counts):
         return None
@@ -189,13 +192,14 @@ def one_hot_label(table: CsvTable, skip: Sequence[int], rows: Sequence[int]) -> 
 
 def _separator(known: Sequence[str]) -> str | None:
     for separator in SEPARATORS:
-        several = [c.split(separator) for c in known if separator in c]
+        cells = [c.strip(f"{separator} ") for c in known]
+        several = [c.split(separator) for c in cells if separator in c]
         if separator == "," and all(_DECIMAL_COMMA.match(c) for c in known if separator in c):
             continue  # grades with a decimal comma
-        alone = {p.strip() for parts in several for p in parts} & set(known)
+        alone = {p.strip() for parts in several for p in parts} & set(cells)
         if len({tuple(parts) for parts in several}) < 2 and not alone:
             continue  # one class whose name has it
-        parts = Counter(p.strip() for c in known for p in c.split(separator))
+        parts = Counter(p.strip() for c in cells for p in c.split(separator))
         # Free text has commas too, but its parts do not come back.
         if len(several) > 1 and 2 <= len(parts) <= MOST_CLASSES and len(parts) <= len(known) / 2 and "" not in parts:
             return separator
@@ -205,7 +209,7 @@ def _separator(known: Sequence[str]) -> str | None:
 def _multilabel(
     name: str, known: Sequence[str], separator: str, unlabelled: int, sentinels: tuple[str, ...]
 ) -> LabelColumn:
-    cells = [[p.strip() for p in c.split(separator)] for c in known]
+    cells = [[p.strip() for p in c.split(separator) if p.strip()] for c in known]
     usual = dict(zip(own := [p for parts in cells for p in parts], _one_spelling(own), strict=True))
     cells = [[usual[p] for p in parts] for parts in cells]
     counts = Counter(p for parts in cells for p in parts)

@@ -10,7 +10,7 @@ from infra.errors import CorpusError
 from tasks.corpora.base import stem, unpack_hint
 from tasks.corpora.csv_table import CsvTable, read_lines, read_table
 from tasks.corpora.path_matching import PathMatcher
-from tasks.corpora.spellings import meant_otherwise
+from tasks.corpora.spellings import header_missing, meant_otherwise
 from tasks.corpora.table import WORDS
 from tasks.proposal.class_folders import ADVICE, from_folders
 from tasks.proposal.columns import (
@@ -26,6 +26,7 @@ from tasks.proposal.columns import (
 )
 from tasks.sources import Tree
 
+PICTURES = re.compile(r"image|img|photo|picture|original|\braw\b", re.I)
 FEW_TABLES = 30
 
 
@@ -125,15 +126,27 @@ def _best_images(tree: Tree, images: list[str]) -> tuple[str, PathMatcher, _Chos
     """The whole folder, unless its names stand twice (images/1.png, masks/1.png): then the part that rows name."""
     finder = PathMatcher(images)
     chosen = _table(tree, finder)
-    best = (len(set(chosen[3])), ".", finder, chosen)
+    whole = len(set(chosen[3]))
+    parts = []
     if len({stem(path) for path in images}) < len(images):
         for top in sorted({path.split("/")[0] for path in images if "/" in path})[:FEW_TABLES]:
-            finder = PathMatcher(path for path in images if path.startswith(f"{top}/"))
-            chosen = _table(tree, finder)
+            own = PathMatcher(path for path in images if path.startswith(f"{top}/"))
+            part = _table(tree, own)
             # Only a clear gain counts: masks found by chance are not the images.
-            if len(set(chosen[3])) > 1.2 * best[0]:
-                best = (len(set(chosen[3])), top, finder, chosen)
-    return best[1:]
+            if len(set(part[3])) > 1.2 * whole:
+                parts.append((len(set(part[3])), bool(PICTURES.search(top)), top, own, part))
+    if not parts:
+        return ".", finder, chosen
+    most = max(part[:2] for part in parts)
+    (_, _, top, finder, chosen), *others = [part for part in parts if part[:2] == most]
+    if others:
+        raise CorpusError(
+            f"{tree.show()}: the names of {chosen[0]} fit images in {top}/ and in {others[0][2]}/; give the folder "
+            "too in the column of the names, or run init on one of the folders"
+        )
+    elsewhere = sum(not path.startswith(f"{top}/") for path in images)
+    chosen[4].append(f"{elsewhere} images outside {top}/ are left out; their names are those of images there (masks?)")
+    return top, finder, chosen
 
 
 def _table(tree: Tree, finder: PathMatcher) -> _Chosen:
@@ -147,9 +160,9 @@ def _table(tree: Tree, finder: PathMatcher) -> _Chosen:
         except CorpusError as error:
             reasons.append(f"not used: {error}")
             continue
-        found = image_column(table, finder)
+        found = None if (why := header_missing(table, finder)) else image_column(table, finder)
         if found is None:
-            why = meant_otherwise(table, finder.paths.to_pylist())
+            why = why or meant_otherwise(table, finder.paths.to_pylist())
             reasons += [f"not used: {why}"] * bool(why)
             continue
         hits = len({p for p in found[1] if p})

@@ -26,6 +26,18 @@ def test_both_spellings_are_shown_with_how_they_differ(tmp_path: Path, name: str
     assert said in text
 
 
+@pytest.mark.parametrize("name", ["7_left", "a.png"])
+def test_a_table_that_begins_with_an_image_has_no_header(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CorpusError, match=rf"labels\.csv: its first line names the image '{name}'; put a header"):
+        scan(
+            tmp_path, ["b,y"], [f"{name.removesuffix('.png')}.png", "b.png"], header=f"{name},x", image=name, label="x"
+        )
+
+
+def test_a_column_may_be_called_like_an_image(tmp_path: Path) -> None:
+    assert len(scan(tmp_path, ["name,x", "b,y"], ["name.png", "b.png"]).rows) == 2
+
+
 def test_names_that_have_nothing_in_common_are_shown_alone(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"the folder has 'b\.png'$"):
         scan(tmp_path, ["a,x"], ["b.png"])

@@ -74,6 +74,15 @@ def test_zero_that_few_images_have_is_a_patient(tmp_path: Path) -> None:
     assert _patients(tmp_path, ["0", "0", "1", "1"]) == (["0", "0", "1", "1"], [])
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("P7", "p7"), ("7", "7.0"), ("007", "7"), ("A B", "A  B"), ("x-1", "x\u20131")]
+)
+def test_spellings_of_one_patient_are_one_patient_with_a_note(tmp_path: Path, one: str, other: str) -> None:
+    patients, notes = _patients(tmp_path, [one, one, other, "q"])
+    assert patients == [one, one, one, "q"]
+    assert notes[0].startswith("1 patients are spelled in several ways (case, blanks, form) and are one each; first ")
+
+
 def test_nobody_by_a_pattern_is_no_patient(tmp_path: Path) -> None:
     paths = ["anon_1.png", "anon_2.png", "7_1.png"]
     found = scan(tmp_path, [f"{path},x" for path in paths], paths, patient_pattern=r"^([^_]+)_")

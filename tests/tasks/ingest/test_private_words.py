@@ -107,6 +107,7 @@ def test_a_log_that_cannot_be_written_is_said(home: Path) -> None:
             "patient 'doe' stands for 12 of 48 images that have a patient; if it is nobody, leave its cells blank",
             "one patient stands for 12 of 48 images that have a patient; if it is nobody, leave its cells blank",
         ),
+        ("3 patients are spelled in several ways; first 'Doe' and 'doe'", "3 patients are spelled in several ways"),
         ("3 labels are other spellings of their class (case); first 'Doe' for 'doe'", "3 labels are other spellings"),
         (
             "classes 'doe', 'Doe' are spellings of one word; each stays a class",

@@ -108,6 +108,16 @@ def test_values_that_mean_unlabelled(tmp_path: Path, to: Path) -> None:
     assert (scan.classes, sum(not row.labelled for row in scan.rows)) == (("a", "b"), 4)
 
 
+def test_separators_at_the_ends_of_labels_are_none(tmp_path: Path, to: Path) -> None:
+    _, scan = read_back(write_spec(table(tmp_path / "c", ["A|B|", "B", "A", "|C|A"] * 10), to))
+    assert (scan.task, scan.classes) == ("multilabel", ("A", "B", "C"))
+
+
+def test_numbers_with_decimals_are_no_classes_where_they_are_many(tmp_path: Path, to: Path) -> None:
+    root = table(tmp_path / "c", [f"{i % 10 / 10},{'ab'[i % 2]}" for i in range(40)], header="file,score,finding")
+    assert read_back(write_spec(root, to))[1].classes == ("a", "b")
+
+
 def test_several_labels_an_image(tmp_path: Path, to: Path) -> None:
     labels = ["No Finding", "Mass", "Mass|Edema", "Edema"] * 10
     spec, scan = read_back(write_spec(table(tmp_path / "c", labels), to))
@@ -147,6 +157,25 @@ def test_masks_of_the_same_name_are_left_out(tmp_path: Path, to: Path) -> None:
     _, scan = read_back(write_spec(root, to))
     assert {row.path.split("/")[0] for row in scan.rows} == {"images"}
     assert len(scan.rows) == 40
+
+
+def test_names_that_two_folders_have_are_refused_with_what_to_do(tmp_path: Path, to: Path) -> None:
+    names = [f"{site}/{i}.png" for site in ("site-a", "site-b") for i in range(20)]
+    images(tmp_path / "c", names)
+    csv(tmp_path / "c/labels.csv", "image,label", [f"{i % 20},{'ab'[i % 2]}" for i in range(40)])
+    with pytest.raises(
+        CorpusError, match=r"the names of labels\.csv fit images in site-a/ and in site-b/; give the folder"
+    ):
+        write_spec(tmp_path / "c", to)
+
+
+def test_images_left_out_for_their_names_are_noted(tmp_path: Path, to: Path) -> None:
+    root = table(tmp_path / "c", LABELS)
+    for path in (root / "images").iterdir():
+        image(root / "overlays" / path.name)
+    found = write_spec(root, to)
+    assert {row.path.split("/")[0] for row in read_back(found)[1].rows} == {"images"}
+    assert any(note.startswith("40 images outside images/ are left out") for note in found["notes"])
 
 
 def test_masks_within_each_class_are_no_class(tmp_path: Path, to: Path) -> None:
