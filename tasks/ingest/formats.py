@@ -52,6 +52,7 @@ class Header:
     orientation: int  # 1 to 8, as in Exif
     deep: bool = False  # its samples have more than 8 bits
     bits: int | None = None  # of a deep sample as it is stored, where these are fewer than 16
+    several: bool = False  # it has more pages or frames than the first; not looked for in PNG
     said: int = 0  # bits in use, as the file says; of a file that was scaled to 16 it says what was in use before
 
     @property
@@ -82,6 +83,7 @@ def read_header(data: bytes, max_pixels: int) -> Header:
             exif = b"" if kind == "TIFF" else image.info.get("exif", b"")
             orientation = read_orientation(exif.removeprefix(b"Exif\0\0"))
             header = _with_depth(Header(kind, *image.size, orientation), image)
+            header = replace(header, several=_has_more(image))
     check_size(header.width, header.height, header.kind, max_pixels)
     check_effort(data, header.kind, header.width, header.height)
     return header
@@ -189,6 +191,13 @@ def _with_depth(header: Header, image: ImageFile.ImageFile) -> Header:
     highest = image.tag_v2.get(_HIGHEST)
     most = max(highest) if isinstance(highest, tuple) else highest
     return replace(header, deep=True, said=int(most).bit_length() if most else 0)
+
+
+def _has_more(image: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:
+        return True  # a second frame that is damaged is one too
 
 
 def _highest(pixels: np.ndarray, bits: int, inverted: bool) -> np.ndarray:

@@ -41,6 +41,7 @@ class EncodedImage:
     phash: bytes  # of what is stored; `tasks.ingest.near_duplicates.BYTES` bytes
     cropped: bool  # a part of the frame was found and cut out
     bits: int = 0  # that its 16-bit samples need; 0 where they have 8 bits
+    several: bool = False  # the source has more pages or frames, which are left out
 
 
 def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
@@ -60,11 +61,11 @@ def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
     bits = bits_in_use(data, header) if header.deep and header.bits is None else 0
     if recipe.encode == "keep":
         stored, ext, image = store_unchanged(data, header, recipe.bits)
-        return EncodedImage(stored, ext, width, height, perceptual_hash(image), False, bits)
+        return EncodedImage(stored, ext, width, height, perceptual_hash(image), False, bits, header.several)
     image, cropped = _picture(data, header, recipe)
     image = _shrink(image, recipe.size)
     stored, ext = _encode(image, recipe), EXTENSIONS[recipe.encode]
-    return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped, bits)
+    return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped, bits, header.several)
 
 
 def store_unchanged(data: bytes, header: Header, bits: int = DEEP) -> tuple[bytes, str, np.ndarray]:

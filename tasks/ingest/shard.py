@@ -26,6 +26,7 @@ from tasks.sources import open_source
 from tasks.sources.base import Source, SourceFileChangedError
 
 STAGE, VERSION = "ingest", 2
+SEVERAL = "several_pages"  # fact: images whose sources have more pages or frames than the one that is stored
 # What a shard's record says of each image stored, in this order; the index takes it up.
 ROW = ("key", "ext", "offset", "size", "crc32", "width", "height", "phash")
 
@@ -97,9 +98,9 @@ def make_shard(job: ShardJob) -> UnitRecord:
     """Make one shard, store it, leave its record.
 
     The record's facts hold `rows`: the values of ROW for each image stored (phash in hexadecimal digits), and
-    `cropped`: how many were cropped; where samples have more than 8 bits, `deepest`: the most bits that one needs, and
-    the key of its image. Images that cannot be decoded are quarantined under their key; a shard
-    without an image is not stored.
+    `cropped`: how many were cropped; SEVERAL where there are such; where samples have more than 8 bits, `deepest`: the
+    most bits that one needs, and the key of its image. Images that cannot be decoded are quarantined under their key; a
+    shard without an image is not stored.
 
     Raises:
         SourceChangedError: a file is gone, or is not the one that was listed.
@@ -110,7 +111,7 @@ def make_shard(job: ShardJob) -> UnitRecord:
 
 
 def _make_shard(job: ShardJob) -> UnitRecord:
-    writer, rows, bad, cropped = ShardWriter(), [], [], 0
+    writer, rows, bad, cropped, several = ShardWriter(), [], [], 0, 0
     deepest: tuple[int, str] = (0, "")
     for item, image in _encoded(job):
         if isinstance(image, str):
@@ -119,6 +120,7 @@ def _make_shard(job: ShardJob) -> UnitRecord:
         else:
             rows.append(_row(writer, item, image))
             cropped += image.cropped
+            several += image.several
             deepest = max(deepest, (image.bits, item.key))
     cache = StageCache(open_store(job.store))
     outputs: tuple[Output, ...] = ()
@@ -132,7 +134,12 @@ def _make_shard(job: ShardJob) -> UnitRecord:
         meta = {"kind": "shard", "split": job.split, "number": job.number}
         name = f"{job.folder}/{job.split}-{job.number:05d}-{{sha8}}.tar"
         outputs = (cache.put_object(name, tar, samples=len(rows), unit=job.key, meta=meta),)
-    facts = {"rows": rows, "cropped": cropped, **({"deepest": list(deepest)} if deepest[0] else {})}
+    facts = {
+        "rows": rows,
+        "cropped": cropped,
+        **({SEVERAL: several} if several else {}),
+        **({"deepest": list(deepest)} if deepest[0] else {}),
+    }
     record = UnitRecord(job.key, outputs, tuple(bad), facts)
     cache.record(STAGE, record)
     return record

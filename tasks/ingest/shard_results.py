@@ -13,7 +13,7 @@ from tasks.data.catalog import INDEX
 from tasks.ingest.image_table import ImageTable, as_text, list_column, place_in
 from tasks.ingest.ingest_plan import ShardPlan
 from tasks.ingest.parent import Parent
-from tasks.ingest.shard import ROW
+from tasks.ingest.shard import ROW, SEVERAL
 
 ROWS = pa.schema([*(INDEX.field(n) for n in ROW if n in INDEX.names), ("width", pa.int32()), ("height", pa.int32())])
 
@@ -27,6 +27,7 @@ class ShardResult:
     quarantine: tuple[Quarantined, ...]
     cropped: int
     made: bool  # now; False: found as made by an earlier run
+    several: int = 0  # images whose sources have more pages or frames
     deepest: tuple[int, str] | None = None  # bits that samples of more than 8 need, and the key that needs most
 
 
@@ -68,7 +69,8 @@ class ShardResults:
         output = record.outputs[0] if record.outputs else None
         told = record.facts.get("deepest")
         deepest = (int(told[0]), str(told[1])) if told else None
-        self._of[record.key] = ShardResult(output, rows, record.quarantine, record.facts["cropped"], made, deepest)
+        cropped, several = record.facts["cropped"], record.facts.get(SEVERAL, 0)
+        self._of[record.key] = ShardResult(output, rows, record.quarantine, cropped, made, several, deepest)
         self.faults += [f"{q.source}: {q.reason}" for q in record.quarantine]
 
 
@@ -81,6 +83,7 @@ class NewShards:
     stored: int  # shards
     made: int  # of these, how many now
     cropped: int  # images
+    several: int  # images whose sources have more pages or frames
 
 
 def collect_new_shards(
@@ -117,6 +120,7 @@ def collect_new_shards(
         stored=len(stored),
         made=sum(shard.made for shard in stored),
         cropped=sum(shard.cropped for shard in stored),
+        several=sum(shard.several for shard in stored),
     )
 
 

@@ -43,11 +43,11 @@ from tasks.ingest.sample_bits import FACT as BITS_FACT
 from tasks.ingest.sample_bits import bits_note, known_bits, settled_bits
 from tasks.ingest.secret import FACT as SECRET_FACT
 from tasks.ingest.secret import secret_of
-from tasks.ingest.shard import STAGE, VERSION, ShardJob
+from tasks.ingest.shard import SEVERAL, STAGE, VERSION, ShardJob
 from tasks.ingest.shard_results import ShardResults, collect_new_shards
 from tasks.ingest.source_fingerprint import SourceFingerprint, digest_of_files, digest_of_request
 from tasks.ingest.splits import check_splits
-from tasks.ingest.summary import facts_of, notes_of, quarantine_of, quarantine_table
+from tasks.ingest.summary import facts_of, notes_of, pages_note, quarantine_of, quarantine_table
 from tasks.pipeline.context import Context
 from tasks.pipeline.rates import INGEST as RATE
 from tasks.pipeline.rates import ingest_details, remember_rate
@@ -281,7 +281,9 @@ class IngestWork(StageWork):
             new = collect_new_shards(shards, [job.key for job in shards], results, images, parent)
         if parent.manifest and not new.stored and listed.digest == parent.manifest.inputs[0]:
             return _made(parent.manifest, 0)
+        several = new.several + (parent.manifest.facts.get(SEVERAL, 0) if parent.manifest else 0)
         warnings = check_splits(images, scanned.scan.classes, self.corpus.split)
+        notes = [*notes_of(listed, warnings, plan.removed, plan.changed), *bits_note(bits), *pages_note(several)]
         leaks = mark_leaks(images, new.index, LIMITS.get(scanned.scan.modality, OTHER_LIMIT))
         index, new_index = store_table(self.cache, self.title, "index", new.index)
         catalog, new_catalog = store_table(self.cache, self.title, "catalog", images.catalog())
@@ -298,7 +300,8 @@ class IngestWork(StageWork):
                 "cropped": new.cropped + (parent.manifest.facts["cropped"] if parent.manifest else 0),
                 "removed": plan.removed,
                 "changed": plan.changed,
-                "notes": [*notes_of(listed, warnings, plan.removed, plan.changed), *bits_note(bits)],
+                **({SEVERAL: several} if several else {}),
+                "notes": notes,
                 **({BITS_FACT: bits} if bits else {}),
                 "parent": parent.manifest.key if parent.manifest else "",
                 "retried": retried,

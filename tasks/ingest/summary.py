@@ -94,6 +94,13 @@ def notes_of(listed: ListedCorpus, warnings: Sequence[str], removed: int, change
     return notes
 
 
+def pages_note(images: int) -> list[str]:
+    """A sentence for people where sources have more than one page or frame."""
+    if not images:
+        return []
+    return [f"{images} files have several pages or frames; the first of each is stored, the others are left out"]
+
+
 @dataclass(frozen=True)
 class Preview:
     """An ingest that did not take place.
