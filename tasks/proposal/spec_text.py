@@ -212,6 +212,11 @@ def _student(outline: SpecOutline, chosen: Preset) -> list[str]:
         f"    weight_decay: {chosen.weight_decay:g}",
         f"    warmup: {chosen.warmup:g}",
         commented(f"    sampling: {chosen.sampling}", "balanced: every class as often; not measured"),
+        *(
+            [commented(f"    unlabelled_ratio: {chosen.unlabelled_ratio:g}", "half of each batch is labelled")]
+            if chosen.unlabelled_ratio is not None
+            else []
+        ),
         commented("  seeds: [0]", "[0, 1, 2]: three students, the best on val is registered"),
         commented("  # arms:", f"further students in the same report; larger: 0.98 million parameters{cost}"),
         *larger,

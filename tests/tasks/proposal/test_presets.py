@@ -122,6 +122,13 @@ def test_a_quick_run_is_small() -> None:
     assert quick.start.members is None
 
 
+def test_half_of_a_quick_student_s_batch_is_labelled_where_the_pool_is_larger() -> None:
+    ratios = [of(quick=True, counts=SetCounts(labelled, 300)).unlabelled_ratio for labelled in (0, 100, 150, 300)]
+    assert ratios == [None, 1.0, None, None]
+    outline = replace(OUTLINE, quick=True, counts=SetCounts(100, 300, 60, 60))
+    assert written(outline).student.train.unlabelled_ratio == 1.0
+
+
 def test_the_file_tells_the_minutes() -> None:
     assert f"# A retrain takes {duration(OUTLINE.preset, ENDOSCOPY)}." in spec_text(OUTLINE)
     assert "A retrain takes" not in spec_text(replace(OUTLINE, counts=None))
