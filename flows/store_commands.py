@@ -99,6 +99,10 @@ def gc(
 @click.option("--keys-from", type=click.File(encoding="utf-8"), help="A file with a key or path a line.")
 @click.option("--corpus", help="The corpus that is meant, where several have such a patient or key.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be erased.")
+@click.option(
+    "--relabel", type=click.Path(path_type=Path), metavar="SPEC", help="Then make soft labels again for SPEC."
+)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=V", help="Override a key of that spec.")
 @json_option
 def forget(
     store: str,
@@ -108,25 +112,50 @@ def forget(
     keys_from: TextIO | None,
     corpus: str | None,
     dry_run: bool,
+    relabel: Path | None,
+    overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Erase patients or images from STORE for good, keep them out, and list the models that learned of them.
 
-    Without a patient or key it goes on with an erasure that was interrupted.
+    Without a patient or key it goes on with an erasure that was interrupted. Soft labels of images that were mixed with
+    erased ones are made again by --relabel SPEC, or by the next run.
     """
     from tasks.maintenance.forgetting.forget import forget as run
     from tasks.maintenance.formatting import forget_lines
 
+    opened = _existing(store)
+    if relabel is not None:
+        _check_relabel(relabel, overrides, opened, dry_run)
     with _bar("forget, objects") as progress:
         done = run(
-            _existing(store),
+            opened,
             patients=[*patients, *_lines(patients_from)],
             keys=[*keys, *_lines(keys_from)],
             corpus=corpus,
             dry=dry_run,
             progress=progress,
         ).to_json()
-    emit(done, as_json, lambda: click.echo("\n".join(forget_lines(done))))
+    if relabel is None:
+        emit(done, as_json, lambda: click.echo("\n".join(forget_lines(done))))
+        return
+    from flows.running import run_flow, show_outcome
+
+    if not as_json:
+        click.echo("\n".join(forget_lines(done)))
+    made = run_flow("label", relabel, list(overrides))
+    emit({**done, "relabelled": made}, as_json, lambda: show_outcome(made))
+
+
+def _check_relabel(spec: Path, overrides: tuple[str, ...], store: Store, dry_run: bool) -> None:
+    """UsageError where labelling could not follow, before anything is erased."""
+    from tasks.spec import load_spec
+
+    if dry_run:
+        raise UsageError("--dry-run erases nothing, so there is nothing to --relabel; leave one of them out")
+    own = open_store(load_spec(spec, overrides).store).url
+    if own != store.url:
+        raise UsageError(f"--relabel {spec}: its store is {own}, not {store.url}; nothing was erased")
 
 
 def _lines(file: TextIO | None) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 COLUMNS = " | "
 """Between the cells of one column a class."""
 
-_WHOLE = re.compile(r"[+-]?\d+(?:[.,]0*)?")
+_WHOLE = re.compile(r"(-?)\+?0*(\d+?)(?:\.0*|,0{1,2})?")
 _MARKS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "x": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
 
 
@@ -108,15 +108,15 @@ class Coding:
 
 def folded(text: str) -> str:
     """For comparing labels: any case, blanks, underscores, dashes, widths and invisible characters; 1.0 as 1."""
-    letters = unicodedata.normalize("NFKC", text).casefold()
-    plain = " ".join("".join(map(_plain, letters)).split())
-    return str(int(re.split("[.,]", plain)[0])) if _WHOLE.fullmatch(plain) else plain
+    if not text.isascii():
+        text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
+    plain = " ".join(text.casefold().replace("_", " ").split())
+    whole = _WHOLE.fullmatch(plain)
+    return whole[1] + whole[2] if whole else plain
 
 
 def _plain(letter: str) -> str:
-    """One character of a folded text: a dash as a hyphen, an underscore as a blank, an invisible one as nothing."""
-    if letter == "_":
-        return " "
+    """One character of a folded text: a dash as a hyphen, an invisible one as nothing."""
     return {"Pd": "-", "Cf": ""}.get(unicodedata.category(letter), letter)
 
 

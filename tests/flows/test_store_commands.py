@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,12 +178,22 @@ def test_forget_of_nobody_known_is_wrong_usage(place: Place, copy: Path, first: 
     )
 
 
-def test_a_retrain_after_an_erasure_is_made_without_the_patient(
-    place: Place, copy: Path, first: dict[str, Any]
-) -> None:
+def test_an_erasure_labels_again_without_the_patient(place: Place, copy: Path, first: dict[str, Any]) -> None:
     store, name = LocalStore(copy), patients(copy)["train"]
     wanted = traces(store, name, title="phantom-fundus")
-    place.json("forget", "copy", "--patient", name)
-    again = place.json("retrain", str(place.spec), "--set", "store=copy", "--upto", "select")
-    assert {state for stage, state in states(again).items() if stage != "ingest"} == {"Completed"}
+    done = place.json("forget", "copy", "--patient", name, "--relabel", str(place.spec), "--set", "store=copy")
+    assert done["done"]
+    assert {state for stage, state in states(done["relabelled"]).items() if stage != "ingest"} == {"Completed"}
     assert search(store, wanted) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "says"), [(["--dry-run"], "nothing to --relabel"), ([], "its store is .*, not .*; nothing was erased")]
+)
+def test_labelling_that_could_not_follow_is_refused_before_the_erasure(
+    place: Place, copy: Path, first: dict[str, Any], more: list[str], says: str
+) -> None:
+    name = patients(copy)["train"]
+    refused = place.run("forget", "copy", "--patient", name, "--relabel", str(place.spec), *more)
+    assert (refused.returncode, bool(re.search(says, refused.stderr))) == (2, True)
+    assert not LocalStore(copy).sizes("forgotten/")
