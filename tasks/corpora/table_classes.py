@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
@@ -80,6 +80,15 @@ def alike_names(names: Iterable[str]) -> list[list[str]]:
     for name in sorted(set(names)):
         spellings[folded(name)].append(name)
     return [own for own in spellings.values() if len(own) > 1]
+
+
+def usual_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """The most frequent spelling of each name that is written in several ways.
+
+    Args:
+        counts: how often each name stands.
+    """
+    return {name: max(own, key=lambda each: counts[each]) for own in alike_names(counts) for name in own}
 
 
 def united(labels: pa.StringArray, subject: list[int], separator: str) -> tuple[pa.StringArray, int]:

@@ -13,7 +13,7 @@ from infra.errors import CorpusError
 from tasks.corpora.base import stems
 from tasks.corpora.csv_table import coded, translated
 from tasks.corpora.scan import BATCH
-from tasks.corpora.table_classes import alike_names
+from tasks.corpora.table_classes import usual_spellings
 
 NOBODY = frozenset(
     (
@@ -70,12 +70,14 @@ def _one_spelling(texts: pa.StringArray) -> tuple[pa.StringArray, list[str]]:
     found = coded(texts)
     names = found.texts.to_pylist()
     counts = dict(zip(names, np.bincount(found.codes, minlength=len(names)).tolist(), strict=True))
-    several = alike_names(name for name in names if name)
-    if not several:
+    usual = usual_spellings(counts)
+    if not usual:
         return texts, []
-    usual = {name: max(own, key=lambda each: counts[each]) for own in several for name in own}
-    shown = " and ".join(repr(name) for name in several[0][:2])
-    note = f"{len(several)} patients are spelled in several ways (case, blanks, form) and are one each; first {shown}"
+    first, second = list(usual)[:2]
+    note = (
+        f"{len(set(usual.values()))} patients are spelled in several ways (case, blanks, form) and are one each; first "
+        f"{first!r} and {second!r}"
+    )
     return translated(texts, lambda text: usual.get(text, text)), [note]
 
 

@@ -196,8 +196,12 @@ def _with_depth(header: Header, image: ImageFile.ImageFile) -> Header:
 def _has_more(image: ImageFile.ImageFile) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
+    except MemoryError:
+        raise
     except Exception:
-        return True  # a second frame that is damaged is one too
+        # Pillow's parsers raise whatever damage makes them trip over. A damaged second frame is one too, and no reason
+        # to refuse the first.
+        return True
 
 
 def _highest(pixels: np.ndarray, bits: int, inverted: bool) -> np.ndarray:

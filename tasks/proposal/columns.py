@@ -14,7 +14,7 @@ from tasks.corpora.base import stem
 from tasks.corpora.csv_table import CsvTable
 from tasks.corpora.path_matching import PathMatcher
 from tasks.corpora.table import WORDS
-from tasks.corpora.table_classes import NOT_LABELS, alike_names, in_order
+from tasks.corpora.table_classes import NOT_LABELS, in_order, usual_spellings
 
 UNLABELLED = NOT_LABELS | frozenset(
     ("-", "--", "?", "na", "n/a", "nan", "null", "unknown", "ungraded", "unlabelled", "unlabeled", "not graded", "-1")
@@ -154,8 +154,7 @@ def _label(name: str, cells: Sequence[str], rows: Sequence[int]) -> LabelColumn 
 
 def _one_spelling(labels: Sequence[str]) -> list[str]:
     """The labels with all spellings of one word as the most frequent of them, as a run takes them."""
-    counts = Counter(labels)
-    usual = {name: max(own, key=lambda each: counts[each]) for own in alike_names(counts) for name in own}
+    usual = usual_spellings(Counter(labels))
     return [usual.get(label, label) for label in labels]
 
 
