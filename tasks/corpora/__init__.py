@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from tasks.corpora.aptos import Aptos
 from tasks.corpora.base import Adapter
+from tasks.corpora.chestxray14 import ChestXray14
+from tasks.corpora.chexpert import CheXpert
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.hyper_kvasir import HyperKvasir
+from tasks.corpora.kvasir import Kvasir
+from tasks.corpora.messidor import Messidor
+from tasks.corpora.messidor2 import Messidor2
 from tasks.corpora.phantoms import PHANTOMS
 from tasks.corpora.scan import Row, RowTable, Scan
 from tasks.corpora.table import TableCorpus
 from tasks.sources import Tree
 
 # The order in which `guess` asks: phantoms know their own mark, a table fits almost anything.
-_ALL: tuple[Adapter, ...] = (*PHANTOMS, EyePacs(), HyperKvasir(), TableCorpus())
+_ALL: tuple[Adapter, ...] = (
+    *PHANTOMS,
+    EyePacs(),
+    Aptos(),
+    Messidor(),
+    Messidor2(),
+    HyperKvasir(),
+    Kvasir(),
+    CheXpert(),
+    ChestXray14(),
+    TableCorpus(),
+)
 ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}
 
 
@@ -30,8 +47,13 @@ def guess(tree: Tree) -> tuple[str, str] | None:
 
 
 def descriptions() -> dict[str, str]:
-    """What each adapter expects on disk, by adapter name."""
-    return {name: adapter.describe() for name, adapter in ADAPTERS.items()}
+    """What each adapter expects on disk, whose the images are and how to cite them, by adapter name."""
+    return {
+        name: adapter.describe()
+        + (f"\nLicence: {adapter.licence}" if adapter.licence else "")
+        + (f"\nCite: {adapter.citation}" if adapter.citation else "")
+        for name, adapter in ADAPTERS.items()
+    }
 
 
 __all__ = ["ADAPTERS", "Adapter", "Row", "RowTable", "Scan", "adapter_of", "descriptions", "guess"]

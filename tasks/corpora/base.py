@@ -25,6 +25,8 @@ class Adapter(Protocol):
     """One layout on disk."""
 
     name: str
+    licence: str  # of the images; "" where they are the user's own
+    citation: str
 
     def describe(self) -> str:
         """For people: what the adapter expects on disk."""
@@ -44,6 +46,8 @@ class Adapter(Protocol):
 
 class ExistingCorpus:
     """Base of adapters whose corpus lies there already."""
+
+    licence = citation = ""
 
     def prepare(self, section: CorpusSection) -> None:
         """Nothing to make."""

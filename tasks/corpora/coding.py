@@ -26,6 +26,7 @@ class Coding:
         separator: between the labels of one image (multilabel).
         negative: text that means none of the classes (multilabel).
         unlabelled: texts that mean unlabelled, beside blank.
+        others: labels that are none of the classes and say nothing against them (multilabel).
         columns: the text is that of one column a class, joined by `COLUMNS`: 1 or 0, blank where it is not known.
     """
 
@@ -36,6 +37,7 @@ class Coding:
     negative: str | None = None
     unlabelled: frozenset[str] = frozenset()
     columns: bool = False
+    others: frozenset[str] = frozenset()
 
     @cached_property
     def _folded(self) -> dict[str, int]:
@@ -63,7 +65,8 @@ class Coding:
         if self.columns:
             return []
         parts = cell_labels(text, self.separator) if self.task == "multilabel" else [text.strip()]
-        return [p for p in parts if p and p not in self.unlabelled and p != self._none_of_them]
+        skipped = self.unlabelled | self.others | {self._none_of_them}
+        return [p for p in parts if p and p not in skipped]
 
     def code(self, text: str) -> tuple[int, tuple[int, ...] | None]:
         """(label, labels) of a cell; ValueError when a label is outside the classes."""

@@ -7,8 +7,9 @@ import pyarrow.compute as pc
 
 from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, need, stems, within
-from tasks.corpora.coding import Coding
 from tasks.corpora.csv_table import read_table, table_exists, translated
+from tasks.corpora.label_maps import ICDR, grade_coding, mapped
+from tasks.corpora.labelled_images import Naming, add_images
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import LabelsByName, labels_by_name
@@ -24,6 +25,8 @@ class EyePacs(ExistingCorpus):
     """Adapter `eyepacs`."""
 
     name = "eyepacs"
+    licence = "rules of the Kaggle competition diabetic-retinopathy-detection"
+    citation = "Cuadros and Bresnick, EyePACS, Journal of Diabetes Science and Technology 3(3), 2009; Kaggle 2015"
 
     def describe(self) -> str:
         return (
@@ -33,7 +36,8 @@ class EyePacs(ExistingCorpus):
             "  optional test/ with retinopathy_solution.csv: image,level,Usage\n"
             "    then the split is the usual one: train = train, val = Public, test = Private;\n"
             "    without it patients of train are split by corpus.split, and test/ is unlabelled\n"
-            "Images of train without a label row form the unlabelled pool. Grades 0 to 4, ordinal."
+            "Images of train without a label row form the unlabelled pool. Grades 0 to 4 (ICDR), ordinal,\n"
+            "or corpus.label_map."
         )
 
     def fits(self, tree: Tree) -> str | None:
@@ -44,31 +48,30 @@ class EyePacs(ExistingCorpus):
 
     def scan(self, section: CorpusSection, tree: Tree) -> Scan:
         tree = need(tree, self.name, "train")
-        task = section.task or "ordinal"
-        if task == "multilabel":
-            raise CorpusError("corpus.task multilabel: an EyePACS image has one grade; use ordinal or single")
-        classes = tuple(section.classes or GRADES)
-        rows = RowBuilder(Coding(task, classes, numbered=True))
-        notes: list[str] = []
+        coding = grade_coding(section, ICDR, GRADES)
+        rows, notes = RowBuilder(coding), list[str]()
         official = frozenset[str]()
         solution = table_exists(tree, SOLUTION) and tree.is_dir("test")
-        self._folder(rows, tree, "train", self._labels(tree, LABELS, "train" if solution else ""))
+        by_name = self._labels(section, tree, LABELS, "train" if solution else "")
+        notes += add_images(rows, tree.images("train"), NAMING, by_name, "train")
         if solution:
-            by_name = self._labels(tree, SOLUTION, None)
+            by_name = self._labels(section, tree, SOLUTION, None)
             official = frozenset({"train", *pc.unique(by_name.labels.split).to_pylist()})
-            self._folder(rows, tree, "test", by_name)
+            notes += add_images(rows, tree.images("test"), NAMING, by_name, "test")
         elif tree.is_dir("test"):
             notes.append(f"no {SOLUTION}: images of test/ are unlabelled, patients of train/ are split")
-            self._folder(rows, tree, "test", None)
+            add_images(rows, tree.images("test"), NAMING, None, "test")
         elif table_exists(tree, SOLUTION):
             notes.append(f"{SOLUTION} is there, but no test/: patients of train/ are split")
         found, more = rows.finish()
         notes += more + tree.source.notes
-        return Scan(task, classes, "fundus", 1024, official, found, notes, crop="fundus", below=tree.below)
+        return Scan(
+            coding.task, coding.classes, "fundus", 1024, official, found, notes, crop="fundus", below=tree.below
+        )
 
-    def _labels(self, tree: Tree, path: str, split: str | None) -> LabelsByName:
+    def _labels(self, section: CorpusSection, tree: Tree, path: str, split: str | None) -> LabelsByName:
         table = read_table(tree, path)
-        name, level = table.texts("image"), table.texts("level")
+        name, level = table.texts("image"), mapped(section, ICDR, table.texts("level"))
         if split is not None:
             return labels_by_name(table, stems(name), level, split=pa.repeat(split, len(table)))
         usage = table.texts("Usage")
@@ -78,24 +81,14 @@ class EyePacs(ExistingCorpus):
             raise CorpusError(f"{table.where(row)}: Usage is {usage[row].as_py()!r}; Public or Private is expected")
         return labels_by_name(table, stems(name), level, split=splits)
 
-    def _folder(self, rows: RowBuilder, tree: Tree, folder: str, by_name: LabelsByName | None) -> None:
-        paths = pa.array(tree.images(folder), pa.string())
-        names = stems(paths)
-        eye = pc.if_else(_side(names, "left"), "left", pc.if_else(_side(names, "right"), "right", ""))
-        if by_name is None:
-            rows.add(paths, names, patient=_patient(names), eye=eye)
-            return
-        subject = by_name.subject(names)
-        refused = [by_name.duplicates(subject, folder)]
-        rows.add(paths, names, by_name.labels, subject, patient=_patient(names), eye=eye, refused=refused)
-        left = by_name.without_image(subject)
-        names = by_name.names.take(pa.array(left))
-        rows.add_missing(names, by_name.labels, left, patient=_patient(names))
-
 
 def _patient(names: pa.StringArray) -> pa.StringArray:
     return pc.replace_substring_regex(names, r"(?s)_.*$", "")
 
 
-def _side(names: pa.StringArray, side: str) -> pa.BooleanArray:
-    return pc.match_substring_regex(names, rf"(?is)._{side}$")
+def _eye(names: pa.StringArray) -> pa.StringArray:
+    sides = (pc.match_substring_regex(names, rf"(?is)._{side}$") for side in ("left", "right"))
+    return pc.if_else(next(sides), "left", pc.if_else(next(sides), "right", ""))
+
+
+NAMING = Naming(patient=_patient, attributes={"eye": _eye})

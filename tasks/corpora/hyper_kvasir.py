@@ -12,9 +12,10 @@ from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.coding import Coding
 from tasks.corpora.csv_table import CsvTable, coded, read_table, table_exists
-from tasks.corpora.resolve_labels import RowBuilder
+from tasks.corpora.labelled_images import Naming, add_images
+from tasks.corpora.resolve_labels import Refusals, RowBuilder
 from tasks.corpora.scan import Scan
-from tasks.corpora.table_labels import ABSENT, LabelsByName, labels_by_name
+from tasks.corpora.table_labels import ABSENT, labels_by_name
 from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
@@ -26,6 +27,8 @@ class HyperKvasir(ExistingCorpus):
     """Adapter `hyper-kvasir`."""
 
     name = "hyper-kvasir"
+    licence = "CC BY 4.0"
+    citation = "Borgli et al., HyperKvasir, a comprehensive image and video dataset, Scientific Data 7, 2020"
 
     def describe(self) -> str:
         return (
@@ -55,32 +58,14 @@ class HyperKvasir(ExistingCorpus):
         classes = tuple(section.classes or sorted(by_name.labels.label_texts(by_name.subject(names)) - {""}))
         rows = RowBuilder(Coding(task, classes))
         folds = self._folds(section, (tree, top))
-        self._labelled(rows, paths, names, by_name, folds)
-        pool = pa.array(tree.images(POOL), pa.string())
-        rows.add(pool, stems(pool))
-        notes = folds.notes(names) if folds else []
+        split, refused = folds.of(by_name.subject(names), names) if folds else (None, ())
+        notes = add_images(rows, paths.to_pylist(), Naming(), by_name, "labeled-images", split=split, refused=refused)
+        add_images(rows, tree.images(POOL), Naming(), None, POOL)
+        notes += folds.notes(names) if folds else []
         found, more = rows.finish()
         official = frozenset({"train", "test"}) if folds is not None else frozenset[str]()
         notes += more + tree.source.notes
         return Scan(task, classes, "endoscopy", 512, official, found, notes, crop="endoscopy", below=tree.below)
-
-    def _labelled(
-        self, rows: RowBuilder, paths: pa.StringArray, names: pa.StringArray, by_name: LabelsByName, folds: Folds | None
-    ) -> None:
-        subject = by_name.subject(names)
-        refused, split = [], None
-        if folds is not None:
-            split = folds.split(names)
-            # To train on it could be to train on the test fold.
-            unknown = np.flatnonzero((subject != ABSENT) & split.is_null().to_numpy(False))
-            refused.append(
-                (unknown, pa.repeat(f"{folds.file} has no row for it, so its fold is unknown", len(unknown)))
-            )
-            split = split.fill_null("")
-        refused.append(by_name.duplicates(subject, "labeled-images"))
-        rows.add(paths, names, by_name.labels, subject, split=split, refused=refused)
-        left = by_name.without_image(subject)
-        rows.add_missing(by_name.names.take(pa.array(left)), by_name.labels, left)
 
     def _folds(self, section: CorpusSection, places: tuple[Tree, Tree]) -> Folds | None:
         """The official split, when the section names one.
@@ -116,6 +101,18 @@ class Folds:
     def split(self, names: pa.StringArray) -> pa.StringArray:
         """Split of each name; null where the file has no row for it."""
         return self.splits.take(pc.index_in(names, value_set=self.names))
+
+    def of(self, subject: np.ndarray, names: pa.StringArray) -> tuple[pa.StringArray, Refusals]:
+        """Split of each image, "" for one that the file does not name; and labelled ones that it does not name.
+
+        Args:
+            subject: of each image in the labels, ABSENT for an unlabelled one.
+        """
+        split = self.split(names)
+        # To train on it could be to train on the test fold.
+        unknown = np.flatnonzero((subject != ABSENT) & split.is_null().to_numpy(False))
+        reasons = pa.repeat(f"{self.file} has no row for it, so its fold is unknown", len(unknown))
+        return split.fill_null(""), [(unknown, reasons)]
 
     def notes(self, images: pa.StringArray) -> list[str]:
         """For people: rows of the file without an image."""

@@ -27,6 +27,8 @@ class Phantom:
         draw: draws into a folder that is not there or empty; does nothing when it holds this very corpus.
     """
 
+    licence = citation = ""
+
     def __init__(self, kind: str, layout: Adapter, draw: Callable[[Path, PhantomSection], None]) -> None:
         self.name = f"phantom-{kind}"
         self.kind, self.layout, self._draw = kind, layout, draw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from tasks.corpora.scan import ROWS, RowTable
 from tasks.corpora.table_labels import ABSENT, TableLabels
 from tasks.data.catalog import MISSING, OK, QUARANTINED
 
+Attributes = Mapping[str, pa.StringArray]  # by name, of each row
 Refusals = Sequence[tuple[np.ndarray, pa.StringArray]]  # (positions, their reasons); a later one counts
 
 
@@ -41,17 +42,18 @@ class RowBuilder:
         subject: np.ndarray | None = None,
         *,
         patient: pa.StringArray | None = None,
-        eye: pa.StringArray | None = None,
         split: pa.StringArray | None = None,
+        attributes: Attributes | None = None,
         refused: Refusals = (),
     ) -> None:
         """Add images.
 
         Args:
-            path, name, eye: of each image.
+            path, name: of each image.
             subject: number of each image in `given`, ABSENT for one without a row; default ABSENT for all.
             patient: goes before that of the tables where it is not blank.
             split: counts where the tables give none.
+            attributes: go before those of the tables where they are not blank.
             refused: images to quarantine, whatever the tables say.
         """
         subject = np.full(len(name), ABSENT) if subject is None else subject
@@ -64,14 +66,20 @@ class RowBuilder:
             label=label,
             labels=labels,
             patient=_either(patient, _at_rows(given.patient, row)),
-            eye=eye,
             split=_either(_at_rows(given.split, row), split),
+            **_attributes(attributes or {}, given, row),
             status=pc.if_else(pa.array(reasons.none), OK, QUARANTINED),
             reason=reasons.finish(),
         )
 
     def add_missing(
-        self, name: pa.StringArray, given: TableLabels, subject: np.ndarray, *, patient: pa.StringArray | None = None
+        self,
+        name: pa.StringArray,
+        given: TableLabels,
+        subject: np.ndarray,
+        *,
+        patient: pa.StringArray | None = None,
+        attributes: Attributes | None = None,
     ) -> None:
         """Add subjects that have no image; each has a row."""
         self.absent += len(name)
@@ -87,6 +95,7 @@ class RowBuilder:
             patient=_either(patient, _at_rows(given.patient, row)),
             split=_at_rows(given.split, row),
             status=pa.repeat(MISSING, len(name)),
+            **_attributes(attributes or {}, given, row),
             reason=reasons.finish(),
         )
 
@@ -164,6 +173,12 @@ class Reasons:
 def _at_rows(column: pa.StringArray | None, row: np.ndarray) -> pa.StringArray | None:
     """A column at the rows, "" for ABSENT."""
     return None if column is None else column.take(pa.array(row, mask=row == ABSENT)).fill_null("")
+
+
+def _attributes(own: Attributes, given: TableLabels, row: np.ndarray) -> dict[str, pa.StringArray | None]:
+    """Attributes of images: their own where not blank, else the tables' at the rows."""
+    names = {*own, *given.attributes}
+    return {name: _either(own.get(name), _at_rows(given.attributes.get(name), row)) for name in names}
 
 
 def _either(first: pa.StringArray | None, second: pa.StringArray | None) -> pa.StringArray | None:

@@ -11,6 +11,9 @@ import pyarrow as pa
 from tasks.data.catalog import OK
 
 BATCH = 65_536
+ATTRIBUTES = ("exam", "eye", "site", "camera", "date", "sex", "age", "projection", "gradable")
+"""Columns of the catalog that an adapter may fill, beside patient, label and split; "" is not known."""
+
 ROWS = pa.schema(
     [
         ("path", pa.string()),
@@ -18,11 +21,10 @@ ROWS = pa.schema(
         ("label", pa.int32()),
         ("labels", pa.list_(pa.int8())),
         ("patient", pa.string()),
-        ("exam", pa.string()),
-        ("eye", pa.string()),
         ("split", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        *((name, pa.string()) for name in ATTRIBUTES),
     ]
 )
 
@@ -51,11 +53,18 @@ class Row:
     label: int = -1  # class number; -1 unlabelled, and always -1 in a multilabel corpus
     labels: tuple[int, ...] | None = None  # multilabel: 1, 0 or -1 (unknown) a class
     patient: str = ""
-    exam: str = ""
-    eye: str = ""
     split: str = ""  # official split, "" where the corpus names none
     status: str = OK
     reason: str = ""
+    exam: str = ""
+    eye: str = ""
+    site: str = ""
+    camera: str = ""
+    date: str = ""
+    sex: str = ""
+    age: str = ""
+    projection: str = ""
+    gradable: str = ""
 
     @property
     def labelled(self) -> bool:

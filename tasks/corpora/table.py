@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import CorpusError
+from tasks.corpora.attributes import column_of
 from tasks.corpora.base import ExistingCorpus, need, stems, unpack_hint, within
 from tasks.corpora.coding import COLUMNS
 from tasks.corpora.csv_table import CsvTable, coded, joined, outside, read_lines, read_table, translated
@@ -49,6 +50,7 @@ class TableCorpus(ExistingCorpus):
             "  unlabelled: label values that mean unlabelled, beside blank\n"
             "  multi-label (corpus.task: multilabel): label_separator, and negative for none of the classes; the\n"
             "    labels of several rows about one image are united\n"
+            "  attributes: columns of exam, eye, site, camera, date, sex, age, projection, gradable\n"
             "  encoding: of the CSV and the lists, where it is not UTF-8\n"
             "Images without a row form the unlabelled pool."
         )
@@ -137,6 +139,10 @@ def _labels(
         label, count = united(label, subject.tolist(), table.label_separator)
         if count:
             notes.append(f"{count} images have several rows with other labels; their labels are united")
+    attributes: dict[str, pa.StringArray] = {}
+    for own, column in (table.attributes or {}).items():
+        attributes[own], more = column_of(sheet, column, own)
+        notes += more
     labels = TableLabels(
         sheet,
         label,
@@ -144,6 +150,7 @@ def _labels(
         len(matcher.paths) + len(absent.texts),
         patient=patient,
         split=split if table.split else None,
+        attributes=attributes,
     )
     row, several = found.pairs(np.flatnonzero(found.count > 1))
     reasons = joined(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class TableLabels:
         subjects: how many subjects there are; some may have no row.
         patient: text of each row; default blank.
         split: text of each row; default blank.
+        attributes: by name (`tasks.corpora.scan.ATTRIBUTES`), text of each row; default blank.
 
     Attributes:
         first: int64, first row of each subject; ABSENT for none. This one, `odd` and `repeated` have a further entry,
@@ -42,9 +44,11 @@ class TableLabels:
         *,
         patient: pa.StringArray | None = None,
         split: pa.StringArray | None = None,
+        attributes: Mapping[str, pa.StringArray] | None = None,
     ) -> None:
         self.table, self.subject, self.patient, self.split = table, subject, patient, split
-        self._columns = {"label": label, "patient": patient, "split": split}
+        self.attributes = attributes or {}
+        self._columns = {"label": label, "patient": patient, "split": split, **self.attributes}
         found = coded(label)
         self.texts, self.codes = found.texts, np.append(found.codes, len(found.texts))
         rows = np.flatnonzero(subject != ABSENT)
@@ -60,7 +64,7 @@ class TableLabels:
             ours, theirs = ("", "") if column is None else (column[first].as_py(), column[odd].as_py())
             if ours != theirs:
                 # A patient must not stand in the catalog of a private corpus.
-                values = f" ({ours!r}, {theirs!r})" if what != "patient" else ""
+                values = f" ({ours!r}, {theirs!r})" if what not in ("patient", "exam") else ""
                 return f"{self.table.where(first)} and {self.table.where(odd)} disagree on its {what}{values}"
         raise ValueError(f"the rows of subject {subject} agree")
 
@@ -116,11 +120,20 @@ class LabelsByName:
 
 
 def labels_by_name(
-    table: CsvTable, name: pa.StringArray, label: pa.StringArray, *, split: pa.StringArray | None = None
+    table: CsvTable,
+    name: pa.StringArray,
+    label: pa.StringArray,
+    *,
+    patient: pa.StringArray | None = None,
+    split: pa.StringArray | None = None,
+    attributes: Mapping[str, pa.StringArray] | None = None,
 ) -> LabelsByName:
     """Labels of a table's rows, grouped by name."""
     names = coded(name)
-    return LabelsByName(TableLabels(table, label, names.codes, len(names.texts), split=split), names.texts)
+    labels = TableLabels(
+        table, label, names.codes, len(names.texts), patient=patient, split=split, attributes=attributes
+    )
+    return LabelsByName(labels, names.texts)
 
 
 def _first(rows: np.ndarray, subject: np.ndarray, subjects: int) -> np.ndarray:

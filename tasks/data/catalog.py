@@ -29,9 +29,13 @@ CATALOG = pa.schema(
         ("patient", pa.string()),  # "" when unknown: then the key stands for the patient
         ("exam", pa.string()),
         ("eye", pa.string()),
-        ("site", pa.string()),
+        ("site", pa.string()),  # a keyed hash where private, as camera and exam
         ("camera", pa.string()),
-        ("date", pa.string()),
+        ("date", pa.string()),  # ISO, as far as it is known; the year alone where private
+        ("sex", pa.string()),  # female, male or other
+        ("age", pa.float32()),  # years; NaN when unknown; at most 90 where private
+        ("projection", pa.string()),  # of a radiograph: AP, PA, frontal (of these), lateral
+        ("gradable", pa.bool_()),  # null when nobody said
         ("split", pa.string()),  # train, val, test; "" unless status is ok
         ("leak", pa.bool_()),  # val or test row whose patient, bytes or near twin also stands in train
         ("width", pa.int32()),  # of the source in pixels; 0 when unread
@@ -78,7 +82,17 @@ def table_of(store: Store, manifest: Manifest, kind: str) -> pa.Table:
         MissingObjectError: it is not there.
         CorruptError: it is damaged.
     """
-    return from_parquet(read_output(store, manifest.output(kind=kind)))
+    table = from_parquet(read_output(store, manifest.output(kind=kind)))
+    return with_attributes(table) if kind == "catalog" else table
+
+
+def with_attributes(catalog: pa.Table) -> pa.Table:
+    """A catalog with every column of CATALOG: those that came after it was written say that nothing is known."""
+    for at, field in enumerate(CATALOG):
+        if field.name not in catalog.column_names:
+            blank = {pa.string(): "", pa.float32(): float("nan")}.get(field.type)
+            catalog = catalog.add_column(at, field, pa.array([blank] * len(catalog), field.type))
+    return catalog
 
 
 SAMPLE_WEIGHTS = pa.schema(

@@ -14,7 +14,7 @@ from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import read_output
 from infra.storage.store import Store
-from tasks.data.catalog import OK, from_parquet
+from tasks.data.catalog import OK, from_parquet, table_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Corpus:
     @cached_property
     def catalog(self) -> pa.Table:
         """The catalog, schema `tasks.data.catalog.CATALOG`."""
-        return from_parquet(read_output(self.store, self.manifest.output(kind="catalog")))
+        return table_of(self.store, self.manifest, "catalog")
 
     @cached_property
     def shards(self) -> list[Shard]:

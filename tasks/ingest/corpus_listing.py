@@ -16,7 +16,8 @@ from infra.digest import canonical_json
 from infra.errors import CorpusError
 from infra.storage.store import Store
 from tasks.corpora import Scan, adapter_of
-from tasks.corpora.scan import ROWS, RowTable
+from tasks.corpora.csv_table import translated
+from tasks.corpora.scan import ATTRIBUTES, ROWS, RowTable
 from tasks.data.catalog import OK, SPLITS
 from tasks.data.tombstones import COLUMNS, Tombstones
 from tasks.ingest.digest_cache import DigestCache
@@ -32,6 +33,7 @@ from tasks.sources.passed_over import passed_over
 from tasks.sources.tree import Tree
 from tasks.spec import CorpusSection, IngestSection, Spec
 
+OLDEST = 90  # years that a store names of a private corpus: this age and all above
 BATCH = 8192  # rows whose digest is taken at once
 PRIVACY = 2  # what a store holds of a private corpus; raised when that changes, in private corpora alone
 
@@ -73,7 +75,9 @@ class ListedCorpus:
         """Digest of all that enters an ingest: bytes, labels, patients, official splits."""
         scan, images = self.scanned.scan, self.images
         hasher = hashlib.sha256(canonical_json([scan.task, list(scan.classes), scan.modality, sorted(scan.official)]))
-        names = ("key", "source_sha256", "label", "labels", "patient", "exam", "eye", "official", "status", "reason")
+        names = ["key", "source_sha256", "label", "labels", "patient", "exam", "eye", "official", "status", "reason"]
+        # Others only where a corpus has them, so that a further attribute moves no digest of today.
+        names += [n for n in ATTRIBUTES if n not in names and not images.where(n, "").all()]
         for batch in images.batches(images.by_key(), BATCH):
             hasher.update(canonical_json([batch[name].to_pylist() for name in names]))
         return hasher.hexdigest()
@@ -182,7 +186,8 @@ def _without_erased(listed: ListedCorpus, dry: bool) -> ListedCorpus:
 
 def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageTable:
     rows = scan.rows.table
-    path, name, patient, exam = (as_text(rows[n]) for n in ("path", "name", "patient", "exam"))
+    path, name, patient = (as_text(rows[n]) for n in ("path", "name", "patient"))
+    attributes = {n: as_text(rows[n]) for n in ATTRIBUTES}
     there = pc.not_equal(path, "")
     split_key = pc.if_else(
         pc.not_equal(patient, ""),
@@ -192,10 +197,8 @@ def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageT
     if hasher:
         what = zip(path.to_pylist(), name.to_pylist(), strict=True)
         key = as_text([hasher.hash("path", p) if p else hasher.hash("row", n) for p, n in what])
-        patient, exam = (
-            as_text([hasher.hash(kind, t) for t in column.to_pylist()])
-            for kind, column in (("patient", patient), ("exam", exam))
-        )
+        patient = _hashed(hasher, "patient", patient)
+        attributes = _private(hasher, attributes)
     else:
         # No path has two slashes in a row: a label row without an image never shares a file's place.
         place = pc.if_else(there, path, pc.binary_join_element_wise("//", name, ""))
@@ -207,8 +210,7 @@ def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageT
         key=key,
         source=path if hasher is None else pa.repeat("", len(rows)),
         patient=patient,
-        exam=exam,
-        eye=rows["eye"],
+        **attributes,
         status=rows["status"],
         reason=rows["reason"],
         path=pc.if_else(there, pc.binary_join_element_wise(below, path, ""), ""),
@@ -216,6 +218,28 @@ def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageT
         label=rows["label"].to_numpy(),
         official=place_in(as_text(rows["split"]), pa.array(SPLITS)),
     )
+
+
+def _hashed(hasher: KeyedHasher, kind: str, texts: pa.Array) -> pa.Array:
+    """Keyed hashes of texts, "" of ""."""
+    return as_text(translated(texts, lambda text: hasher.hash(kind, text)))
+
+
+def _private(hasher: KeyedHasher, attributes: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Attributes as a store may have them of a private corpus: nothing that a cell or a name says, no day, no high age.
+
+    The bound of the age is that of the Safe Harbor method of the US Health Insurance Portability and Accountability
+    Act, 45 CFR 164.514(b)(2)(i)(C): all ages above 89 are one.
+    """
+    years = {
+        text: str(OLDEST) if text and float(text) > OLDEST else text
+        for text in pc.unique(attributes["age"]).to_pylist()
+    }
+    return attributes | {
+        **{kind: _hashed(hasher, kind, attributes[kind]) for kind in ("exam", "site", "camera")},
+        "date": pc.utf8_slice_codeunits(attributes["date"], 0, 4),
+        "age": as_text(translated(attributes["age"], lambda text: years[text])),
+    }
 
 
 def _join_files(listed: ListedCorpus, dry: bool) -> None:

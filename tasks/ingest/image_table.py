@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.corpora.attributes import NO, YES
+from tasks.corpora.scan import ATTRIBUTES
 from tasks.data.catalog import CATALOG, OK, QUARANTINED, SPLITS
 
 NOT_READABLE = "not readable: "  # begins every reason that reading the file gave, and no other
-TEXT = ("key", "source", "source_sha256", "patient", "exam", "eye", "status", "reason", "path", "stamp", "split_key")
+STORED_TEXT = ("key", "source", "source_sha256", "patient", *ATTRIBUTES, "status", "reason")
+TEXT = (*STORED_TEXT, "path", "stamp", "split_key")
 NUMBERS = {
     "label": np.int32,  # class number, -1 unlabelled
     "official": np.int8,  # place in SPLITS of the corpus's own split, -1 none
@@ -146,9 +149,9 @@ class ImageTable:
         split = np.where(self.usable, self._numbers["split"], -1)
         names = pa.DictionaryArray.from_arrays(pa.array(split + 1), pa.array(["", *SPLITS])).cast(pa.string())
         columns = {
-            **{n: self._text[n] for n in TEXT if n in CATALOG.names},
+            **{n: self._text[n] for n in STORED_TEXT},
             **{n: pa.array(self._numbers[n]) for n in ("label", "width", "height", "leak")},
-            **{n: pa.repeat("", size) for n in ("site", "camera", "date")},
+            **_typed(self._text["age"], self._text["gradable"]),
             "labels": list_column(self.labels, size),
             "split": names,
             "quality": pa.array(np.full(size, np.nan, np.float32)),
@@ -168,6 +171,20 @@ class ImageTable:
                     "labels": list_column(None if self.labels is None else self.labels[at], len(at)),
                 }
             )
+
+
+def stored_texts(catalog: pa.Table) -> dict[str, pa.Array]:
+    """Text columns of a table from rows of a catalog."""
+    return {name: as_text(catalog[name]) for name in STORED_TEXT} | {
+        "age": as_text(pc.if_else(pc.is_nan(catalog["age"]), "", catalog["age"].cast(pa.string()))),
+        "gradable": as_text(pc.if_else(catalog["gradable"], YES, NO)),
+    }
+
+
+def _typed(age: pa.Array, gradable: pa.Array) -> dict[str, pa.Array]:
+    """Attributes that the catalog holds as numbers and marks: float32 years, NaN for none; bool, null for none."""
+    years = pc.if_else(pc.equal(age, ""), "nan", age).cast(pa.float32())
+    return {"age": years, "gradable": pc.if_else(pc.equal(gradable, ""), None, pc.equal(gradable, YES))}
 
 
 def as_text(values: Any) -> pa.Array:

@@ -17,8 +17,8 @@ from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output, manifest_name
 from infra.storage.stage_cache import read_output
 from infra.storage.store import MissingObjectError, Store
-from tasks.data.catalog import CATALOG, INDEX, OK, SPLITS, from_parquet
-from tasks.ingest.image_table import ImageTable, as_text, mask, matrix, patient_ids_of, place_in
+from tasks.data.catalog import CATALOG, INDEX, OK, SPLITS, from_parquet, with_attributes
+from tasks.ingest.image_table import ImageTable, as_text, mask, matrix, patient_ids_of, place_in, stored_texts
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Parent:
         """Read its catalog and index; MissingObjectError when one of them is gone."""
         if manifest is None:
             return cls()
-        catalog = from_parquet(read_output(store, manifest.output(kind="catalog")))
+        catalog = with_attributes(from_parquet(read_output(store, manifest.output(kind="catalog"))))
         index = from_parquet(read_output(store, manifest.output(kind="index")))
         return cls(manifest, catalog, index)
 
@@ -83,9 +83,7 @@ class Parent:
     def rows(self, chosen: np.ndarray) -> ImageTable:
         """Rows of the catalog as a table; their files are gone, so their paths are ""."""
         at = pa.array(np.flatnonzero(chosen))
-        table, text = self.catalog.take(at), {}
-        for name in ("key", "source", "source_sha256", "patient", "exam", "eye", "status", "reason"):
-            text[name] = as_text(table[name])
+        table = self.catalog.take(at)
         return ImageTable.of(
             len(at),
             matrix(table["labels"]),
@@ -93,7 +91,7 @@ class Parent:
             split=self.splits[chosen],
             width=table["width"].to_numpy(),
             height=table["height"].to_numpy(),
-            **text,
+            **stored_texts(table),
         )
 
 

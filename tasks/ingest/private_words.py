@@ -35,6 +35,7 @@ from infra.errors import (
 )
 from infra.owner_files import append_owner_file, owner_folder
 from infra.storage.store import MissingObjectError
+from tasks.corpora.scan import ATTRIBUTES
 from tasks.spec import CorpusSection
 
 KINDS = "JPEG|PNG|TIFF|BMP|WebP|GIF|JPEG 2000|DICOM|HEIC|HEIF|AVIF"
@@ -65,7 +66,8 @@ def _compiled(words: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], 
 # Of rows, notes and errors: what a text holds, and what is said instead; numbers come from the first groups.
 _ROW = _compiled(
     (
-        (r" disagree on its (label|patient|split)\b", "its rows in the table disagree on its {0}"),
+        (rf" disagree on its (label|patient|split|{'|'.join(ATTRIBUTES)})\b", "its rows disagree on its {0}"),
+        (r"^by Messidor's errata a copy of another image", "by the corpus's errata a copy of another image"),
         (r"is outside the classes", "its label is outside the classes"),
         (r"is neither 1 nor 0", "a cell of its label columns is neither 1 nor 0"),
         (r": (\d+) of the columns are 1; one is needed", "{0} of its label columns are 1; one is needed"),
@@ -110,6 +112,11 @@ _NOTE = _compiled(
         (r"^files of formats that are not read", "files of formats that are not read are passed over"),
         (r"^(\d+) files without a suffix", "{0} files without a suffix are passed over"),
         (r"^(\d+) links to folders", "{0} links to folders are not followed"),
+        (r"^(\d+) of (\d+) images that .* names are not in ", "{0} of {1} images that a table names are not here"),
+        (
+            rf"^(\d+) cells of column .* are not understood as ({'|'.join(ATTRIBUTES)}) and left blank",
+            "{0} cells are not understood as {1} and left blank",
+        ),
         (r" is not UTF-8; read as ", "the table is not UTF-8 and its encoding a guess; set corpus.table.encoding"),
         (
             r": (\d+) of its files are unpacked beside it",

@@ -14,6 +14,30 @@ from tasks.proposal.inspection import FolderContents, inspect_folder
 from tasks.proposal.yaml_lines import commented, quoted
 from tasks.sources import Tree
 
+_GRADES = (
+    commented("  task: ordinal", "the grades have an order"),
+    commented("  # label_map: referable", "two classes, then without task; of other scales alike"),
+)
+_UNCERTAIN = (
+    commented("  # classes: [Cardiomegaly, Edema]", "default: all fourteen findings"),
+    "  chexpert:",
+    commented("    uncertain: masked", "-1.0; or zeros, ones, or one by finding"),
+    commented("    unmentioned: zeros", "blank; or masked, ones, or one by finding"),
+)
+_FINDINGS = (commented("  # classes: [Mass, Nodule]", "default: all fourteen findings; others are then none"),)
+_FRAMES = (commented("  task: single", "one class a frame"),)
+
+# Layouts that need no guess: kind of image, lines of the corpus section, where patients come from.
+_KNOWN: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "eyepacs": ("fundus", _GRADES, "the number before _left and _right"),
+    "aptos": ("fundus", _GRADES, "APTOS names none; splits are by image"),
+    "messidor": ("fundus", _GRADES, "Messidor names none; splits are by image"),
+    "messidor-2": ("fundus", _GRADES, "the two eyes of an exam, as messidor-2.csv pairs them"),
+    "kvasir": ("endoscopy", _FRAMES, "Kvasir names none; splits are by image"),
+    "chexpert": ("xray", _UNCERTAIN, "the folder patient00001 and the like"),
+    "chestx-ray14": ("xray", _FINDINGS, "the column Patient ID"),
+}
+
 
 @dataclass
 class CorpusProposal:
@@ -50,9 +74,9 @@ def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
         ]
         guesses = ["patients: Hyper-Kvasir names none; splits are by image"]
         return CorpusProposal(*fitting, lines, split, guesses, modality="endoscopy")
-    if fitting and fitting[0] == "eyepacs":
-        lines = [commented("  task: ordinal", "grades 0 to 4 have an order")]
-        return CorpusProposal(*fitting, lines, [], ["patients: the number before _left and _right"], modality="fundus")
+    if fitting and fitting[0] in _KNOWN:
+        modality, known, patients = _KNOWN[fitting[0]]
+        return CorpusProposal(*fitting, list(known), [], [f"patients: {patients}"], modality=modality)
     if fitting and fitting[0].startswith("phantom-"):
         marker = json.loads((within(tree, "phantom.json") or tree).read("phantom.json"))["parameters"]
         drawn = {k: v for k, v in marker.items() if k not in ("kind", "drawing")}

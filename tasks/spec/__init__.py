@@ -1,6 +1,6 @@
 """The spec: one YAML file that says what to make; `run:` alone says how and where."""
 
-from tasks.spec.corpus import CorpusSection, IngestSection, PhantomSection, SplitSection, TableSection
+from tasks.spec.corpus import CheXpertSection, CorpusSection, IngestSection, PhantomSection, SplitSection, TableSection
 from tasks.spec.learn import EvaluateSection, LossTerm, RegisterSection, StudentSection
 from tasks.spec.load import load_spec, parse_spec
 from tasks.spec.run import LabelRunSection, RunSection
@@ -11,6 +11,7 @@ from tasks.spec.train import ModelSection, TrainSection
 from tasks.spec.views import ViewsSection
 
 __all__ = [
+    "CheXpertSection",
     "CorpusSection",
     "EvaluateSection",
     "IngestSection",

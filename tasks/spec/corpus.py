@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -10,7 +11,24 @@ from tasks.spec.base import Section
 
 Task = Literal["single", "ordinal", "multilabel"]
 Modality = Literal["fundus", "endoscopy", "xray", "other"]
-Adapter = Literal["eyepacs", "hyper-kvasir", "table", "phantom-fundus", "phantom-endoscopy"]
+Adapter = Literal[
+    "eyepacs",
+    "aptos",
+    "messidor",
+    "messidor-2",
+    "hyper-kvasir",
+    "kvasir",
+    "chexpert",
+    "chestx-ray14",
+    "table",
+    "phantom-fundus",
+    "phantom-endoscopy",
+]
+GRADED = ("eyepacs", "aptos", "messidor", "messidor-2", "phantom-fundus")
+"""Adapters of graded diabetic retinopathy."""
+
+Attribute = Literal["exam", "eye", "site", "camera", "date", "sex", "age", "projection", "gradable"]
+Certainty = Literal["masked", "zeros", "ones"]
 
 
 class TableSection(Section):
@@ -37,6 +55,26 @@ class TableSection(Section):
     label_separator: str = Field("|", description="between the labels of one image (multilabel)")
     negative: str | None = Field(None, description="label value that means none of the classes (multilabel)")
     encoding: str | None = Field(None, description="of the CSV and the lists, such as gbk; default UTF-8")
+    attributes: dict[Attribute, str] | None = Field(
+        None,
+        description="column by attribute: exam, eye, site, camera, date, sex, age, projection, gradable",
+    )
+
+
+class CheXpertSection(Section):
+    """`corpus.chexpert`: what labels count as that are neither present nor absent."""
+
+    uncertain: Certainty | dict[str, Certainty] = Field(
+        "masked", description="-1.0: masked (unknown, the teacher fills it in), zeros or ones; or one by finding"
+    )
+    unmentioned: Certainty | dict[str, Certainty] = Field(
+        "zeros", description="blank: zeros as in the published work, masked or ones; or one by finding"
+    )
+
+    @staticmethod
+    def of(finding: str, how: str | Mapping[str, str], default: str) -> str:
+        """What the labels of a finding count as; `default` where they are given by finding and this one is not."""
+        return how if isinstance(how, str) else how.get(finding, default)
 
 
 class SplitSection(Section):
@@ -81,7 +119,11 @@ class CorpusSection(Section):
     task: Task | None = Field(None, description="default: the adapter's")
     modality: Modality | None = Field(None, description="kind of image; decides default sizes; adapters know theirs")
     classes: list[str] | None = Field(None, description="class names in order; default: the adapter's")
+    label_map: str | None = Field(
+        None, description="classes that corpora of several scales share: referable (diabetic retinopathy)"
+    )
     table: TableSection | None = None
+    chexpert: CheXpertSection | None = None
     split: SplitSection = SplitSection()
     phantom: PhantomSection | None = None
 
@@ -94,15 +136,23 @@ class CorpusSection(Section):
     def _belongs(self) -> CorpusSection:
         if (self.adapter == "table") != (self.table is not None):
             raise ValueError("corpus.table is needed with adapter: table, and only there")
+        if self.chexpert is not None and self.adapter != "chexpert":
+            raise ValueError("corpus.chexpert is only for adapter: chexpert")
+        if self.label_map is not None and self.adapter not in GRADED:
+            raise ValueError(f"corpus.label_map is only for {', '.join(GRADED)}")
         if self.phantom is not None and not self.adapter.startswith("phantom-"):
             raise ValueError("corpus.phantom is only for the phantom adapters")
         return self
 
     def identity(self) -> dict[str, Any]:
         found = self.model_dump(mode="json", exclude={"root"})
-        if self.table is not None and self.table.encoding is None:
-            # Came later: left out where it is unset, so that what was ingested before is found.
-            del found["table"]["encoding"]
+        # Came later: left out where it is unset, so that what was ingested before is found.
+        for name in ("encoding", "attributes"):
+            if self.table is not None and found["table"][name] is None:
+                del found["table"][name]
+        for name in ("label_map", "chexpert"):
+            if found[name] is None:
+                del found[name]
         return found
 
 

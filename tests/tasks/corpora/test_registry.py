@@ -11,6 +11,7 @@ from tasks.corpora import ADAPTERS, guess
 from tasks.sources import Tree, open_source
 from tasks.spec import CorpusSection, PhantomSection
 from tests.tasks.corpora.layouts import csv, eyepacs, hyper_kvasir, image
+from tests.tasks.corpora.public_layouts import PUBLIC
 from tests.tasks.corpora.scans import scan_of
 from tests.tasks.sources.packing import zip_of
 
@@ -35,6 +36,21 @@ def test_layouts_are_distinguished(tmp_path: Path) -> None:
     (tmp_path / "n").mkdir()
     found = [guess(tree(tmp_path / name)) for name in "ehtn"]
     assert [f and f[0] for f in found] == ["eyepacs", "hyper-kvasir", "table", None]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_corpora_are_recognised_inside_a_folder(tmp_path: Path, name: str) -> None:
+    PUBLIC[name](tmp_path / "downloads" / name)
+    found = guess(tree(tmp_path / "downloads"))
+    assert found is not None
+    assert found[0] == name
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_empty_folder_of_a_public_corpus_says_what_is_expected(tmp_path: Path, name: str) -> None:
+    image(tmp_path / "holiday/a.jpg")
+    with pytest.raises(CorpusError, match=f"{name} (looks for|expects)"):
+        scan_of(CorpusSection(adapter=name, root=str(tmp_path)))  # type: ignore[arg-type]
 
 
 def test_layouts_are_distinguished_when_packed(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""CheXpert: chest radiographs with fourteen findings, each present, absent, uncertain or not mentioned."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.errors import CorpusError
+from tasks.corpora.attributes import column_of, projections
+from tasks.corpora.base import ExistingCorpus, need, within
+from tasks.corpora.coding import COLUMNS, Coding
+from tasks.corpora.csv_table import CsvTable, read_table, table_exists
+from tasks.corpora.labelled_images import Naming, add_images, findings_of, need_columns
+from tasks.corpora.resolve_labels import RowBuilder
+from tasks.corpora.scan import Scan
+from tasks.corpora.table_labels import LabelsByName, labels_by_name
+from tasks.sources import Tree
+from tasks.spec import CheXpertSection, CorpusSection
+
+FINDINGS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+PARTS = {"train": "train", "valid": "test"}
+"""Split of each table: of valid, the 234 images that three radiologists read, no other part is judged as well."""
+_FIXED = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"]
+_VALUES = {"masked": "", "zeros": "0", "ones": "1"}
+
+
+class CheXpert(ExistingCorpus):
+    """Adapter `chexpert`."""
+
+    name = "chexpert"
+    licence = "Stanford University Dataset Research Use Agreement"
+    citation = "Irvin et al., CheXpert, a Large Chest Radiograph Dataset, AAAI 2019 (arXiv 1901.07031)"
+
+    def describe(self) -> str:
+        return (
+            "CheXpert-v1.0 or CheXpert-v1.0-small, packed or extracted\n"
+            "  train.csv, valid.csv: Path,Sex,Age,Frontal/Lateral,AP/PA and fourteen findings (1.0, 0.0, -1.0, blank)\n"
+            "  train/patient00001/study1/view1_frontal.jpg, valid/...\n"
+            "  corpus.classes: the findings that count, default all fourteen\n"
+            "  corpus.chexpert: uncertain (-1.0) and unmentioned (blank): masked, zeros or ones, for all or one by\n"
+            "    finding; masked labels are unknown, so that the teacher fills them in\n"
+            "Multi-label; valid is the test split, validation is taken out of train by patient."
+        )
+
+    def fits(self, tree: Tree) -> str | None:
+        found = within(tree, "train", "train.csv")
+        if found is None:
+            return None
+        try:
+            header = read_table(found, "train.csv").header
+        except CorpusError:
+            return None
+        return "train.csv of CheXpert" if {"Path", "Pleural Effusion"} <= set(map(_spelled, header)) else None
+
+    def scan(self, section: CorpusSection, tree: Tree) -> Scan:
+        tree = need(tree, self.name, "train", "train.csv")
+        classes = findings_of(section, FINDINGS)
+        rows = RowBuilder(Coding("multilabel", classes, columns=True))
+        notes, official = list[str](), set[str]()
+        for part, split in PARTS.items():
+            path = f"{part}.csv"
+            if not tree.is_dir(part):
+                notes.append(f"no {part}/: its images are not here")
+                continue
+            if not table_exists(tree, path):
+                raise CorpusError(f"{tree.show(path)}: no such file, although {part}/ is there; download it too")
+            table = read_table(tree, path)
+            need_columns([_spelled(name) for name in table.header], [*_FIXED, *FINDINGS], tree.show(path))
+            given, more = _labels(table, classes, section.chexpert or CheXpertSection(), split)
+            official.add(split)
+            notes += more + add_images(rows, tree.images(part), Naming(_name, patient=_patient), given, part)
+        found, more = rows.finish()
+        notes += more + tree.source.notes
+        official = official if official > {"train"} else set()
+        return Scan("multilabel", classes, "xray", 512, frozenset(official), found, notes, below=tree.below)
+
+
+def _labels(
+    table: CsvTable, classes: tuple[str, ...], how: CheXpertSection, split: str
+) -> tuple[LabelsByName, list[str]]:
+    """Labels by path, from the columns of the findings."""
+    spelled = {_spelled(name): name for name in table.header}
+    cells = []
+    for name in classes:
+        values = {
+            "-1": _VALUES[how.of(name, how.uncertain, "masked")],
+            "": _VALUES[how.of(name, how.unmentioned, "zeros")],
+        }
+        texts = pc.replace_substring_regex(table.texts(spelled[name]), r"\.0*$", "")
+        told = pc.is_in(texts, value_set=pa.array(list(values)))
+        meant = pa.array([values.get(text, "") for text in texts.to_pylist()], pa.string())
+        cells.append(pc.if_else(told, meant, texts))
+    age, notes = column_of(table, "Age", "age")
+    sex, more = column_of(table, "Sex", "sex")
+    attributes = {
+        "age": age,
+        "sex": sex,
+        "projection": projections(table.texts("Frontal/Lateral"), table.texts("AP/PA")),
+        "exam": pc.replace_substring_regex(_name(table.texts("Path")), r"_view[^_]*_.*$", ""),
+    }
+    label = pc.binary_join_element_wise(*cells, COLUMNS)
+    names = _name(table.texts("Path"))
+    return labels_by_name(table, names, label, split=pa.repeat(split, len(table)), attributes=attributes), notes + more
+
+
+def _spelled(column: str) -> str:
+    """A column's name; one copy writes underscores for blanks."""
+    return column.strip().replace("_", " ")
+
+
+def _name(paths: pa.StringArray) -> pa.StringArray:
+    """Of paths, with whatever folders before `patient00001`: patient, study and view, which name one image."""
+    plain = pc.replace_substring_regex(paths, r"(?s)^.*?(patient\d+/)", r"\1")
+    return pc.replace_substring(pc.replace_substring_regex(plain, r"\.[A-Za-z]+$", ""), "/", "_")
+
+
+def _patient(names: pa.StringArray) -> pa.StringArray:
+    return pc.replace_substring_regex(names, r"(?s)_.*$", "")

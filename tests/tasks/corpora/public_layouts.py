@@ -1,0 +1,158 @@
+"""Small copies of public corpora, in the layouts that their downloads have."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import xlwt
+
+from tests.tasks.corpora.layouts import csv, image
+
+APTOS_GRADES = {"000c1434d8d7": 2, "001639a390f0": 4, "0024cdab0c1e": 1, "002c21358ce6": 0}
+
+KVASIR = (
+    *("dyed-lifted-polyps", "dyed-resection-margins", "esophagitis", "normal-cecum", "normal-pylorus"),
+    *("normal-z-line", "polyps", "ulcerative-colitis"),
+)
+
+MESSIDOR = {
+    "11": {"20051019_38557_0100_PP": 3, "20051020_63045_0100_PP": 3},  # the second was graded again: 0
+    "33": {"20051202_54744_0400_PP": 0, "20051202_37830_0400_PP": 1},  # the first is a copy
+}
+
+CHEXPERT_HEADER = (
+    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,"
+    "Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices"
+)
+CHEXPERT = {
+    "train": (
+        "train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0",
+        "train/patient00002/study2/view1_frontal.jpg,Female,87,Frontal,AP,,,-1.0,1.0,,-1.0,-1.0,,-1.0,,-1.0,,1.0,",
+        "train/patient00002/study1/view1_frontal.jpg,Female,83,Frontal,PA,,,,1.0,,,-1.0,,,,,,1.0,",
+        "train/patient00002/study1/view2_lateral.jpg,Unknown,83,Lateral,,,,,1.0,,,-1.0,,,,,,1.0,",
+    ),
+    "valid": ("valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0.0,1.0,1.0,1.0,0,0,0,0,0,0,0,0,0,0.0",),
+}
+
+CHESTXRAY_HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,"
+    "Height],OriginalImagePixelSpacing[x,y]"
+)
+CHESTXRAY = (
+    "00000001_000.png,Cardiomegaly,0,1,57,M,PA,2682,2749,0.143,0.143",
+    "00000001_001.png,Cardiomegaly|Emphysema,1,1,58,M,PA,2894,2729,0.143,0.143",
+    "00000002_000.png,No Finding,0,2,80,M,PA,2500,2048,0.171,0.171",
+    "00000003_000.png,Hernia|Pleural_Thickening,0,3,74,F,AP,2500,2048,0.168,0.168",
+)
+
+
+def aptos(root: Path, grades: Mapping[str, int] = APTOS_GRADES, pool: Sequence[str] = ("0005cfc8afb6",)) -> Path:
+    """The competition's files; `pool` are images of test."""
+    for seed, name in enumerate(grades):
+        image(root / "train_images" / f"{name}.png", seed)
+    for seed, name in enumerate(pool, 1000):
+        image(root / "test_images" / f"{name}.png", seed)
+    csv(root / "train.csv", "id_code,diagnosis", [f"{name},{grade}" for name, grade in grades.items()])
+    csv(root / "test.csv", "id_code", list(pool))
+    return root
+
+
+def aptos_split_again(root: Path) -> Path:
+    """The copy of three parts, whose folders hold folders of their own name."""
+    parts = {"train_1": "train_images", "valid": "val_images", "test": "test_images"}
+    for seed, (table, folder) in enumerate(parts.items()):
+        image(root / folder / folder / f"a{seed}.png", seed)
+        csv(root / f"{table}.csv", "id_code,diagnosis", [f"a{seed},{seed}"])
+    return root
+
+
+def kvasir(root: Path, images: int = 2, classes: Sequence[str] = KVASIR) -> Path:
+    """A folder for each class."""
+    for number, name in enumerate(classes):
+        for own in range(images):
+            image(root / name / f"{number}{own}.jpg", 10 * number + own)
+    return root
+
+
+def workbook(rows: Sequence[Sequence[object]], *sheets: str) -> bytes:
+    """An .xls workbook; its first sheet has the rows."""
+    book = xlwt.Workbook()
+    for name in sheets:
+        sheet = book.add_sheet(name)
+        for at, row in enumerate(rows if name == sheets[0] else ()):
+            for column, cell in enumerate(row):
+                sheet.write(at, column, cell)
+    sink = io.BytesIO()
+    book.save(sink)
+    return sink.getvalue()
+
+
+def messidor(root: Path, grades: Mapping[str, Mapping[str, int]] = MESSIDOR, column: str = "Retinopathy grade") -> Path:
+    """Bases of .tif with their sheets beside them."""
+    header = ["Image name", "Ophthalmologic department", column, "Risk of macular edema "]
+    for base, own in grades.items():
+        rows = [[f"{name}.tif", "Service Ophtalmologie Lariboisière", grade, 0] for name, grade in own.items()]
+        data = workbook([header, *rows], "Feuil1", "Feuil2", "Feuil3")
+        for seed, name in enumerate(own):
+            image(root / f"Base{base}" / f"{name}.tif", int(base) + seed)
+        (root / f"Annotation_Base{base}.xls").write_bytes(data)
+    return root
+
+
+def messidor2(root: Path) -> Path:
+    """Two exams, one of suffixes in another case than the table has, with one image that cannot be graded."""
+    for seed, name in enumerate(
+        ["20051020_43808_0100_PP.png", "20051020_43832_0100_PP.png", "IM000004.JPG", "IM000005.JPG"]
+    ):
+        image(root / "IMAGES" / name, seed)
+    csv(
+        root / "messidor-2.csv",
+        "left;right",
+        ["20051020_43808_0100_PP.png;20051020_43832_0100_PP.png", "IM000004.JPG;IM000005.JPG"],
+    )
+    csv(
+        root / "messidor_data.csv",
+        "image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable",
+        [
+            "20051020_43808_0100_PP.png,0,0,1",
+            "20051020_43832_0100_PP.png,2,1,1",
+            "IM000004.jpg,4,0,1",
+            "IM000005.jpg,,,0",
+        ],
+    )
+    return root
+
+
+def chexpert(root: Path, prefix: str = "CheXpert-v1.0-small/", parts: Mapping[str, Sequence[str]] = CHEXPERT) -> Path:
+    """Tables that name images below a folder that is not there."""
+    for part, rows in parts.items():
+        for seed, row in enumerate(rows):
+            image(root / row.partition(",")[0], seed + 100 * (part == "valid"))
+        csv(root / f"{part}.csv", CHEXPERT_HEADER, [prefix + row for row in rows])
+    return root
+
+
+def chestxray14(
+    root: Path, header: str = CHESTXRAY_HEADER, table: str = "Data_Entry_2017_v2020.csv", lists: bool = True
+) -> Path:
+    """Images in parts, as Kaggle packs them."""
+    for seed, row in enumerate(CHESTXRAY):
+        image(root / f"images_{seed % 2 + 1:03d}/images" / row.partition(",")[0], seed)
+    trailing = "," if header.endswith(",") else ""
+    csv(root / table, header, [row + trailing for row in CHESTXRAY])
+    if lists:
+        (root / "train_val_list.txt").write_text("00000001_000.png\n00000001_001.png\n00000002_000.png")
+        (root / "test_list.txt").write_text("00000003_000.png\n")
+    return root
+
+
+PUBLIC: dict[str, Callable[[Path], Path]] = {
+    "aptos": aptos,
+    "messidor": messidor,
+    "messidor-2": messidor2,
+    "kvasir": kvasir,
+    "chexpert": chexpert,
+    "chestx-ray14": chestxray14,
+}
