@@ -15,6 +15,7 @@ from tasks.corpora.table_patients import NOBODY
 
 YES, NO = "yes", "no"
 FRONTAL, LATERAL = "frontal", "lateral"
+FRONTAL_KINDS = ("AP", "PA")
 
 _SEX = {"f": "female", "female": "female", "w": "female", "m": "male", "male": "male", "o": "other", "other": "other"}
 _EYE = {"l": "left", "left": "left", "os": "left", "le": "left", "r": "right", "right": "right", "od": "right"} | {
@@ -123,4 +124,4 @@ def projections(texts: pa.StringArray, finer: pa.StringArray) -> pa.StringArray:
     """Projections of two columns, where the second says which frontal one it is (CheXpert)."""
     coarse = translated(texts, lambda text: projection(text) or "")
     kind = translated(finer, lambda text: projection(text) or "")
-    return pc.if_else(pc.and_(pc.equal(coarse, FRONTAL), pc.is_in(kind, pa.array(["AP", "PA"]))), kind, coarse)
+    return pc.if_else(pc.and_(pc.equal(coarse, FRONTAL), pc.is_in(kind, pa.array(FRONTAL_KINDS))), kind, coarse)

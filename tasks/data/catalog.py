@@ -16,7 +16,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import read_output
 from infra.storage.store import Store
 
-OK, QUARANTINED, MISSING = "ok", "quarantined", "missing"
+OK, LEFT_OUT, QUARANTINED, MISSING = "ok", "left out", "quarantined", "missing"
 SPLITS = ("train", "val", "test")
 
 CATALOG = pa.schema(
@@ -36,12 +36,12 @@ CATALOG = pa.schema(
         ("age", pa.float32()),  # years; NaN when unknown; at most 90 where private
         ("projection", pa.string()),  # of a radiograph: AP, PA, frontal (of these), lateral
         ("gradable", pa.bool_()),  # null when nobody said
-        ("split", pa.string()),  # train, val, test; "" unless status is ok
+        ("split", pa.string()),  # train, val, test; "" unless status is ok or left out
         ("leak", pa.bool_()),  # val or test row whose patient, bytes or near twin also stands in train
         ("width", pa.int32()),  # of the source in pixels; 0 when unread
         ("height", pa.int32()),
         ("quality", pa.float32()),  # NaN when nobody graded it
-        ("status", pa.string()),  # ok, quarantined, missing
+        ("status", pa.string()),  # ok, left out (stored, but the spec does not use it), quarantined, missing
         ("reason", pa.string()),
     ]
 )

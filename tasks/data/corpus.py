@@ -14,7 +14,7 @@ from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.stage_cache import read_output
 from infra.storage.store import Store
-from tasks.data.catalog import OK, from_parquet, table_of
+from tasks.data.catalog import LEFT_OUT, OK, from_parquet, table_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Shard:
     offsets: np.ndarray  # [N] int64
     lengths: np.ndarray  # [N] int64
     crcs: np.ndarray  # [N] uint32
+    used: np.ndarray  # [N] bool: the spec uses it; others have no label here
     label: np.ndarray  # [N] int32, -1 unlabelled (single, ordinal)
     labels: np.ndarray | None  # [N, C] int8, -1 unknown (multilabel)
     patient: np.ndarray  # [N] str; the key where no patient is known
@@ -86,15 +87,17 @@ class Corpus:
         """All shards in manifest order."""
         index = from_parquet(read_output(self.store, self.manifest.output(kind="index")))
         outputs = self.manifest.outputs_where(kind="shard")
-        catalog = self.catalog.filter(pc.equal(self.catalog["status"], OK))
+        catalog = self.catalog.filter(pc.is_in(self.catalog["status"], value_set=pa.array([OK, LEFT_OUT])))
+        used = pc.equal(catalog["status"], OK).to_numpy(zero_copy_only=False)
         rows = pc.fill_null(pc.index_in(index["key"], value_set=catalog["key"]), -1).to_numpy()
-        label = catalog["label"].to_numpy()
+        label = np.where(used, catalog["label"].to_numpy(), -1)
         # Without a patient the image stands for itself.
         patient = pc.if_else(pc.equal(catalog["patient"], ""), catalog["key"], catalog["patient"])
         leak = catalog["leak"].to_numpy(zero_copy_only=False)
         labels = None
         if self.task == "multilabel" and len(catalog):
             labels = pc.list_flatten(catalog["labels"]).to_numpy().reshape(len(catalog), -1)
+            labels = np.where(used[:, None], labels, -1)
         starts = np.searchsorted(index["shard"].to_numpy(), np.arange(len(outputs) + 1))
         shards = []
         for i, output in enumerate(outputs):
@@ -112,6 +115,7 @@ class Corpus:
                     offsets=column["offset"],
                     lengths=column["size"],
                     crcs=column["crc32"],
+                    used=used[own].astype(bool),
                     label=label[own].astype(np.int32),
                     labels=labels[own].astype(np.int8) if labels is not None else None,
                     patient=patient.take(pa.array(own)).to_numpy(zero_copy_only=False),

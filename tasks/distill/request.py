@@ -115,10 +115,13 @@ class Request:
 
 
 def label_digest(corpus: Corpus, split: str) -> str:
-    """Digest of the labels of a split: keys and labels, in shard order."""
+    """Digest of the labels of a split: keys, labels and what is left out, in shard order."""
     return digest_of(
         [
-            [s.keys.tolist(), s.label.tolist(), s.labels.tolist() if s.labels is not None else None]
+            [
+                *(s.keys.tolist(), s.label.tolist(), s.labels.tolist() if s.labels is not None else None),
+                *([] if s.used.all() else [s.used.tolist()]),
+            ]
             for s in corpus.of_split(split)
         ]
     )
@@ -133,7 +136,7 @@ def training_rows(corpus: Corpus, pool: str) -> int:
         pool: all or labelled, as `student.pool`.
     """
     shards = corpus.of_split("train")
-    return sum(int(shard.labelled.sum()) if pool == "labelled" else len(shard) for shard in shards)
+    return sum(int((shard.labelled if pool == "labelled" else shard.used).sum()) for shard in shards)
 
 
 def steps_of(train: TrainSection, rows: int) -> int:

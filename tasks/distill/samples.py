@@ -36,7 +36,7 @@ class TrainRows:
     ) -> None:
         own = [np.array([weights.get(key, 1.0) for key in shard.keys], dtype=np.float32) for shard in shards]
         self.chosen = [
-            np.flatnonzero((weight > 0) & (unlabelled | shard.labelled))
+            np.flatnonzero((weight > 0) & shard.used & (unlabelled | shard.labelled))
             for shard, weight in zip(shards, own, strict=True)
         ]
         start = np.cumsum([0, *(len(shard) for shard in shards)])

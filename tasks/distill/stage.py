@@ -234,7 +234,8 @@ def student_steps(corpus: Corpus, spec: Spec, arm: str, phase: str = "") -> int:
     A longer training is not mistaken for a better teacher.
     """
     shards = corpus.of_split("train")
-    return steps_of_arm(spec, arm, phase, sum(map(len, shards)), sum(int(shard.labelled.sum()) for shard in shards))
+    labelled = sum(int(shard.labelled.sum()) for shard in shards)
+    return steps_of_arm(spec, arm, phase, sum(int(shard.used.sum()) for shard in shards), labelled)
 
 
 def students_at_once(spec: Spec, arm: str) -> int:

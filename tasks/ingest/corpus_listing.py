@@ -74,7 +74,9 @@ class ListedCorpus:
     def digest(self) -> str:
         """Digest of all that enters an ingest: bytes, labels, patients, official splits."""
         scan, images = self.scanned.scan, self.images
-        hasher = hashlib.sha256(canonical_json([scan.task, list(scan.classes), scan.modality, sorted(scan.official)]))
+        about = [scan.task, list(scan.classes), scan.modality, sorted(scan.official)]
+        taken = self.scanned.corpus.identity_of_use()
+        hasher = hashlib.sha256(canonical_json([*about, taken] if taken else about))
         names = ["key", "source_sha256", "label", "labels", "patient", "exam", "eye", "official", "status", "reason"]
         # Others only where a corpus has them, so that a further attribute moves no digest of today.
         names += [n for n in ATTRIBUTES if n not in names and not images.where(n, "").all()]
@@ -124,7 +126,7 @@ def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) ->
         how |= {"size": ingest.size or scan.size, "crop": ingest.crop or scan.crop, "quality": ingest.quality}
     if ingest.bits is not None:
         how["bits"] = ingest.bits
-    section: dict[str, Any] = {"corpus": corpus.identity(), "ingest": how}
+    section: dict[str, Any] = {"corpus": corpus.identity_of_shards(), "ingest": how}
     if corpus.private:
         section["privacy"] = PRIVACY
     return ScannedCorpus(corpus, source, scan, json.loads(canonical_json(section)))

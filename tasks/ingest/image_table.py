@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from tasks.corpora.attributes import NO, YES
 from tasks.corpora.scan import ATTRIBUTES
-from tasks.data.catalog import CATALOG, OK, QUARANTINED, SPLITS
+from tasks.data.catalog import CATALOG, LEFT_OUT, OK, QUARANTINED, SPLITS
 
 NOT_READABLE = "not readable: "  # begins every reason that reading the file gave, and no other
 STORED_TEXT = ("key", "source", "source_sha256", "patient", *ATTRIBUTES, "status", "reason")
@@ -80,6 +80,11 @@ class ImageTable:
         self.set_text("reason", rows, reason)
         self._numbers["split"][rows] = -1
 
+    def leave_out(self, rows: np.ndarray, reason: str) -> None:
+        """Mark usable rows that the spec does not use; they keep their split."""
+        self.set_text("status", rows, LEFT_OUT)
+        self.set_text("reason", rows, reason)
+
     def clear_labels(self, rows: np.ndarray) -> None:
         """Set the labels of rows to unknown."""
         self._numbers["label"][rows] = -1
@@ -130,6 +135,11 @@ class ImageTable:
         numbers = {name: column[rows] for name, column in self._numbers.items()}
         return ImageTable(text, numbers, None if self.labels is None else self.labels[rows])
 
+    def copy(self) -> ImageTable:
+        """A table that may be changed alone; text, which is never changed in place, is shared."""
+        numbers = {name: column.copy() for name, column in self._numbers.items()}
+        return ImageTable(dict(self._text), numbers, None if self.labels is None else self.labels.copy())
+
     def append(self, other: ImageTable) -> None:
         """Add the rows of another table."""
         for name in TEXT:
@@ -146,7 +156,7 @@ class ImageTable:
     def catalog(self) -> pa.Table:
         """The catalog: schema CATALOG, sorted by key."""
         size = len(self)
-        split = np.where(self.usable, self._numbers["split"], -1)
+        split = np.where(self.usable | self.where("status", LEFT_OUT), self._numbers["split"], -1)
         names = pa.DictionaryArray.from_arrays(pa.array(split + 1), pa.array(["", *SPLITS])).cast(pa.string())
         columns = {
             **{n: self._text[n] for n in STORED_TEXT},

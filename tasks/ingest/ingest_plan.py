@@ -19,6 +19,7 @@ from tasks.data.catalog import OK, QUARANTINED, SPLITS
 from tasks.ingest.corpus_listing import ListedCorpus
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, mask, place_in
 from tasks.ingest.leakage import refuse_contradictions
+from tasks.ingest.left_out import leave_out
 from tasks.ingest.parent import Parent
 from tasks.ingest.pixels import ImageRecipe
 from tasks.ingest.shard import ShardItem, ShardJob
@@ -70,7 +71,9 @@ def plan_ingest(listed: ListedCorpus, parent: Parent, section: IngestSection, *,
     images.append(parent.rows(gone))
     # The budget first: rows at fault are often why a split is empty.
     FaultBudget(images, section).check()
-    check_splits(images, scan.classes, listed.scanned.corpus.split)
+    taken = images.copy()
+    leave_out(taken, listed.scanned.corpus)
+    check_splits(taken, scan.classes, listed.scanned.corpus.split)
     waiting = images.usable & ~np.concatenate([stored, np.ones(int(gone.sum()), bool)])
     order = images.by_key()
     return IngestPlan(images, order[waiting[order]], int(gone.sum()), changed)

@@ -17,7 +17,7 @@ from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output, manifest_name
 from infra.storage.stage_cache import read_output
 from infra.storage.store import MissingObjectError, Store
-from tasks.data.catalog import CATALOG, INDEX, OK, SPLITS, from_parquet, with_attributes
+from tasks.data.catalog import CATALOG, INDEX, LEFT_OUT, OK, SPLITS, from_parquet, with_attributes
 from tasks.ingest.image_table import ImageTable, as_text, mask, matrix, patient_ids_of, place_in, stored_texts
 
 
@@ -66,7 +66,7 @@ class Parent:
     @property
     def patient_splits(self) -> tuple[pa.Array, np.ndarray]:
         """Patient ids, and their split; val and test win where an official split put a patient into several."""
-        rows = mask(pc.equal(self.catalog["status"], OK))
+        rows = mask(pc.is_in(self.catalog["status"], value_set=pa.array([OK, LEFT_OUT])))
         patients = (
             patient_ids_of(as_text(self.catalog["patient"]), self.keys).filter(pa.array(rows)).dictionary_encode()
         )
@@ -84,7 +84,7 @@ class Parent:
         """Rows of the catalog as a table; their files are gone, so their paths are ""."""
         at = pa.array(np.flatnonzero(chosen))
         table = self.catalog.take(at)
-        return ImageTable.of(
+        found = ImageTable.of(
             len(at),
             matrix(table["labels"]),
             label=table["label"].to_numpy(),
@@ -93,6 +93,11 @@ class Parent:
             height=table["height"].to_numpy(),
             **stored_texts(table),
         )
+        # What is left out is decided anew.
+        left_out = found.where("status", LEFT_OUT)
+        found.set_text("status", left_out, OK)
+        found.set_text("reason", left_out, "")
+        return found
 
 
 def read_head(store: Store, title: str) -> Manifest | None:

@@ -35,6 +35,7 @@ from tasks.ingest.ingest_plan import (
 )
 from tasks.ingest.keys import KeyedHasher
 from tasks.ingest.leakage import mark_leaks
+from tasks.ingest.left_out import leave_out
 from tasks.ingest.make_shards import make_shards
 from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
@@ -282,7 +283,8 @@ class IngestWork(StageWork):
         if parent.manifest and not new.stored and listed.digest == parent.manifest.inputs[0]:
             return _made(parent.manifest, 0)
         several = new.several + (parent.manifest.facts.get(SEVERAL, 0) if parent.manifest else 0)
-        warnings = check_splits(images, scanned.scan.classes, self.corpus.split)
+        warnings = leave_out(images, self.corpus)
+        warnings += check_splits(images, scanned.scan.classes, self.corpus.split)
         notes = [*notes_of(listed, warnings, plan.removed, plan.changed), *bits_note(bits), *pages_note(several)]
         leaks = mark_leaks(images, new.index, LIMITS.get(scanned.scan.modality, OTHER_LIMIT))
         index, new_index = store_table(self.cache, self.title, "index", new.index)

@@ -11,11 +11,12 @@ import numpy as np
 from infra.storage.manifest import Quarantined
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import MissingObjectError, Store
-from tasks.data.catalog import MISSING, QUARANTINED, SPLITS
+from tasks.data.catalog import LEFT_OUT, MISSING, QUARANTINED, SPLITS
 from tasks.ingest.corpus_listing import ListedCorpus, ScannedCorpus, list_corpus, scan_spec
 from tasks.ingest.image_table import ImageTable
 from tasks.ingest.ingest_plan import plan_ingest
 from tasks.ingest.leakage import Leaks, equal_bytes, mark_leaks
+from tasks.ingest.left_out import leave_out
 from tasks.ingest.parent import Parent, read_head
 from tasks.ingest.shard import STAGE
 from tasks.ingest.splits import check_splits, count_labels
@@ -31,7 +32,8 @@ def facts_of(scanned: ScannedCorpus, images: ImageTable, leaks: Leaks) -> dict[s
     corpus, task, classes, modality, private, size, crop; official: splits of the corpus's own; counts: split to
     class to labelled images; images: split to all images; unlabelled; leaks: images of val and test that also
     stand in train, leaks_by: patient, bytes or near twin; doubles: images whose bytes another image has too;
-    missing: label rows without an image; quarantined.
+    left_out: images that the spec does not use, if
+    there are such; missing: label rows without an image; quarantined.
     """
     scan, corpus, how = scanned.scan, scanned.corpus, scanned.section["ingest"]
     return {
@@ -59,6 +61,7 @@ def counts_of(images: ImageTable, classes: Sequence[str], leaks: Leaks) -> dict[
         "leaks": leaks.images,
         "leaks_by": leaks.to_json(),
         "doubles": int((groups >= 0).sum()) - len(np.unique(groups[groups >= 0])),
+        **({"left_out": left_out} if (left_out := int(images.where("status", LEFT_OUT).sum())) else {}),
         "missing": int(images.where("status", MISSING).sum()),
         "quarantined": int(images.where("status", QUARANTINED).sum()),
     }
@@ -142,8 +145,9 @@ def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
     same = head is not None and not unknown and head.inputs[0] == listed.digest
     lost = StageCache(store).missing(head.outputs) if head is not None else []
     plan = plan_ingest(listed, parent, spec.ingest)
+    warnings = leave_out(images, spec.corpus)
     leaks = mark_leaks(images)
-    warnings = check_splits(images, scanned.scan.classes, spec.corpus.split)
+    warnings += check_splits(images, scanned.scan.classes, spec.corpus.split)
     facts = {
         **facts_of(scanned, images, leaks),
         "removed": plan.removed,

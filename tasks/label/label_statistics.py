@@ -142,7 +142,7 @@ def _add(found: LabelStatistics, shard: Shard, plain: _Plain) -> None:
         found.confidence[WRONG] += _histogram(sure[valid[:, None] & known & ~right])
     if shard.split != "train":
         return
-    pool = ~shard.labelled
+    pool = ~shard.labelled & shard.used
     found.confidence[LABELLED] += _histogram(sure[valid[:, None] & known])
     found.confidence[POOL] += _histogram(sure[valid & pool].ravel())
     found.pool += int(pool.sum())

@@ -198,7 +198,7 @@ def _log_files(client: Any, run_id: str, report: Manifest, store: Store) -> None
 
 def _profile(corpus: Corpus) -> dict[str, int]:
     return {
-        "images": sum(len(shard) for shard in corpus.shards),
+        "images": sum(int(shard.used.sum()) for shard in corpus.shards),
         "labelled": sum(int(shard.labelled.sum()) for shard in corpus.shards),
     }
 

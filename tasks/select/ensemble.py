@@ -87,6 +87,7 @@ class EnsembleStatistics:
     key: np.ndarray  # [N] str
     shard: np.ndarray  # [N] int32: number of the shard in the corpus
     row: np.ndarray  # [N] int32: row in the shard
+    used: np.ndarray  # [N] bool: the spec uses it
     confidence: np.ndarray  # [N] float32 of the ensemble; NaN where some teacher has no valid prediction
     pool: np.ndarray  # [P] int64 into N
     probability: np.ndarray  # [P, C] float32 of the ensemble; zeros where not valid
@@ -128,12 +129,14 @@ def ensemble_statistics(
         raise UsageError(f"corpus {corpus.title} has no training samples to weigh")
     labelled = np.concatenate([shard.labelled for shard in shards])
     out_of_fold = np.flatnonzero(labelled) if fold_teachers else np.empty(0, np.int64)
-    pool = np.flatnonzero(~labelled)
+    used = np.concatenate([shard.used for shard in shards])
+    pool = np.flatnonzero(~labelled & used)
     classes = len(corpus.classes)
     found = EnsembleStatistics(
         key=np.concatenate([shard.keys for shard in shards]),
         shard=np.repeat(np.array(numbers, np.int32), [len(shard) for shard in shards]),
         row=np.concatenate([np.arange(len(shard), dtype=np.int32) for shard in shards]),
+        used=used,
         confidence=np.full(len(labelled), np.nan, np.float32),
         pool=pool,
         probability=np.zeros((len(pool), classes), np.float32),
@@ -152,7 +155,7 @@ def ensemble_statistics(
         mean = each.mean(axis=0)
         own = slice(int(stops[position]) - len(valid), int(stops[position]))
         found.confidence[own] = np.where(valid, confidence(mean, many=many), np.nan)
-        mine = ~labelled[own] & valid
+        mine = ~labelled[own] & valid & shards[position].used
         # Where this shard's pool images stand among all pool images.
         at = np.searchsorted(pool, np.flatnonzero(mine) + own.start)
         found.probability[at] = mean[mine]

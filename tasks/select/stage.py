@@ -157,7 +157,7 @@ def _first(corpus: Corpus, split: str) -> int:
 def _write_weights(
     cache: StageCache, corpus: Corpus, found: EnsembleStatistics, weights: PoolWeights, key: str
 ) -> Output:
-    weight = np.ones(len(found.key), np.float32)
+    weight = found.used.astype(np.float32)
     weight[found.pool] = weights.weight
     table = pa.table({"key": pa.array(found.key, pa.string()), "weight": weight, "confidence": found.confidence})
     return cache.put_object(
@@ -172,7 +172,7 @@ def _write_weights(
 def _facts(corpus: Corpus, found: EnsembleStatistics, weights: PoolWeights, pseudo: PseudoClasses) -> dict[str, Any]:
     kept = weights.weight[weights.weight > 0]
     return {
-        "kept": len(found.key) - len(found.pool) + len(kept),
+        "kept": int(found.used.sum()) - len(found.pool) + len(kept),
         "dropped": len(found.pool) - len(kept),
         "dropped_by_rule": weights.dropped,
         "unlabelled": len(found.pool),

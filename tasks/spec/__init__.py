@@ -1,6 +1,14 @@
 """The spec: one YAML file that says what to make; `run:` alone says how and where."""
 
-from tasks.spec.corpus import CheXpertSection, CorpusSection, IngestSection, PhantomSection, SplitSection, TableSection
+from tasks.spec.corpus import (
+    CheXpertSection,
+    CorpusSection,
+    IngestSection,
+    PhantomSection,
+    RangeSection,
+    SplitSection,
+    TableSection,
+)
 from tasks.spec.learn import EvaluateSection, LossTerm, RegisterSection, StudentSection
 from tasks.spec.load import load_spec, parse_spec
 from tasks.spec.run import LabelRunSection, RunSection
@@ -19,6 +27,7 @@ __all__ = [
     "LossTerm",
     "ModelSection",
     "PhantomSection",
+    "RangeSection",
     "RegisterSection",
     "RunSection",
     "SelectSection",

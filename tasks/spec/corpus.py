@@ -77,6 +77,19 @@ class CheXpertSection(Section):
         return how if isinstance(how, str) else how.get(finding, default)
 
 
+class RangeSection(Section):
+    """From a first to a last value, both included."""
+
+    first: str | float | None = Field(None, alias="from")
+    last: str | float | None = Field(None, alias="to")
+
+    @model_validator(mode="after")
+    def _one_end(self) -> RangeSection:
+        if self.first is None and self.last is None:
+            raise ValueError("give from, to, or both")
+        return self
+
+
 class SplitSection(Section):
     """`corpus.split`: official splits where there are any, else ours by patient."""
 
@@ -106,6 +119,14 @@ class PhantomSection(Section):
     test: int = Field(500, ge=0, description="phantom-fundus: Private images of the test folder")
 
 
+_OF_USE = ("where", "ungradable")
+
+
+def _listed(value: Any) -> Any:
+    """One value is a list of one."""
+    return [str(value)] if isinstance(value, str | int | float) else value
+
+
 class CorpusSection(Section):
     """`corpus:`"""
 
@@ -124,6 +145,14 @@ class CorpusSection(Section):
     )
     table: TableSection | None = None
     chexpert: CheXpertSection | None = None
+    where: dict[Attribute, Annotated[list[str] | RangeSection, BeforeValidator(_listed)]] | None = Field(
+        None,
+        description="values of attributes that images must have, such as projection: frontal, site: [A, B], "
+        "age: {from: 18}, date: {from: 2019-01-01}; others lie in the shards and take no part",
+    )
+    ungradable: Literal["leave_out", "use"] = Field(
+        "leave_out", description="unlabelled images of which it is known that they cannot be graded"
+    )
     split: SplitSection = SplitSection()
     phantom: PhantomSection | None = None
 
@@ -144,15 +173,25 @@ class CorpusSection(Section):
             raise ValueError("corpus.phantom is only for the phantom adapters")
         return self
 
+    def identity_of_shards(self) -> dict[str, Any]:
+        """Without what leaves images out: they are stored all the same."""
+        return {name: value for name, value in self.identity().items() if name not in _OF_USE}
+
+    def identity_of_use(self) -> dict[str, Any]:
+        """What leaves images out; empty where nothing does but the default."""
+        return {name: value for name, value in self.identity().items() if name in _OF_USE}
+
     def identity(self) -> dict[str, Any]:
         found = self.model_dump(mode="json", exclude={"root"})
         # Came later: left out where it is unset, so that what was ingested before is found.
         for name in ("encoding", "attributes"):
             if self.table is not None and found["table"][name] is None:
                 del found["table"][name]
-        for name in ("label_map", "chexpert"):
+        for name in ("label_map", "chexpert", "where"):
             if found[name] is None:
                 del found[name]
+        if self.ungradable == "leave_out":
+            del found["ungradable"]
         return found
 
 

@@ -29,6 +29,7 @@ def pool_of(
         key=np.array(keys or [f"k{n:04d}" for n in range(count)], dtype=object),
         shard=np.zeros(count, np.int32),
         row=np.arange(count, dtype=np.int32),
+        used=np.ones(count, bool),
         confidence=np.where(valid, confidence(mean, many=many), np.nan).astype(np.float32),
         pool=np.arange(count),
         probability=mean.astype(np.float32),
