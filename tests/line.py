@@ -45,13 +45,11 @@ class Place:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     text: str = SPEC
     api: str | None = None  # a Prefect API that commands use; None: each starts its own
-    new: bool = False  # as on a machine's first run: databases are made by the first command
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         self.spec.write_text(self.text)
-        if not self.new:
-            copy_databases(self.root / "home")
+        copy_databases(self.root / "home")
 
     @property
     def spec(self) -> Path:

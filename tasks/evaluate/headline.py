@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.drawing.markdown import interval_text, number
 from tasks.evaluate.comparisons import NO_GAP
+from tasks.evaluate.groups import worst_groups
 from tasks.evaluate.teacher_verdicts import verdict_text
 from tasks.evaluate.titles import METRIC_TITLES, title_of
 from tasks.spec.arms import LABELS_ONLY
@@ -19,6 +20,7 @@ def headline(facts: Mapping[str, Any]) -> list[str]:
         *([facts["pool"]] if "pool" in facts else []),
         *_gap(facts),
         *_start(facts),
+        *(worst_groups(facts) if "groups" in facts else []),
         *map(verdict_text, facts["teachers_on_validation"]),
     ]
 

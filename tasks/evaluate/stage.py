@@ -31,7 +31,7 @@ from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, UnitCount,
 from tasks.spec import Spec
 
 STAGE = "evaluate"
-VERSION = 6
+VERSION = 7
 
 
 class Evaluation(StageWork):

@@ -23,6 +23,7 @@ from tasks.drawing.plots import confusion_png, reliability_png
 from tasks.evaluate.arms import Arm, Judged, Truth, better
 from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, majority
 from tasks.evaluate.grades import add_grades, judged_by
+from tasks.evaluate.groups import groups_of
 from tasks.evaluate.headline import headline
 from tasks.evaluate.predicted_arms import arms_of, truth_of
 from tasks.evaluate.report import ReportContext, markdown
@@ -154,8 +155,8 @@ def facts_of(
     metric: str,
     pool: str | None = None,
 ) -> dict[str, Any]:
-    """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, the teachers on
-    validation (`teachers_on_validation`), then `headline`.
+    """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, `groups` where images
+    have attributes (`groups_of`), the teachers on validation (`teachers_on_validation`), then `headline`.
     """
     section, classes = spec.evaluate, len(corpus.classes)
     referred = first_referred(corpus, spec)
@@ -181,6 +182,12 @@ def facts_of(
         facts = add_shifts(
             facts, arms, val, test, metric=wanted, counts=counts, resamples=section.bootstrap, bins=section.bins
         )
+    if main is None:
+        main = Judged(metric, corpus.task, metric, arms, val, test)
+    shown = main.arm(facts["best"]["arm"]) if facts["best"] else main.arms[0]
+    if shown is not None:
+        groups = groups_of(corpus.catalog, main, shown, resamples=section.bootstrap, bins=section.bins)
+        facts = {**facts, **({"groups": groups} if groups["by"] else {})}
     facts = {**facts, "without_patient": images_without_patient(corpus.catalog)}
     facts = {**facts, "teachers_on_validation": teachers_on_validation(corpus, spec, arms, val)}
     if pool is not None:
@@ -234,9 +241,9 @@ def _counts(corpus: Corpus) -> dict[str, dict[str, int]]:
     for split in ("train", "val", "test"):
         shards = corpus.of_split(split)
         counts[split] = {
-            "images": sum(len(s) for s in shards),
+            "images": sum(int(s.used.sum()) for s in shards),
             "labelled": sum(int(s.labelled.sum()) for s in shards),
-            "patients": len({p for s in shards for p in s.patient.tolist()}),
+            "patients": len({p for s in shards for p in s.patient[s.used].tolist()}),
         }
     return counts
 

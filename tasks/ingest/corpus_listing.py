@@ -27,6 +27,7 @@ from tasks.ingest.parent import Parent
 from tasks.ingest.private_classes import refuse_rare_classes
 from tasks.ingest.private_words import PrivateWords, guarded, words_of
 from tasks.ingest.secret import digest_of_secret, secret_of
+from tasks.ingest.splits import hold_out
 from tasks.sources import open_source
 from tasks.sources.base import Source
 from tasks.sources.passed_over import passed_over
@@ -158,7 +159,8 @@ def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bo
     hasher = KeyedHasher(secret) if corpus.private else None
     images = _images_of(scan, hasher, parent)
     # The image table has all that the rows said.
-    slim = replace(scanned, scan=replace(scan, rows=RowTable(ROWS.empty_table())))
+    official = hold_out(images, corpus.split, scan.official)
+    slim = replace(scanned, scan=replace(scan, rows=RowTable(ROWS.empty_table()), official=official))
     cache = DigestCache(store, corpus.title, hasher)
     digest = digest_of_secret(secret) if corpus.private else ""
     tombstones = Tombstones.read(store, corpus.title)

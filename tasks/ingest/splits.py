@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.digest import digest_of
 from infra.errors import CorpusError
 from tasks.data.catalog import SPLITS
-from tasks.ingest.image_table import TEST, TRAIN, VAL, ImageTable
+from tasks.ingest.attribute_filter import having
+from tasks.ingest.image_table import TEST, TRAIN, VAL, ImageTable, mask
 from tasks.ingest.leakage import PatientGroups, group_patients
 from tasks.spec import SplitSection
 
@@ -73,6 +75,31 @@ def assign_splits(images: ImageTable, section: SplitSection, official: frozenset
         images.quarantine(
             astray & (held[patient] == split), f"its patient is in the official {SPLITS[split]} split, it is in none"
         )
+
+
+def hold_out(images: ImageTable, section: SplitSection, official: frozenset[str]) -> frozenset[str]:
+    """Set the official split of every row by `corpus.split.test_where`; returns the splits that are official now.
+
+    Raises:
+        CorpusError: the corpus has splits of its own, or no image is as asked for.
+    """
+    if section.test_where is None:
+        return official
+    if official:
+        raise CorpusError(
+            f"corpus.split.test_where: the corpus has splits of its own ({', '.join(sorted(official))}); leave it out, "
+            "or take away the files that define them"
+        )
+    asked = np.ones(len(images), bool)
+    for attribute, wanted in section.test_where.items():
+        asked &= having(images, attribute, wanted, "corpus.split.test_where")
+    if not (asked & images.usable).any():
+        raise CorpusError("corpus.split.test_where: no image has all that it asks for")
+    # A patient who stands on both sides would leak.
+    ids = images.patient_ids
+    held = mask(pc.is_in(ids, value_set=ids.filter(pa.array(asked))))
+    images.numbers("official")[:] = np.where(held, TEST, TRAIN)
+    return frozenset({"train", "test"})
 
 
 def _refuse_moves(images: ImageTable, official: frozenset[str], before: EarlierSplits) -> None:

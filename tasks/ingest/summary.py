@@ -149,7 +149,7 @@ def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
     leaks = mark_leaks(images)
     warnings += check_splits(images, scanned.scan.classes, spec.corpus.split)
     facts = {
-        **facts_of(scanned, images, leaks),
+        **facts_of(listed.scanned, images, leaks),
         "removed": plan.removed,
         "changed": plan.changed,
         "notes": notes_of(listed, warnings, plan.removed, plan.changed),

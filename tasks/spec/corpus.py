@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tasks.spec.base import Section
 
@@ -77,17 +79,47 @@ class CheXpertSection(Section):
         return how if isinstance(how, str) else how.get(finding, default)
 
 
-class RangeSection(Section):
-    """From a first to a last value, both included."""
+def _text(value: Any) -> Any:
+    """Numbers and dates, as YAML reads them, as text."""
+    return str(value) if isinstance(value, int | float | date) else value
 
-    first: str | float | None = Field(None, alias="from")
-    last: str | float | None = Field(None, alias="to")
+
+class RangeSection(Section):
+    """From a first to a last age in years, or date (2019, 2019-05, 2019-05-31), both included."""
+
+    first: Annotated[str | None, BeforeValidator(_text)] = Field(None, alias="from")
+    last: Annotated[str | None, BeforeValidator(_text)] = Field(None, alias="to")
 
     @model_validator(mode="after")
     def _one_end(self) -> RangeSection:
         if self.first is None and self.last is None:
             raise ValueError("give from, to, or both")
         return self
+
+
+def _listed(value: Any) -> Any:
+    """One value is a list of one."""
+    return [str(value)] if isinstance(value, str | int | float) else value
+
+
+def _ranged(values: Values | None) -> Values | None:
+    for attribute, wanted in (values or {}).items():
+        if not isinstance(wanted, RangeSection):
+            continue
+        if attribute not in ("age", "date"):
+            raise ValueError(f"{attribute} has no order: give a list of values; from and to are for age and date")
+        for end in (wanted.first, wanted.last):
+            if end is not None and not re.fullmatch(_ENDS[attribute], end):
+                raise ValueError(
+                    f"{attribute} {end!r}: "
+                    + ("years are expected" if attribute == "age" else "2019-05-31 is expected")
+                )
+    return values
+
+
+_ENDS = {"age": r"\d+(\.\d+)?", "date": r"\d{4}(-\d\d(-\d\d)?)?"}
+Values = dict[Attribute, Annotated[list[str] | RangeSection, BeforeValidator(_listed)]]
+Filter = Annotated[Values | None, AfterValidator(_ranged)]
 
 
 class SplitSection(Section):
@@ -97,12 +129,19 @@ class SplitSection(Section):
         None, description="official split file relative to corpus.root (hyper-kvasir: 2_fold_split.csv)"
     )
     test_fold: int = Field(1, ge=0, description="fold of the official file that is the test split")
+    test_where: Filter = Field(
+        None,
+        description="the test split by attributes, as site: [B], or date: {from: 2021}; patients that have one such "
+        "image are in test whole, validation is taken out of the others",
+    )
     val: float = Field(0.15, ge=0, lt=1, description="share of labelled patients for validation")
     test: float = Field(0.2, ge=0, lt=1, description="share of labelled patients for test")
     seed: int = 0
 
     @model_validator(mode="after")
     def _something_left(self) -> SplitSection:
+        if self.test_where is not None and self.official is not None:
+            raise ValueError("official and test_where both name the test split; give one")
         if self.val + self.test >= 1:
             raise ValueError("val and test together leave nothing for train")
         return self
@@ -119,12 +158,7 @@ class PhantomSection(Section):
     test: int = Field(500, ge=0, description="phantom-fundus: Private images of the test folder")
 
 
-_OF_USE = ("where", "ungradable")
-
-
-def _listed(value: Any) -> Any:
-    """One value is a list of one."""
-    return [str(value)] if isinstance(value, str | int | float) else value
+_OF_USE = ("where", "ungradable")  # keys that leave images out, though they are stored
 
 
 class CorpusSection(Section):
@@ -145,7 +179,7 @@ class CorpusSection(Section):
     )
     table: TableSection | None = None
     chexpert: CheXpertSection | None = None
-    where: dict[Attribute, Annotated[list[str] | RangeSection, BeforeValidator(_listed)]] | None = Field(
+    where: Filter = Field(
         None,
         description="values of attributes that images must have, such as projection: frontal, site: [A, B], "
         "age: {from: 18}, date: {from: 2019-01-01}; others lie in the shards and take no part",
@@ -190,6 +224,8 @@ class CorpusSection(Section):
         for name in ("label_map", "chexpert", "where"):
             if found[name] is None:
                 del found[name]
+        if self.split.test_where is None:
+            del found["split"]["test_where"]
         if self.ungradable == "leave_out":
             del found["ungradable"]
         return found

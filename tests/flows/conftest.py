@@ -17,7 +17,7 @@ from tests.line import Place
 
 @pytest.fixture(scope="package")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("line"), new=True)
+    return Place(tmp_path_factory.mktemp("line"))
 
 
 @pytest.fixture(scope="package")

@@ -17,6 +17,7 @@ from tasks.distill.request import label_digest, training_rows
 from tasks.ingest.summary import preview
 from tasks.spec import Spec
 from tests.tasks.corpora.layouts import csv, image
+from tests.tasks.corpora.public_layouts import chexpert
 from tests.tasks.ingest.specs import run, spec
 
 TABLE = {
@@ -124,7 +125,7 @@ def test_an_unlabelled_image_that_cannot_be_graded_teaches_nobody(
 ) -> None:
     found = corpus_of(root, store, cluster)
     assert "n02" not in used(found)
-    assert "1 images cannot be graded and teach nobody (corpus.ungradable)" in found.manifest.facts["notes"]
+    assert "1 unlabelled images cannot be graded and teach nobody (corpus.ungradable)" in found.manifest.facts["notes"]
     assert "n02" in used(corpus_of(root, store, cluster, ungradable="use"))
 
 
@@ -145,3 +146,41 @@ def test_a_class_that_is_left_out_whole_is_an_error_before_anything_is_decoded(
     with pytest.raises(CorpusError, match=r"no training image of class y"):
         corpus_of(root, store, cluster, where={"projection": "AP"}, split={"val": 0.0, "test": 0.0})
     assert not store.sizes("shards")
+
+
+@pytest.mark.parametrize(
+    ("where", "match"),
+    [
+        ({"site": {"from": "A"}}, "site has no order: give a list of values"),
+        ({"age": {"from": "old"}}, "age 'old': years are expected"),
+        ({"date": {"to": "1.5.2019"}}, "date '1.5.2019': 2019-05-31 is expected"),
+        ({"age": {}}, "give from, to, or both"),
+        ({"colour": ["red"]}, "colour"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_wrong_in_the_spec(
+    root: Path, store: LocalStore, where: dict[str, object], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        given(root, store, where=where)
+
+
+def test_a_test_split_by_site_takes_patients_whole(root: Path, store: LocalStore, cluster: Cluster) -> None:
+    with (root / "labels.csv").open("a") as table:
+        table.write("n80,x,p0,South,20,2018-05-01,AP,1\n")  # p0 is of North
+    image(root / "n80.png", 80)
+    found = corpus_of(root, store, cluster, split={"test_where": {"site": "South"}})
+    rows = found.catalog.to_pylist()
+    assert {row["site"] for row in rows if row["split"] != "test"} == {"North"}
+    assert {row["split"] for row in rows if row["patient"] == "p0"} == {"test"}
+    assert found.manifest.facts["official"] == ["test", "train"]
+
+
+def test_a_test_split_by_site_of_a_corpus_with_splits_is_refused(
+    tmp_path: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    asked = spec(
+        chexpert(tmp_path / "x"), store, {"adapter": "chexpert", "split": {"test_where": {"projection": "lateral"}}}
+    )
+    with pytest.raises(CorpusError, match=r"the corpus has splits of its own \(test, train\); leave it out"):
+        run(asked, cluster)
