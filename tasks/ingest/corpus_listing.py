@@ -20,6 +20,7 @@ from tasks.corpora.csv_table import translated
 from tasks.corpora.scan import ATTRIBUTES, ROWS, RowTable
 from tasks.data.catalog import OK, SPLITS
 from tasks.data.tombstones import COLUMNS, Tombstones
+from tasks.ingest.corrections import correct
 from tasks.ingest.digest_cache import DigestCache
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, matrix, place_in
 from tasks.ingest.keys import KeyedHasher, assign_keys
@@ -159,8 +160,13 @@ def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bo
     hasher = KeyedHasher(secret) if corpus.private else None
     images = _images_of(scan, hasher, parent)
     # The image table has all that the rows said.
+    with guarded(scanned.words, reading=True):
+        notes = correct(images, corpus, scan)
+    if scanned.words:
+        notes = scanned.words.of_notes(notes)
     official = hold_out(images, corpus.split, scan.official)
-    slim = replace(scanned, scan=replace(scan, rows=RowTable(ROWS.empty_table()), official=official))
+    rows = RowTable(ROWS.empty_table())
+    slim = replace(scanned, scan=replace(scan, rows=rows, official=official, notes=[*scan.notes, *notes]))
     cache = DigestCache(store, corpus.title, hasher)
     digest = digest_of_secret(secret) if corpus.private else ""
     tombstones = Tombstones.read(store, corpus.title)

@@ -118,6 +118,7 @@ _NOTE = _compiled(
             "{0} cells are not understood as {1} and left blank",
         ),
         (r" is not UTF-8; read as ", "the table is not UTF-8 and its encoding a guess; set corpus.table.encoding"),
+        (r"^(\d+) labels are corrections of (\d+) people", "{0} labels are corrections of {1} people"),
         (
             r": (\d+) of its files are unpacked beside it",
             "{0} files of an archive are unpacked beside it; those are read",
@@ -139,6 +140,11 @@ _ERROR = _compiled(
         (r"the first line is blank", "the first line of the table is blank; a header is needed there"),
         (r"is blank; an image's name is needed", "a row of the table names no image"),
         (r"train, val or test is expected", "a split in the table is neither train, val nor test"),
+        (r"the corpus has no image", "corpus.corrections names an image that the corpus does not have"),
+        (r"a name and a date \(", "a row of corpus.corrections lacks who or when"),
+        (r"correct .* on one day to different labels", "two rows of corpus.corrections of one day differ"),
+        (r"is outside the classes", "a label of corpus.corrections is outside the classes"),
+        (r"corpus\.corrections", "corpus.corrections is not there, or lacks a column"),
         (r"not CSV", "the table is not CSV"),
         (
             r"corpus\.table\.encoding|is not [\w-]+: line",

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from infra.digest import canonical_json, digest_of
 from infra.storage.store import MissingObjectError, Store
+from tasks.ingest.corrections import digest_of_corrections
 from tasks.ingest.shard import VERSION
 from tasks.spec import CorpusSection, IngestSection
 
@@ -47,7 +48,9 @@ class SourceFingerprint:
 
 def digest_of_request(corpus: CorpusSection, ingest: IngestSection) -> str:
     """Digest of what the spec says, before anything is read."""
-    return digest_of([VERSION, corpus.identity(), ingest.model_dump(mode="json", exclude=_BUDGET)])
+    about = [VERSION, corpus.identity(), ingest.model_dump(mode="json", exclude=_BUDGET)]
+    corrected = digest_of_corrections(corpus)
+    return digest_of([*about, corrected] if corrected else about)
 
 
 def digest_of_files(files: pa.Table) -> str:

@@ -179,6 +179,11 @@ class CorpusSection(Section):
     )
     table: TableSection | None = None
     chexpert: CheXpertSection | None = None
+    corrections: str | None = Field(
+        None,
+        description="CSV with the columns key, label, who, when: labels laid over the corpus; key is a key or a "
+        "path below corpus.root; never hashed, what it says is",
+    )
     where: Filter = Field(
         None,
         description="values of attributes that images must have, such as projection: frontal, site: [A, B], "
@@ -216,7 +221,7 @@ class CorpusSection(Section):
         return {name: value for name, value in self.identity().items() if name in _OF_USE}
 
     def identity(self) -> dict[str, Any]:
-        found = self.model_dump(mode="json", exclude={"root"})
+        found = self.model_dump(mode="json", exclude={"root", "corrections"})
         # Came later: left out where it is unset, so that what was ingested before is found.
         for name in ("encoding", "attributes"):
             if self.table is not None and found["table"][name] is None:

@@ -102,7 +102,12 @@ def _anchor(spec: Spec, base: Path) -> Spec:
     return spec.model_copy(
         update={
             "store": here(spec.store),
-            "corpus": spec.corpus.model_copy(update={"root": here(spec.corpus.root)}),
+            "corpus": spec.corpus.model_copy(
+                update={
+                    "root": here(spec.corpus.root),
+                    "corrections": spec.corpus.corrections and here(spec.corpus.corrections),
+                }
+            ),
             "teachers": [
                 t.model_copy(update={"model": model(t), "weights": weights(t.weights)}) for t in spec.teachers
             ],
