@@ -7,6 +7,7 @@ from tasks.corpora.base import Adapter
 from tasks.corpora.chestxray14 import ChestXray14
 from tasks.corpora.chexpert import CheXpert
 from tasks.corpora.eyepacs import EyePacs
+from tasks.corpora.folder import FolderCorpus
 from tasks.corpora.hyper_kvasir import HyperKvasir
 from tasks.corpora.kvasir import Kvasir
 from tasks.corpora.messidor import Messidor
@@ -27,6 +28,7 @@ _ALL: tuple[Adapter, ...] = (
     Kvasir(),
     CheXpert(),
     ChestXray14(),
+    FolderCorpus(),
     TableCorpus(),
 )
 ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}

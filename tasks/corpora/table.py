@@ -94,10 +94,14 @@ class TableCorpus(ExistingCorpus):
             more.append(f"{unknown} images have no patient; each counts as a patient of its own")
         official = frozenset(table.split_lists) | set(pc.unique(found.table["split"]).to_pylist()) - {""}
         modality = section.modality or "other"
-        size = FUNDUS_SIZE if modality == "fundus" else OTHER_SIZE
-        crop = modality if modality in CROPPED else "none"
+        size, crop = sizes_of(modality)
         notes += more + tree.source.notes
         return Scan(task, coding.classes, modality, size, official, found, notes, crop=crop, below=tree.below)
+
+
+def sizes_of(modality: str) -> tuple[int, str]:
+    """Default shorter side in the shards, in pixels, and crop of a kind of image."""
+    return FUNDUS_SIZE if modality == "fundus" else OTHER_SIZE, modality if modality in CROPPED else "none"
 
 
 def _place(tree: Tree, table: TableSection) -> Tree:
@@ -121,7 +125,7 @@ def _labels(
     if table.patient:
         patient, notes = known_patients(sheet.texts(table.patient))
     split_text = sheet.texts(table.split) if table.split else pa.repeat("", len(sheet))
-    split = translated(split_text, _split)
+    split = translated(split_text, split_of_word)
     wrong = pc.index(pc.or_(pc.equal(name, ""), split.is_null()), True).as_py()
     if wrong >= 0:
         where = sheet.where(wrong)
@@ -187,7 +191,7 @@ def _lists(
     return names.take(pa.array(listed)), (refused, reasons.take(pa.array(listed[refused]))), notes
 
 
-def _split(text: str) -> str | None:
+def split_of_word(text: str) -> str | None:
     """The split that a word means; None when it means none."""
     for split, words in WORDS.items():
         if text.casefold() in words:

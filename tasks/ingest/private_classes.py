@@ -14,7 +14,11 @@ from tasks.ingest.image_table import as_text, matrix
 from tasks.spec import CorpusSection
 
 FEWEST_PATIENTS = 5
-_FROM_CELLS = ("table", "hyper-kvasir")  # adapters whose classes are the label texts, where the spec names none
+_FROM_CELLS = (
+    "table",
+    "folder",
+    "hyper-kvasir",
+)  # adapters whose classes are the label texts, where the spec names none
 
 
 def refuse_rare_classes(corpus: CorpusSection, scan: Scan) -> None:

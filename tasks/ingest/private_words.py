@@ -144,6 +144,8 @@ _ERROR = _compiled(
         (r"a name and a date \(", "a row of corpus.corrections lacks who or when"),
         (r"correct .* on one day to different labels", "two rows of corpus.corrections of one day differ"),
         (r"is outside the classes", "a label of corpus.corrections is outside the classes"),
+        (r"do not lie as corpus\.folder says", "some images do not lie as corpus.folder says"),
+        (r"corpus\.folder", "corpus.folder has a layout that cannot be read, or a split that is none"),
         (r"corpus\.corrections", "corpus.corrections is not there, or lacks a column"),
         (r"not CSV", "the table is not CSV"),
         (

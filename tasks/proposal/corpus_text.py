@@ -13,6 +13,7 @@ from tasks.proposal.columns import SIDED, LabelColumn
 from tasks.proposal.inspection import FolderContents, inspect_folder
 from tasks.proposal.yaml_lines import commented, quoted
 from tasks.sources import Tree
+from tasks.spec import FolderSection
 
 _GRADES = (
     commented("  task: ordinal", "the grades have an order"),
@@ -82,7 +83,26 @@ def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
         drawn = {k: v for k, v in marker.items() if k not in ("kind", "drawing")}
         lines = ["  phantom:                       # as it was drawn", *(f"    {k}: {v}" for k, v in drawn.items())]
         return CorpusProposal(*fitting, lines, modality=fitting[0].removeprefix("phantom-"))
-    return _table(inspect_folder(tree), labels)
+    found = inspect_folder(tree)
+    return _table(found, labels) if found.layout is None else _folder(found, found.layout)
+
+
+def _folder(found: FolderContents, layout: FolderSection) -> CorpusProposal:
+    label = found.label
+    unlabelled = ", ".join(json.dumps(name, ensure_ascii=False) for name in layout.unlabelled)
+    lines = [
+        commented(f"  task: {label.task}", "ordinal: the classes have an order"),
+        f"  classes: {_classes(label)}",
+        "  folder:",
+        commented(f"    layout: {json.dumps(layout.layout)}", "what each folder on the way to an image says"),
+        commented(f"    unlabelled: [{unlabelled}]", "folders whose images are the unlabelled pool"),
+    ]
+    made = CorpusProposal(
+        "folder", "one folder for each class", lines, modality=found.modality, notes=list(found.notes)
+    )
+    made.sided = any(SIDED.search(name) for name in label.counts)
+    made.guesses = [f"folders: {layout.layout} ({label})", f"patients: {found.patient.why}"]
+    return made
 
 
 def _table(found: FolderContents, labels: Path) -> CorpusProposal:

@@ -24,7 +24,9 @@ from tasks.proposal.columns import (
     patient_source,
     split_column,
 )
+from tasks.proposal.folder_layout import layout_of
 from tasks.sources import Tree
+from tasks.spec import FolderSection
 
 PICTURES = re.compile(r"image|img|photo|picture|original|\braw\b", re.I)
 FEW_TABLES = 30
@@ -46,6 +48,7 @@ class FolderContents:
     rows: int  # rows of the table
     modality: str
     text: str = ""  # a table made from the folders' names
+    layout: FolderSection | None = None  # what says the same, without a table
     notes: list[str] = field(default_factory=list)
 
 
@@ -90,6 +93,7 @@ def inspect_folder(tree: Tree) -> FolderContents:
         rows=len(table),
         modality=modality_of(tree.show().rpartition("/")[2], name, *table.header, *label.counts, label.negative or ""),
         text=text,
+        layout=layout_of(text) if text else None,
         notes=notes + _images_without_row([p for p in images if within == "." or p.startswith(f"{within}/")], paths),
     )
 

@@ -3,6 +3,7 @@
 from tasks.spec.corpus import (
     CheXpertSection,
     CorpusSection,
+    FolderSection,
     IngestSection,
     PhantomSection,
     RangeSection,
@@ -22,6 +23,7 @@ __all__ = [
     "CheXpertSection",
     "CorpusSection",
     "EvaluateSection",
+    "FolderSection",
     "IngestSection",
     "LabelRunSection",
     "LossTerm",

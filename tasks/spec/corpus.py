@@ -22,6 +22,7 @@ Adapter = Literal[
     "kvasir",
     "chexpert",
     "chestx-ray14",
+    "folder",
     "table",
     "phantom-fundus",
     "phantom-endoscopy",
@@ -61,6 +62,19 @@ class TableSection(Section):
         None,
         description="column by attribute: exam, eye, site, camera, date, sex, age, projection, gradable",
     )
+
+
+class FolderSection(Section):
+    """`corpus.folder`: what the folders of images say."""
+
+    layout: str = Field(
+        "{label}/**",
+        description="folders from corpus.root to an image; in braces label, patient, split or an attribute; * is any "
+        "folder, ** at the end any folders",
+    )
+    name: str | None = Field(None, description="an image's name without its suffix, such as {patient}_{eye}")
+    unlabelled: list[str] = Field(default_factory=list, description="names in place of a label that mean unlabelled")
+    rest: Literal["refuse", "pool"] = Field("refuse", description="images that lie otherwise: an error, or unlabelled")
 
 
 class CheXpertSection(Section):
@@ -178,6 +192,7 @@ class CorpusSection(Section):
         None, description="classes that corpora of several scales share: referable (diabetic retinopathy)"
     )
     table: TableSection | None = None
+    folder: FolderSection | None = None
     chexpert: CheXpertSection | None = None
     corrections: str | None = Field(
         None,
@@ -204,6 +219,8 @@ class CorpusSection(Section):
     def _belongs(self) -> CorpusSection:
         if (self.adapter == "table") != (self.table is not None):
             raise ValueError("corpus.table is needed with adapter: table, and only there")
+        if self.folder is not None and self.adapter != "folder":
+            raise ValueError("corpus.folder is only for adapter: folder")
         if self.chexpert is not None and self.adapter != "chexpert":
             raise ValueError("corpus.chexpert is only for adapter: chexpert")
         if self.label_map is not None and self.adapter not in GRADED:
@@ -226,7 +243,7 @@ class CorpusSection(Section):
         for name in ("encoding", "attributes"):
             if self.table is not None and found["table"][name] is None:
                 del found["table"][name]
-        for name in ("label_map", "chexpert", "where"):
+        for name in ("label_map", "folder", "chexpert", "where"):
             if found[name] is None:
                 del found[name]
         if self.split.test_where is None:

@@ -37,8 +37,8 @@ def test_one_folder_for_each_class(tmp_path: Path, to: Path) -> None:
     found = write_spec(root, to)
     spec, scan = read_back(found)
     assert tree(root) == before
-    assert spec.corpus.table is not None
-    assert Path(spec.corpus.table.csv).parent == to.parent
+    assert spec.corpus.folder is not None
+    assert (spec.corpus.folder.layout, spec.corpus.folder.unlabelled) == ("*/{label}", ["unlabelled"])
     assert scan.classes == ("polyps", "z line")
     assert sum(not row.labelled for row in scan.rows) == 3
 
@@ -84,3 +84,31 @@ def test_folders_that_spell_one_class_in_two_ways_are_one_class(tmp_path: Path, 
     found = write_spec(tmp_path / "c", to)
     assert read_back(found)[1].classes == ("polyp", "z_line")
     assert any("first 'Polyp' for 'polyp'" in note for note in found["notes"])
+
+
+def test_folders_that_no_layout_describes_become_a_table(tmp_path: Path, to: Path) -> None:
+    images(tmp_path / "c", [f"labelled/{name}/{i}.jpg" for name in ("a", "b") for i in range(10)])
+    images(tmp_path / "c", [f"pool/u{i}.jpg" for i in range(3)])
+    spec, scan = read_back(write_spec(tmp_path / "c", to))
+    assert spec.corpus.table is not None
+    assert Path(spec.corpus.table.csv).parent == to.parent
+    assert sum(not row.labelled for row in scan.rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("paths", "layout"),
+    [
+        ([f"{c}/{i}.png" for c in "ab" for i in range(9)], "{label}"),
+        ([f"{s}/{c}/{i}.png" for s in ("train", "test") for c in "ab" for i in range(9)], "{split}/{label}"),
+        ([f"PAT{p:03d}/{c}/{i}.png" for p in range(12) for c in "ab" for i in range(2)], "{patient}/{label}"),
+        ([f"{c}/p{c}{p}/{i}.png" for c in "ab" for p in range(8) for i in range(3)], "{label}/{patient}"),
+        ([f"{c}/p{c}{p}/s{s}/{p}{s}.png" for c in "ab" for p in range(8) for s in (0, 1)], "{label}/{patient}/**"),
+        ([f"x/y/{c}/images/{i}.png" for c in "ab" for i in range(9)], "*/*/{label}/**"),
+    ],
+)
+def test_regular_folders_become_a_layout(tmp_path: Path, to: Path, paths: list[str], layout: str) -> None:
+    images(tmp_path / "c", paths)
+    spec, _ = read_back(write_spec(tmp_path / "c", to))
+    assert spec.corpus.folder is not None
+    assert spec.corpus.folder.layout == layout
+    assert not list(to.parent.glob("*.csv"))
