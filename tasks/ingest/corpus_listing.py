@@ -22,6 +22,7 @@ from tasks.data.catalog import OK, SPLITS
 from tasks.data.tombstones import COLUMNS, Tombstones
 from tasks.ingest.corrections import correct
 from tasks.ingest.digest_cache import DigestCache
+from tasks.ingest.frame_mask import polygons_of
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, matrix, place_in
 from tasks.ingest.keys import KeyedHasher, assign_keys
 from tasks.ingest.parent import Parent
@@ -125,9 +126,12 @@ def scan_corpus(corpus: CorpusSection, ingest: IngestSection, source: Source) ->
     if ingest.encode == "keep":
         how |= {"size": None, "crop": "none", "quality": 0}
     else:
-        how |= {"size": ingest.size or scan.size, "crop": ingest.crop or scan.crop, "quality": ingest.quality}
+        crop = "none" if ingest.mask else ingest.crop or scan.crop
+        how |= {"size": ingest.size or scan.size, "crop": crop, "quality": ingest.quality}
     if ingest.bits is not None:
         how["bits"] = ingest.bits
+    if ingest.mask is not None:
+        how["mask"] = polygons_of(ingest.mask)
     section: dict[str, Any] = {"corpus": corpus.identity_of_shards(), "ingest": how}
     if corpus.private:
         section["privacy"] = PRIVACY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 from tasks.ingest import jpegfile, pngfile
 from tasks.ingest.crop import FINDERS
 from tasks.ingest.formats import DEEP, Header, bits_in_use, decode, decode_all, read_header
+from tasks.ingest.frame_mask import Polygon, paint
 from tasks.ingest.near_duplicates import perceptual_hash
 from tasks.ingest.unreadable import UnreadableError
 
@@ -28,6 +30,7 @@ class ImageRecipe:
     crop: Literal["none", "fundus", "endoscopy"]
     max_pixels: int  # of the source; a file that announces more is never decoded
     bits: int = DEEP  # in use, of 16-bit samples
+    mask: Sequence[Polygon] = ()  # painted black in the whole frame
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class EncodedImage:
 
 
 def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
-    """Decode, crop, resize by area so that the shorter side is `size` (never enlarge), encode without metadata.
+    """Decode, mask, crop, resize by area so that the shorter side is `size` (never enlarge), encode without metadata.
 
     The EXIF orientation is applied; grey becomes three equal channels; alpha is dropped; of deep samples the
     highest 8 of the bits in use stay; of several pages the first counts. `keep` stores the source's own pixels instead.
@@ -105,6 +108,8 @@ def _picture(data: bytes, header: Header, recipe: ImageRecipe) -> tuple[np.ndarr
     wanted = recipe.size if header.kind == "JPEG" else None
     factor = jpeg_factor(min(width, height), wanted) if wanted else 1
     image = decode(data, header, factor, recipe.bits)
+    if recipe.mask:
+        return paint(image, recipe.mask), False
     box = FINDERS[recipe.crop](image) if recipe.crop != "none" else None
     if box is None:
         return image, False

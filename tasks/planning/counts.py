@@ -16,6 +16,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from tasks.data.catalog import OK, SPLITS
 from tasks.ingest.corpus_listing import scan_spec
+from tasks.ingest.frame_mask import polygons_of
 from tasks.ingest.image_table import as_text, place_in
 from tasks.ingest.ingest_plan import recipe_of
 from tasks.ingest.parent import read_head
@@ -126,6 +127,7 @@ def _count_phantoms(spec: Spec) -> CorpusCounts:
         quality=how.quality,
         crop=how.crop or "none",
         max_pixels=how.max_pixels,
+        mask=polygons_of(how.mask or []),
     )
     total = sum(images.values())
     return CorpusCounts(

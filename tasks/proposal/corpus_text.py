@@ -6,26 +6,28 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.corpora import guess
+import numpy as np
+import pyarrow.compute as pc
+
+from tasks.corpora import adapter_of, guess
 from tasks.corpora.base import within
 from tasks.corpora.csv_table import table_exists
+from tasks.data.catalog import OK
 from tasks.proposal.columns import SIDED, LabelColumn
 from tasks.proposal.inspection import FolderContents, inspect_folder
 from tasks.proposal.yaml_lines import commented, quoted
 from tasks.sources import Tree
-from tasks.spec import FolderSection
+from tasks.spec import CorpusSection, FolderSection
 
 _GRADES = (
     commented("  task: ordinal", "the grades have an order"),
     commented("  # label_map: referable", "two classes, then without task; of other scales alike"),
 )
 _UNCERTAIN = (
-    commented("  # classes: [Cardiomegaly, Edema]", "default: all fourteen findings"),
     "  chexpert:",
     commented("    uncertain: masked", "-1.0; or zeros, ones, or one by finding"),
     commented("    unmentioned: zeros", "blank; or masked, ones, or one by finding"),
 )
-_FINDINGS = (commented("  # classes: [Mass, Nodule]", "default: all fourteen findings; others are then none"),)
 _FRAMES = (commented("  task: single", "one class a frame"),)
 
 # Layouts that need no guess: kind of image, lines of the corpus section, where patients come from.
@@ -36,8 +38,11 @@ _KNOWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "messidor-2": ("fundus", _GRADES, "the two eyes of an exam, as messidor-2.csv pairs them"),
     "kvasir": ("endoscopy", _FRAMES, "Kvasir names none; splits are by image"),
     "chexpert": ("xray", _UNCERTAIN, "the folder patient00001 and the like"),
-    "chestx-ray14": ("xray", _FINDINGS, "the column Patient ID"),
+    "chestx-ray14": ("xray", (), "the column Patient ID"),
 }
+
+
+FEW = 5  # images of a class below which its figures say little
 
 
 @dataclass
@@ -53,6 +58,7 @@ class CorpusProposal:
     table: str = ""  # a CSV to write beside the spec
     modality: str = "other"
     sided: bool = False
+    mask: str = ""  # preset of ingest.mask
 
 
 def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
@@ -74,16 +80,52 @@ def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
             if any(table_exists(t, p) for t in (tree, below) for p in (name, f"official_splits/{name}"))
         ]
         guesses = ["patients: Hyper-Kvasir names none; splits are by image"]
-        return CorpusProposal(*fitting, lines, split, guesses, modality="endoscopy")
+        return CorpusProposal(*fitting, lines, split, guesses, modality="endoscopy", mask="hyper-kvasir")
     if fitting and fitting[0] in _KNOWN:
         modality, known, patients = _KNOWN[fitting[0]]
+        findings = _findings(fitting[0], tree) if modality == "xray" else None
+        if findings is not None and not findings.several:
+            return _own(inspect_folder(tree), labels)
+        if findings is not None:
+            known = (findings.line, *known)
         return CorpusProposal(*fitting, list(known), [], [f"patients: {patients}"], modality=modality)
     if fitting and fitting[0].startswith("phantom-"):
         marker = json.loads((within(tree, "phantom.json") or tree).read("phantom.json"))["parameters"]
         drawn = {k: v for k, v in marker.items() if k not in ("kind", "drawing")}
         lines = ["  phantom:                       # as it was drawn", *(f"    {k}: {v}" for k, v in drawn.items())]
         return CorpusProposal(*fitting, lines, modality=fitting[0].removeprefix("phantom-"))
-    found = inspect_folder(tree)
+    return _own(inspect_folder(tree), labels)
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """Findings of a corpus of several an image: those that enough images show, outside of the test split."""
+
+    shown: list[str]
+    every: tuple[str, ...]
+    several: bool  # some image shows two or more of them
+
+    @property
+    def line(self) -> str:
+        """The key `classes`, as a line."""
+        few = 1 < len(self.shown) < len(self.every)
+        names = ", ".join(map(quoted, self.shown if few else self.every))
+        if not few:
+            return commented(f"  # classes: [{names}]", "all of them by default; others are then none")
+        return commented(f"  classes: [{names}]", f"findings that {FEW} training images show or more")
+
+
+def _findings(adapter: str, tree: Tree) -> _Findings:
+    scan = adapter_of(adapter).scan(CorpusSection.model_validate({"adapter": adapter, "root": tree.source.url}), tree)
+    table = scan.rows.table
+    own = table.filter(pc.and_(pc.equal(table["status"], OK), pc.not_equal(table["split"], "test")))
+    shown = np.array(own["labels"].to_pylist(), np.int8).reshape(len(own), len(scan.classes)) == 1
+    names = [name for name, count in zip(scan.classes, shown.sum(axis=0), strict=True) if count >= FEW]
+    return _Findings(names, scan.classes, bool((shown.sum(axis=1) > 1).any()))
+
+
+def _own(found: FolderContents, labels: Path) -> CorpusProposal:
+    """Of a folder that no named layout fits, or whose labels are simpler than those of the layout."""
     return _table(found, labels) if found.layout is None else _folder(found, found.layout)
 
 

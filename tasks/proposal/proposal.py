@@ -17,14 +17,13 @@ from infra.errors import CorpusError, StillroomError, UsageError
 from infra.storage.store import LocalStore
 from tasks.data.catalog import SPLITS
 from tasks.ingest.summary import preview
-from tasks.proposal.corpus_text import CorpusProposal, propose_corpus
+from tasks.proposal.corpus_text import FEW, CorpusProposal, propose_corpus
 from tasks.proposal.duration import SetCounts, duration
 from tasks.proposal.spec_text import SpecOutline, has_weights, spec_text
 from tasks.proposal.yaml_lines import commented, quoted
 from tasks.sources import Tree, open_source
 from tasks.spec import Spec, parse_spec
 
-FEW = 5  # labelled images of a class below which its figures say little
 SIZES_READ = 24
 
 
@@ -66,6 +65,7 @@ def write_spec(folder: Path, to: Path | None = None, *, quick: bool = False) -> 
         modality=corpus.modality,
         side=_side(tree),
         sided=corpus.sided,
+        mask=corpus.mask,
         quick=quick,
     )
     target.parent.mkdir(parents=True, exist_ok=True)

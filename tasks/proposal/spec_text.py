@@ -29,6 +29,7 @@ class SpecOutline:
     task: str = "single"
     counts: SetCounts | None = None  # None: not known
     sided: bool = False  # a class name contains left or right
+    mask: str = ""  # preset of ingest.mask
     quick: bool = False  # five minutes on two cores instead of half an hour: shows that it works
 
     @property
@@ -79,6 +80,11 @@ def spec_text(outline: SpecOutline) -> str:
             "",
             "ingest:",
             commented(f"  size: {max(64, 2 * chosen.views_side)}", "shorter side as stored, never enlarged; GPU: 512"),
+            *(
+                [commented(f"  mask: {outline.mask}", "text and insets black in every frame: they give classes away")]
+                if outline.mask
+                else []
+            ),
             commented("  encode: jpeg", "png: without loss, about five times the bytes"),
             commented("  shard_size: 64", "images a shard, the unit of parallel work; large corpora: 512"),
             commented("  max_bad_share: 0.05", "a run stops when more of the images cannot be read ..."),

@@ -253,6 +253,9 @@ class CorpusSection(Section):
         return found
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class IngestSection(Section):
     """`ingest:`"""
 
@@ -263,6 +266,11 @@ class IngestSection(Section):
         None,
         description="fundus: the field of view, padded to a square; endoscopy: the frame without its borders; "
         "default by kind of image",
+    )
+    mask: Literal["hyper-kvasir"] | list[list[tuple[Share, Share]]] | None = Field(
+        None,
+        description="parts of every frame that are painted black, instead of a crop: a device's preset, or polygons of "
+        "(x, y) in shares of width and height",
     )
     encode: Literal["jpeg", "png", "keep"] = Field(
         "jpeg", description="keep: files as they are, without their metadata; neither cropped nor resized"
@@ -284,6 +292,11 @@ class IngestSection(Section):
 
     @model_validator(mode="after")
     def _kept_as_is(self) -> IngestSection:
-        if self.encode == "keep" and (self.size is not None or self.crop not in (None, "none")):
-            raise ValueError("encode: keep stores files as they are; leave ingest.size and ingest.crop away")
+        cropped = self.crop not in (None, "none")
+        if self.encode == "keep" and (self.size is not None or cropped or self.mask is not None):
+            raise ValueError("encode: keep stores files as they are; leave ingest.size, crop and mask away")
+        if self.mask is not None and cropped:
+            raise ValueError("ingest.mask is of the whole frame, and a crop would move it; give one of crop and mask")
+        if isinstance(self.mask, list) and any(len(polygon) < 3 for polygon in self.mask):
+            raise ValueError("ingest.mask: a polygon needs three corners or more")
         return self

@@ -11,7 +11,6 @@ import pytest
 from infra.errors import CorpusError, UsageError
 from tasks.proposal.proposal import write_spec
 from tests.tasks.corpora.layouts import csv, eyepacs, hyper_kvasir, image, many_patients
-from tests.tasks.corpora.public_layouts import PUBLIC
 from tests.tasks.proposal.folders import images, read_back, table
 from tests.tasks.sources.packing import zip_of
 
@@ -37,23 +36,6 @@ def test_hyper_kvasir(tmp_path: Path, to: Path) -> None:
     assert found["adapter"] == "hyper-kvasir"
     assert scan.classes == ("cecum", "polyps")
     assert spec.views.vflip
-
-
-@pytest.mark.parametrize(
-    ("name", "modality", "task"),
-    [
-        ("aptos", "fundus", "ordinal"),
-        ("messidor", "fundus", "ordinal"),
-        ("messidor-2", "fundus", "ordinal"),
-        ("kvasir", "endoscopy", "single"),
-        ("chexpert", "xray", "multilabel"),
-        ("chestx-ray14", "xray", "multilabel"),
-    ],
-)
-def test_public_corpora(tmp_path: Path, to: Path, name: str, modality: str, task: str) -> None:
-    found = write_spec(PUBLIC[name](tmp_path / "c"), to)
-    _, scan = read_back(found)
-    assert (found["adapter"], scan.modality, scan.task) == (name, modality, task)
 
 
 def test_a_zip_is_looked_at_in_place(tmp_path: Path, to: Path) -> None:
