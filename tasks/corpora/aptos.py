@@ -7,7 +7,7 @@ import pyarrow as pa
 from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.csv_table import read_table, table_exists
 from tasks.corpora.label_maps import ICDR, grade_coding, mapped
-from tasks.corpora.labelled_images import Naming, add_images, need_columns
+from tasks.corpora.labelled_images import Naming, add_images, has_columns, need_columns
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import labels_by_name
@@ -43,10 +43,12 @@ class Aptos(ExistingCorpus):
         )
 
     def fits(self, tree: Tree) -> str | None:
+        found = within(tree, "train_images")
         for parts in (COMPETITION, SPLIT_AGAIN):
-            found = within(tree, "train_images")
             if found and all(found.is_dir(folder) and table_exists(found, table) for table, folder, _ in parts):
-                return f"{parts[0][0]} and train_images/"
+                table = parts[0][0]
+                # Other competitions have files of these names, with columns of their own.
+                return f"{table} of APTOS" if has_columns(found, table, COLUMNS) else None
         return None
 
     def scan(self, section: CorpusSection, tree: Tree) -> Scan:

@@ -69,14 +69,13 @@ class ChestXray14(ExistingCorpus):
                 f"{tree.show()}: chestx-ray14 looks for Data_Entry_2017_v2020.csv or Data_Entry_2017.csv, but the "
                 f"folder holds {listed(tree.names(most=1000))}"
             )
-        folder = path.rpartition("/")[0]
-        tree = tree.sub(folder) if folder else tree
-        table = read_table(tree, path.rpartition("/")[2].removesuffix(".zip"))
+        table = read_table(tree, path.removesuffix(".zip"))
         need_columns(table.header, COLUMNS, tree.show(path))
         classes = findings_of(section, FINDINGS)
         images = tree.images()
         names = stems(pa.array(images, pa.string()))
-        lists = {split: file for split, file in LISTS.items() if tree.is_file(file)}
+        beside = path[: -len(path.rpartition("/")[2])]
+        lists = {split: beside + file for split, file in LISTS.items() if tree.is_file(beside + file)}
         split, refused = split_by_lists(tree, lists, names) if len(lists) == len(LISTS) else (None, ())
         attributes, notes = _attributes(table)
         given = labels_by_name(
@@ -88,7 +87,7 @@ class ChestXray14(ExistingCorpus):
         )
         others = frozenset(FINDINGS) - set(classes)
         rows = RowBuilder(Coding("multilabel", classes, negative=NEGATIVE, others=others))
-        where = tree.below.rpartition("/")[2] or "the folder"
+        where = tree.show().rpartition("/")[2]
         notes += add_images(rows, images, Naming(), given, where, split=split, refused=refused)
         if len(lists) == 1:
             notes.append(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from infra.errors import CorpusError
 from tasks.corpora.base import listed, stems
-from tasks.corpora.csv_table import read_lines
+from tasks.corpora.csv_table import read_lines, read_table
 from tasks.corpora.resolve_labels import Attributes, Refusals, RowBuilder
 from tasks.corpora.table_labels import LabelsByName
 from tasks.sources import Tree
@@ -120,6 +120,15 @@ def findings_of(section: CorpusSection, known: Sequence[str]) -> tuple[str, ...]
             f"corpus.classes: {listed(unknown)} is no finding of {section.adapter}; it has {listed(known, 99)}"
         )
     return tuple(section.classes or known)
+
+
+def has_columns(tree: Tree, path: str, wanted: Sequence[str]) -> bool:
+    """Whether a file is a table with these columns."""
+    try:
+        header = read_table(tree, path).header
+    except CorpusError:
+        return False
+    return {name.casefold() for name in wanted} <= {name.casefold() for name in header}
 
 
 def need_columns(header: list[str], wanted: list[str], shown: str) -> None:

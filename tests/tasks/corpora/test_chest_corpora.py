@@ -140,3 +140,13 @@ def test_images_of_parts_that_are_not_there_are_counted(tmp_path: Path) -> None:
     found = scan(tmp_path, "chestx-ray14")
     assert sum(row.status == "missing" for row in found.rows) == 2
     assert found.notes[0].startswith("2 of 4 images that Data_Entry_2017_v2020.csv names are not in ")
+
+
+def test_a_table_in_a_folder_of_its_own_finds_images_elsewhere(tmp_path: Path) -> None:
+    chestxray14(tmp_path)
+    for name in ("Data_Entry_2017_v2020.csv", "train_val_list.txt", "test_list.txt"):
+        (tmp_path / "meta").mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / "meta" / name)
+    found = scan(tmp_path, "chestx-ray14")
+    assert {row.status for row in found.rows} == {"ok"}
+    assert found.official == {"train", "test"}

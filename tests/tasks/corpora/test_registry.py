@@ -100,3 +100,11 @@ def test_an_endoscopy_phantom_reads_like_hyper_kvasir(tmp_path: Path) -> None:
     )
     found = scan_of(section)
     assert (found.modality, sum(r.labelled for r in found.rows), len(found.rows)) == ("endoscopy", 12, 15)
+
+
+def test_another_competition_with_files_of_the_same_names_is_a_table(tmp_path: Path) -> None:
+    image(tmp_path / "train_images/a.png")
+    csv(tmp_path / "train.csv", "image_id,label", ["a,1"])
+    found = guess(tree(tmp_path))
+    assert found is not None
+    assert found[0] == "table"
