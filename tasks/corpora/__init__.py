@@ -9,9 +9,12 @@ from tasks.corpora.chexpert import CheXpert
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.folder import FolderCorpus
 from tasks.corpora.hyper_kvasir import HyperKvasir
+from tasks.corpora.idrid import Idrid
+from tasks.corpora.isic2019 import Isic2019
 from tasks.corpora.kvasir import Kvasir
 from tasks.corpora.messidor import Messidor
 from tasks.corpora.messidor2 import Messidor2
+from tasks.corpora.pad_ufes20 import PadUfes20
 from tasks.corpora.phantoms import PHANTOMS
 from tasks.corpora.scan import Row, RowTable, Scan
 from tasks.corpora.table import TableCorpus
@@ -24,10 +27,13 @@ _ALL: tuple[Adapter, ...] = (
     Aptos(),
     Messidor(),
     Messidor2(),
+    Idrid(),
     HyperKvasir(),
     Kvasir(),
     CheXpert(),
     ChestXray14(),
+    Isic2019(),
+    PadUfes20(),
     FolderCorpus(),
     TableCorpus(),
 )

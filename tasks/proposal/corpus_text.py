@@ -28,7 +28,7 @@ _UNCERTAIN = (
     commented("    uncertain: masked", "-1.0; or zeros, ones, or one by finding"),
     commented("    unmentioned: zeros", "blank; or masked, ones, or one by finding"),
 )
-_FRAMES = (commented("  task: single", "one class a frame"),)
+_FRAMES = (commented("  task: single", "one class an image"),)
 
 # Layouts that need no guess: kind of image, lines of the corpus section, where patients come from.
 _KNOWN: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -36,6 +36,9 @@ _KNOWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "aptos": ("fundus", _GRADES, "APTOS names none; splits are by image"),
     "messidor": ("fundus", _GRADES, "Messidor names none; splits are by image"),
     "messidor-2": ("fundus", _GRADES, "the two eyes of an exam, as messidor-2.csv pairs them"),
+    "idrid": ("fundus", _GRADES, "IDRiD names none; splits are by image"),
+    "isic-2019": ("other", _FRAMES, "images of one lesion count as one"),
+    "pad-ufes-20": ("other", _FRAMES, "the column patient_id"),
     "kvasir": ("endoscopy", _FRAMES, "Kvasir names none; splits are by image"),
     "chexpert": ("xray", _UNCERTAIN, "the folder patient00001 and the like"),
     "chestx-ray14": ("xray", (), "the column Patient ID"),

@@ -18,16 +18,19 @@ Adapter = Literal[
     "aptos",
     "messidor",
     "messidor-2",
+    "idrid",
     "hyper-kvasir",
     "kvasir",
     "chexpert",
     "chestx-ray14",
+    "isic-2019",
+    "pad-ufes-20",
     "folder",
     "table",
     "phantom-fundus",
     "phantom-endoscopy",
 ]
-GRADED = ("eyepacs", "aptos", "messidor", "messidor-2", "phantom-fundus")
+GRADED = ("eyepacs", "aptos", "messidor", "messidor-2", "idrid", "phantom-fundus")
 """Adapters of graded diabetic retinopathy."""
 
 Attribute = Literal["exam", "eye", "site", "camera", "date", "sex", "age", "projection", "gradable"]

@@ -148,10 +148,74 @@ def chestxray14(
     return root
 
 
+ISIC_CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
+PAD_HEADER = (
+    "patient_id,lesion_id,smoke,drink,background_father,background_mother,age,pesticide,gender,skin_cancer_history,"
+    "cancer_history,has_piped_water,has_sewage_system,fitspatrick,region,diameter_1,diameter_2,diagnostic,itch,grew,"
+    "hurt,changed,bleed,elevation,img_id,biopsed"
+)
+
+
+def idrid(root: Path) -> Path:
+    """Part B, whose two sets have images of the same names, beside part A, which has no grades."""
+    base = root / "B. Disease Grading"
+    for number, (letter, part, grades) in enumerate((("a", "Training", (3, 0)), ("b", "Testing", (1,)))):
+        rows = [f"IDRiD_{at:03d},{grade},2,,,,,,,,," for at, grade in enumerate(grades, 1)]
+        for at, _ in enumerate(grades, 1):
+            image(base / f"1. Original Images/{letter}. {part} Set/IDRiD_{at:03d}.jpg", 10 * number + at)
+        csv(
+            base / f"2. Groundtruths/{letter}. IDRiD_Disease Grading_{part} Labels.csv",
+            "Image name,Retinopathy grade,Risk of macular edema ,,,,,,,,,",
+            rows,
+        )
+    image(root / "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg", 99)
+    return root
+
+
+def isic2019(root: Path) -> Path:
+    """Three training images, two of one lesion, and a test image of no class."""
+    shown = {"ISIC_0000000": "NV", "ISIC_0000001": "NV", "ISIC_0000002": "MEL"}
+    lesions = {"ISIC_0000000": "HAM_1", "ISIC_0000001": "HAM_1", "ISIC_0000002": ""}
+    for seed, name in enumerate(shown):
+        image(root / f"ISIC_2019_Training_Input/{name}.jpg", seed)
+    image(root / "ISIC_2019_Test_Input/ISIC_0034321.jpg", 9)
+
+    def truth(rows: Mapping[str, str]) -> list[str]:
+        return [f"{name}," + ",".join(f"{own == one:.1f}" for one in ISIC_CLASSES) for name, own in rows.items()]
+
+    header = f"image,{','.join(ISIC_CLASSES)}"
+    csv(root / "ISIC_2019_Training_GroundTruth.csv", header, truth(shown))
+    csv(root / "ISIC_2019_Test_GroundTruth.csv", header, truth({"ISIC_0034321": "UNK"}))
+    csv(
+        root / "ISIC_2019_Training_Metadata.csv",
+        "image,age_approx,anatom_site_general,lesion_id,sex",
+        [f"{name},55.0,anterior torso,{lesion},female" for name, lesion in lesions.items()],
+    )
+    return root
+
+
+def pad_ufes20(root: Path) -> Path:
+    """Two photographs in parts."""
+    rows = []
+    for number, own in enumerate(("BCC", "NEV")):
+        name = f"PAT_15{number}_177{number}_82{number}.png"
+        image(root / f"images/imgs_part_{number + 1}/imgs_part_{number + 1}/{name}", number)
+        rows.append(
+            f"PAT_15{number},177{number},,,,,8,,,,,,,,ARM,,,{own},FALSE,FALSE,FALSE,FALSE,FALSE,FALSE,{name},FALSE".replace(
+                ",8,,,", f",{8 + 60 * number},False,FEMALE,", 1
+            )
+        )
+    csv(root / "metadata.csv", PAD_HEADER, rows)
+    return root
+
+
 PUBLIC: dict[str, Callable[[Path], Path]] = {
     "aptos": aptos,
     "messidor": messidor,
     "messidor-2": messidor2,
+    "idrid": idrid,
+    "isic-2019": isic2019,
+    "pad-ufes-20": pad_ufes20,
     "kvasir": kvasir,
     "chexpert": chexpert,
     "chestx-ray14": chestxray14,

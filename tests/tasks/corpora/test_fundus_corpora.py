@@ -10,7 +10,7 @@ from infra.errors import CorpusError
 from tasks.corpora.scan import Row, Scan
 from tasks.spec import CorpusSection
 from tests.tasks.corpora.layouts import csv, eyepacs
-from tests.tasks.corpora.public_layouts import aptos, aptos_split_again, messidor, messidor2, workbook
+from tests.tasks.corpora.public_layouts import aptos, aptos_split_again, idrid, messidor, messidor2, workbook
 from tests.tasks.corpora.scans import scan_of
 from tests.tasks.sources.packing import zip_of
 
@@ -168,3 +168,17 @@ def test_an_unknown_map_is_an_error(tmp_path: Path) -> None:
 def test_a_map_that_makes_another_task_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"corpus\.task ordinal: the map 'referable' makes single; leave it out"):
         scan(eyepacs(tmp_path, {"1_left": 1}), "eyepacs", label_map="referable", task="ordinal")
+
+
+def test_images_of_the_same_name_in_both_sets_of_idrid_are_two(tmp_path: Path) -> None:
+    found = scan(idrid(tmp_path), "idrid")
+    rows = {(row.split, row.name): row.label for row in found.rows}
+    assert rows == {("train", "IDRiD_001"): 3, ("train", "IDRiD_002"): 0, ("test", "IDRiD_001"): 1}
+    assert found.official == {"train", "test"}
+
+
+def test_a_set_of_idrid_without_its_images_is_an_error(tmp_path: Path) -> None:
+    for path in (idrid(tmp_path) / "B. Disease Grading/1. Original Images/b. Testing Set").iterdir():
+        path.unlink()
+    with pytest.raises(CorpusError, match=r"no image in 1\. Original Images/b\. Testing Set/, although b\. IDRiD"):
+        scan(tmp_path, "idrid")
