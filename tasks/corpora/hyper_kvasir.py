@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.coding import Coding
-from tasks.corpora.csv_table import CsvTable, coded, read_table, table_exists
+from tasks.corpora.csv_table import CsvTable, coded, read_table, table_exists, translated
 from tasks.corpora.labelled_images import Naming, add_images
 from tasks.corpora.resolve_labels import Refusals, RowBuilder
 from tasks.corpora.scan import Scan
@@ -21,6 +21,18 @@ from tasks.spec import CorpusSection
 
 LABELS = "labeled-images/image-labels.csv"
 POOL = "unlabeled-images"
+
+# What split files and the published tables call a finding, and what folders and image-labels.csv call it.
+OTHER_NAMES = {
+    "short-segment-barretts": "barretts-short-segment",
+    "hemorroids": "hemorrhoids",
+    "normal-cecum": "cecum",
+    "normal-pylorus": "pylorus",
+    "normal-z-line": "z-line",
+    "oesophagitis-a": "esophagitis-a",
+    "oesophagitis-b-d": "esophagitis-b-d",
+    "polyp": "polyps",
+}
 
 
 class HyperKvasir(ExistingCorpus):
@@ -39,7 +51,8 @@ class HyperKvasir(ExistingCorpus):
             "  optional 2_fold_split.csv or 5_fold_split.csv (also in official_splits/):\n"
             "    file-name;class-name;split-index, used when corpus.split.official names it:\n"
             "    corpus.split.test_fold is the test split, validation is taken out of the other folds\n"
-            "The class is the Finding of image-labels.csv. There are no patients: splits are by image."
+            "The class is the Finding of image-labels.csv; corpus.classes may also have the names of the split files\n"
+            "(polyp for polyps, normal-cecum for cecum). There are no patients: splits are by image."
         )
 
     def fits(self, tree: Tree) -> str | None:
@@ -52,7 +65,9 @@ class HyperKvasir(ExistingCorpus):
             raise CorpusError("corpus.task multilabel: a Hyper-Kvasir frame has one finding; use single")
         table = read_table(tree, LABELS)
         name, finding = table.texts("Video file"), table.texts("Finding")
-        by_name = labels_by_name(table, stems(name), finding)
+        # Classes of the spec may have either name.
+        chosen = {OTHER_NAMES[own]: own for own in section.classes or () if own in OTHER_NAMES}
+        by_name = labels_by_name(table, stems(name), translated(finding, lambda text: chosen.get(text, text)))
         paths = pa.array(tree.images("labeled-images"), pa.string())
         names = stems(paths)
         classes = tuple(section.classes or sorted(by_name.labels.label_texts(by_name.subject(names)) - {""}))

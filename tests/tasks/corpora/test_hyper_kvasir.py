@@ -97,3 +97,13 @@ def test_the_official_file_may_lie_beside_the_archive(tmp_path: Path) -> None:
     assert {n: r.split for n, r in by_name(found).items()} == {"a": "train", "b": "train", "c": "test", "d": "test"}
     assert found.below == "hyper-kvasir"
     assert all(str(row.path).startswith("labeled-images/") for row in found.rows)
+
+
+def test_classes_may_have_the_names_of_the_split_files(tmp_path: Path) -> None:
+    root = hyper_kvasir(tmp_path, {"a": "polyps", "b": "cecum", "c": "hemorrhoids"})
+    found = scan(root, classes=["normal-cecum", "polyp", "hemorrhoids"])
+    assert {name: found.classes[row.label] for name, row in by_name(found).items()} == {
+        "a": "polyp",
+        "b": "normal-cecum",
+        "c": "hemorrhoids",
+    }
