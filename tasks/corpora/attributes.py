@@ -120,6 +120,29 @@ def column_of(table: CsvTable, name: str, attribute: str) -> tuple[pa.StringArra
     return pc.fill_null(known, ""), [note]
 
 
+OLDEST = 90  # years that a store names of a private corpus: this age and all above
+
+
+def less_known(attributes: Mapping[str, str]) -> dict[str, str]:
+    """What a private corpus's store may know of attributes that a header tells: the year, no age above 89, no maker.
+
+    The bound of the age is that of the Safe Harbor method of the US Health Insurance Portability and Accountability
+    Act, 45 CFR 164.514(b)(2)(i)(C): all ages above 89 are one. A maker's name would have to be hashed with the secret,
+    which workers do not have.
+    """
+    found = {name: text for name, text in attributes.items() if name not in ("camera", "site", "exam")}
+    if "date" in found:
+        found["date"] = found["date"][:4]
+    if "age" in found:
+        found["age"] = youngest_told(found["age"])
+    return found
+
+
+def youngest_told(text: str) -> str:
+    """An age as a private corpus's store may know it."""
+    return str(OLDEST) if text and float(text) > OLDEST - 1 else text
+
+
 def projections(texts: pa.StringArray, finer: pa.StringArray) -> pa.StringArray:
     """Projections of two columns, where the second says which frontal one it is (CheXpert)."""
     coarse = translated(texts, lambda text: projection(text) or "")

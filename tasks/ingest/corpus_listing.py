@@ -16,6 +16,7 @@ from infra.digest import canonical_json
 from infra.errors import CorpusError
 from infra.storage.store import Store
 from tasks.corpora import Scan, adapter_of
+from tasks.corpora.attributes import youngest_told
 from tasks.corpora.csv_table import translated
 from tasks.corpora.scan import ATTRIBUTES, ROWS, RowTable
 from tasks.data.catalog import OK, SPLITS
@@ -36,7 +37,6 @@ from tasks.sources.passed_over import passed_over
 from tasks.sources.tree import Tree
 from tasks.spec import CorpusSection, IngestSection, Spec
 
-OLDEST = 90  # years that a store names of a private corpus: this age and all above
 BATCH = 8192  # rows whose digest is taken at once
 PRIVACY = 2  # what a store holds of a private corpus; raised when that changes, in private corpora alone
 
@@ -240,19 +240,12 @@ def _hashed(hasher: KeyedHasher, kind: str, texts: pa.Array) -> pa.Array:
 
 
 def _private(hasher: KeyedHasher, attributes: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """Attributes as a store may have them of a private corpus: nothing that a cell or a name says, no day, no high age.
-
-    The bound of the age is that of the Safe Harbor method of the US Health Insurance Portability and Accountability
-    Act, 45 CFR 164.514(b)(2)(i)(C): all ages above 89 are one.
-    """
-    years = {
-        text: str(OLDEST) if text and float(text) > OLDEST else text
-        for text in pc.unique(attributes["age"]).to_pylist()
-    }
+    """Attributes as a store may have them of a private corpus: nothing that a cell or a name says, no day, no high age
+    (`tasks.corpora.attributes.less_known` says why)."""
     return attributes | {
         **{kind: _hashed(hasher, kind, attributes[kind]) for kind in ("exam", "site", "camera")},
         "date": pc.utf8_slice_codeunits(attributes["date"], 0, 4),
-        "age": as_text(translated(attributes["age"], lambda text: years[text])),
+        "age": as_text(translated(attributes["age"], youngest_told)),
     }
 
 

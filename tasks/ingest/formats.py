@@ -1,4 +1,4 @@
-"""What a file is by its content, and its pixels: JPEG and PNG by OpenCV, TIFF, BMP, WebP and GIF by Pillow.
+"""What a file is by its content, and its pixels: JPEG and PNG by OpenCV, TIFF, BMP, WebP and GIF by Pillow, DICOM.
 
 OpenCV reads JPEG at a reduced scale and refuses every PNG that is not whole. Of the other formats it fills
 what is missing with black and multiplies colours by alpha, where Pillow's loading is strict; so they are Pillow's.
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, TiffImagePlugin, WebPImagePlugin
 
 from tasks.ingest import jpegfile, pngfile
+from tasks.ingest.dicomfile import decode_dicom, is_dicom, read_size
 from tasks.ingest.exif import read_orientation, turned, upright
 from tasks.ingest.limits import check_effort
 from tasks.ingest.unreadable import UnreadableError, check_size, no_image
@@ -46,7 +47,7 @@ _MISSING = (128, 128, 128)  # what libjpeg draws where a scan has no more data
 class Header:
     """What a file says of itself before its pixels are decoded."""
 
-    kind: str  # JPEG, PNG, TIFF, BMP, WebP or GIF
+    kind: str  # JPEG, PNG, TIFF, BMP, WebP, GIF or DICOM
     width: int  # of the picture as stored, in pixels; so is the height
     height: int
     orientation: int  # 1 to 8, as in Exif
@@ -76,6 +77,8 @@ def read_header(data: bytes, max_pixels: int) -> Header:
     elif data.startswith(pngfile.START):
         png = pngfile.read_png(data)
         header = Header("PNG", png.width, png.height, png.orientation, png.depth == DEEP, said=png.bits or 0)
+    elif is_dicom(data):
+        header = Header("DICOM", *read_size(data), orientation=1)
     else:
         kind = _pillow_kind(data)
         with _opened(data, kind) as image:
@@ -103,6 +106,8 @@ def decode(data: bytes, header: Header, factor: int = 1, bits: int = DEEP) -> np
     Raises:
         UnreadableError: the pixels cannot be decoded, or not all of them.
     """
+    if header.kind == "DICOM":
+        return decode_dicom(data)
     if header.deep:
         pixels, inverted = deep_pixels(data, header)
         return upright(_colours(_highest(pixels, header.bits or bits, inverted)), header.orientation)

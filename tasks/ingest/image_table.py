@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from tasks.corpora.attributes import NO, YES
 from tasks.corpora.scan import ATTRIBUTES
 from tasks.data.catalog import CATALOG, LEFT_OUT, OK, QUARANTINED, SPLITS
+from tasks.sources.passed_over import DICOM_SUFFIXES
 
 NOT_READABLE = "not readable: "  # begins every reason that reading the file gave, and no other
 STORED_TEXT = ("key", "source", "source_sha256", "patient", *ATTRIBUTES, "status", "reason")
@@ -104,6 +105,12 @@ class ImageTable:
     def has_file(self) -> np.ndarray:
         """[N] bool: a file of the corpus, not a label row without one."""
         return ~self.where("path", "")
+
+    @property
+    def is_dicom(self) -> np.ndarray:
+        """[N] bool: named as DICOM is, so that its header may tell attributes."""
+        ends = (pc.ends_with(self._text["path"], suffix, ignore_case=True) for suffix in DICOM_SUFFIXES)
+        return mask(pc.or_(*ends))
 
     @property
     def labelled(self) -> np.ndarray:

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from infra.digest import digest_of
 from infra.errors import BudgetError, CorruptError
 from infra.storage.manifest import Output
+from tasks.corpora.scan import ATTRIBUTES
 from tasks.data.catalog import OK, QUARANTINED, SPLITS
 from tasks.ingest.corpus_listing import ListedCorpus
-from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, mask, place_in
+from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, mask, place_in, stored_texts
 from tasks.ingest.leakage import refuse_contradictions
 from tasks.ingest.left_out import leave_out
 from tasks.ingest.parent import Parent
@@ -71,10 +72,12 @@ def plan_ingest(listed: ListedCorpus, parent: Parent, section: IngestSection, *,
     images.append(parent.rows(gone))
     # The budget first: rows at fault are often why a split is empty.
     FaultBudget(images, section).check()
-    taken = images.copy()
-    leave_out(taken, listed.scanned.corpus)
-    check_splits(taken, scan.classes, listed.scanned.corpus.split)
     waiting = images.usable & ~np.concatenate([stored, np.ones(int(gone.sum()), bool)])
+    taken = images.copy()
+    # What headers tell of images is known when they have been read.
+    if not (waiting & images.is_dicom).any():
+        leave_out(taken, listed.scanned.corpus)
+    check_splits(taken, scan.classes, listed.scanned.corpus.split)
     order = images.by_key()
     return IngestPlan(images, order[waiting[order]], int(gone.sum()), changed)
 
@@ -97,6 +100,11 @@ def _restore_stored(images: ImageTable, parent: Parent, at: np.ndarray, stored: 
     now = images.text("source_sha256").filter(pa.array(stored))
     changed = mask(pc.and_(pc.not_equal(now, then), pc.not_equal(now, "")))
     images.set_text("source_sha256", stored, then)
+    # What headers told of them stays known.
+    told = stored & images.is_dicom
+    for name in ATTRIBUTES if told.any() else ():
+        blank = told & images.where(name, "")
+        images.set_text(name, blank, stored_texts(parent.catalog.take(pa.array(at[blank])))[name])
     for name in ("width", "height"):
         images.numbers(name)[stored] = parent.catalog[name].to_numpy()[at[stored]]
     return int(changed.sum())
@@ -166,7 +174,7 @@ class ShardSettings:
             store,
             scanned.source.url,
             shard_folder(scanned.corpus.title, scanned.section),
-            asdict(recipe_of(scanned.section)) | ({"bits": bits} if bits else {}),
+            _plain_recipe(scanned.section) | ({"bits": bits} if bits else {}),
             scanned.corpus.title if scanned.corpus.private else "",
         )
 
@@ -179,6 +187,11 @@ class ShardSettings:
 def shard_folder(title: str, section: dict[str, object]) -> str:
     """Folder of the shards in the store."""
     return f"shards/{title}/{digest_of(section)[:8]}"
+
+
+def _plain_recipe(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe for jobs; what came later is left out where it is unset, so that units of before are found."""
+    return {name: value for name, value in asdict(recipe_of(section)).items() if name != "mask" or value}
 
 
 def recipe_of(section: Mapping[str, Any]) -> ImageRecipe:

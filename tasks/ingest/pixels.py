@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 
 from tasks.ingest import jpegfile, pngfile
 from tasks.ingest.crop import FINDERS
+from tasks.ingest.dicomfile import attributes_of, is_burned_in
 from tasks.ingest.formats import DEEP, Header, bits_in_use, decode, decode_all, read_header
 from tasks.ingest.frame_mask import Polygon, paint
 from tasks.ingest.near_duplicates import perceptual_hash
@@ -45,6 +46,7 @@ class EncodedImage:
     cropped: bool  # a part of the frame was found and cut out
     bits: int = 0  # that its 16-bit samples need; 0 where they have 8 bits
     several: bool = False  # the source has more pages or frames, which are left out
+    attributes: Mapping[str, str] = field(default_factory=dict)  # that a DICOM header tells, by name
 
 
 def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
@@ -62,13 +64,27 @@ def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
     header = read_header(data, recipe.max_pixels)
     width, height = header.looked_at
     bits = bits_in_use(data, header) if header.deep and header.bits is None else 0
+    attributes = _of_dicom(data, recipe) if header.kind == "DICOM" else {}
     if recipe.encode == "keep":
         stored, ext, image = store_unchanged(data, header, recipe.bits)
         return EncodedImage(stored, ext, width, height, perceptual_hash(image), False, bits, header.several)
     image, cropped = _picture(data, header, recipe)
     image = _shrink(image, recipe.size)
     stored, ext = _encode(image, recipe), EXTENSIONS[recipe.encode]
-    return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped, bits, header.several)
+    return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped, bits, header.several, attributes)
+
+
+def _of_dicom(data: bytes, recipe: ImageRecipe) -> dict[str, str]:
+    """Attributes of a DICOM that may be stored as the recipe says.
+
+    Raises:
+        UnreadableError: it may not.
+    """
+    if recipe.encode == "keep":
+        raise UnreadableError("the DICOM cannot be kept as it is, as its header names the patient; use encode: png")
+    if is_burned_in(data) and not recipe.mask:
+        raise UnreadableError("the DICOM says that text is burned into its pixels; set ingest.mask, or take it out")
+    return attributes_of(data)
 
 
 def store_unchanged(data: bytes, header: Header, bits: int = DEEP) -> tuple[bytes, str, np.ndarray]:

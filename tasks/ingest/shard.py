@@ -18,6 +18,7 @@ from infra.errors import CorruptError, TransientError, is_transient
 from infra.storage.manifest import Output, Quarantined
 from infra.storage.stage_cache import StageCache, UnitRecord
 from infra.storage.store import open_store
+from tasks.corpora.attributes import less_known
 from tasks.ingest.image_table import NOT_READABLE
 from tasks.ingest.limits import LimitedCalls
 from tasks.ingest.pixels import EncodedImage, ImageRecipe, UnreadableError, encode_image
@@ -99,8 +100,8 @@ def make_shard(job: ShardJob) -> UnitRecord:
 
     The record's facts hold `rows`: the values of ROW for each image stored (phash in hexadecimal digits), and
     `cropped`: how many were cropped; SEVERAL where there are such; where samples have more than 8 bits, `deepest`: the
-    most bits that one needs, and the key of its image. Images that cannot be decoded are quarantined under their key; a
-    shard without an image is not stored.
+    most bits that one needs, and the key of its image; where headers tell some, `attributes` by key. Images that cannot
+    be decoded are quarantined under their key; a shard without an image is not stored.
 
     Raises:
         SourceChangedError: a file is gone, or is not the one that was listed.
@@ -113,6 +114,7 @@ def make_shard(job: ShardJob) -> UnitRecord:
 def _make_shard(job: ShardJob) -> UnitRecord:
     writer, rows, bad, cropped, several = ShardWriter(), [], [], 0, 0
     deepest: tuple[int, str] = (0, "")
+    attributes: dict[str, dict[str, str]] = {}
     for item, image in _encoded(job):
         if isinstance(image, str):
             why = job.words.of_file(image, item.key) if job.words else image
@@ -121,6 +123,8 @@ def _make_shard(job: ShardJob) -> UnitRecord:
             rows.append(_row(writer, item, image))
             cropped += image.cropped
             several += image.several
+            if image.attributes:
+                attributes[item.key] = less_known(image.attributes) if job.private else dict(image.attributes)
             deepest = max(deepest, (image.bits, item.key))
     cache = StageCache(open_store(job.store))
     outputs: tuple[Output, ...] = ()
@@ -139,6 +143,7 @@ def _make_shard(job: ShardJob) -> UnitRecord:
         "cropped": cropped,
         **({SEVERAL: several} if several else {}),
         **({"deepest": list(deepest)} if deepest[0] else {}),
+        **({"attributes": attributes} if attributes else {}),
     }
     record = UnitRecord(job.key, outputs, tuple(bad), facts)
     cache.record(STAGE, record)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ class ShardResult:
     cropped: int
     made: bool  # now; False: found as made by an earlier run
     several: int = 0  # images whose sources have more pages or frames
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by key, that headers tell
     deepest: tuple[int, str] | None = None  # bits that samples of more than 8 need, and the key that needs most
 
 
@@ -70,7 +72,8 @@ class ShardResults:
         told = record.facts.get("deepest")
         deepest = (int(told[0]), str(told[1])) if told else None
         cropped, several = record.facts["cropped"], record.facts.get(SEVERAL, 0)
-        self._of[record.key] = ShardResult(output, rows, record.quarantine, cropped, made, several, deepest)
+        attributes = record.facts.get("attributes", {})
+        self._of[record.key] = ShardResult(output, rows, record.quarantine, cropped, made, several, attributes, deepest)
         self.faults += [f"{q.source}: {q.reason}" for q in record.quarantine]
 
 
@@ -101,6 +104,7 @@ def collect_new_shards(
     at = place_in(as_text(rows["key"]), images.text("key"))
     for name in ("width", "height"):
         images.numbers(name)[at] = rows[name].to_numpy()
+    _set_attributes(images, {key: own for shard in stored for key, own in shard.attributes.items()})
     lengths = [len(shard.rows) for shard in stored]
     start = len(parent.shards)
     fresh = pa.table(
@@ -122,6 +126,18 @@ def collect_new_shards(
         cropped=sum(shard.cropped for shard in stored),
         several=sum(shard.several for shard in stored),
     )
+
+
+def _set_attributes(images: ImageTable, found: Mapping[str, Mapping[str, str]]) -> None:
+    """Fill in what headers tell where the corpus's own tables say nothing."""
+    if not found:
+        return
+    at = place_in(pa.array(list(found)), images.text("key"))
+    for name in sorted({name for own in found.values() for name in own}):
+        values = dict(zip(at.tolist(), (own.get(name, "") for own in found.values()), strict=True))
+        rows = images.where(name, "")
+        rows &= np.isin(np.arange(len(images)), [row for row, value in values.items() if value])
+        images.set_text(name, rows, pa.array([values[row] for row in np.flatnonzero(rows).tolist()], pa.string()))
 
 
 def _quarantine(images: ImageTable, faults: list[Quarantined]) -> None:

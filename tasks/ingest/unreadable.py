@@ -53,8 +53,6 @@ def no_image(data: bytes) -> UnreadableError:
         return UnreadableError(f"the content is {_BRANDS[data[8:12]]}; convert it to {READABLE}")
     if data.startswith(b"version https://git-lfs.github.com/spec/"):
         return UnreadableError("the content is a pointer of Git LFS, not the image itself; run `git lfs pull`")
-    if data[128:132] == b"DICM":
-        return UnreadableError(f"the content is DICOM; convert it to {READABLE}")
     text = data[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return UnreadableError("the content is an HTML page, perhaps the error page of a failed download")

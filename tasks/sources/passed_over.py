@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 
 from tasks.sources.masks import masks_note
 
+DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = (
     *(".jpeg", ".jpg", ".jfif", ".jpe", ".jif", ".png"),
-    *(".tif", ".tiff", ".bmp", ".webp", ".gif"),
+    *(".tif", ".tiff", ".bmp", ".webp", ".gif", *DICOM_SUFFIXES),
 )
 """Suffixes of files that are read as images, whatever their content then is."""
 
@@ -26,7 +27,7 @@ HIDDEN = rf"(^|/)(\.|(?:{'|'.join(re.escape(name) for name in SYSTEM_FOLDERS)})/
 """Matches paths of hidden files, and of files in hidden or system folders. RE2 and Python read it alike."""
 
 _OTHER = (
-    *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".jp2", ".j2k", ".jpf", ".jxl"),
+    *(".ima", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".jp2", ".j2k", ".jpf", ".jxl"),
     *(".heic", ".heif", ".avif", ".psd", ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".czi", ".qptiff"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raw", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
     *(".svg", ".eps", ".exr", ".hdr", ".mp4", ".avi", ".mov", ".wmv", ".mpg", ".mpeg", ".mkv"),

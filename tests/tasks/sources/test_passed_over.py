@@ -25,13 +25,13 @@ def test_thumbnails_of_systems_are_counted() -> None:
 
 
 def test_formats_that_are_not_read_are_counted_by_suffix() -> None:
-    (note,) = notes("a.heic", "b.HEIC", "c/d.dcm", "c/e.jpg")
-    assert note == "files of formats that are not read are passed over: 2 .heic, 1 .dcm; convert them to PNG or JPEG"
+    (note,) = notes("a.heic", "b.HEIC", "c/d.nii", "c/e.jpg")
+    assert note == "files of formats that are not read are passed over: 2 .heic, 1 .nii; convert them to PNG or JPEG"
 
 
 def test_folders_of_which_nothing_is_read_are_named() -> None:
-    (note,) = notes("normal/a.jpg", "polyp/b.png", "ulcer/1.dcm", "ulcer/2.dcm", "normal/c.dcm")
-    assert "passed over: 3 .dcm; nothing is read in ulcer; convert them to PNG or JPEG" in note
+    (note,) = notes("normal/a.jpg", "polyp/b.png", "ulcer/1.nii", "ulcer/2.nii", "normal/c.nii")
+    assert "passed over: 3 .nii; nothing is read in ulcer; convert them to PNG or JPEG" in note
 
 
 def test_names_without_a_suffix_are_counted() -> None:
