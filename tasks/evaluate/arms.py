@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.statistics.bootstrap import Interval, Resampled, bootstrap
-from models.statistics.metrics import LOWER_IS_BETTER, Assessment, assess
+from models.statistics.metrics import LOWER_IS_BETTER, Assessment, assess, names
 from tasks.data.corpus import Shard
 
 BASELINES = ("majority", "thumbnails", "borders")
@@ -113,13 +113,14 @@ class Judged:
         """Every test metric, one a seed."""
         return [assess(self.task, p, self.test.label, self.test.labels, bins=bins) for p in arm.test]
 
-    def without(self, arm: Arm, mask: np.ndarray, bins: int) -> float | None:
-        """Mean over the seeds on the test images outside of `mask` [N]; None where there are none."""
-        if mask.all():
-            return None
-        rest = self.test.where(~mask)
-        each = [assess(self.task, p[~mask], rest.label, rest.labels, bins=bins).values[self.metric] for p in arm.test]
-        return mean_of(each)
+    def without_leaks(self, arm: Arm, bins: int) -> dict[str, float | None]:
+        """Every metric as a mean over the seeds, on the test images that do not leak; None where undefined."""
+        kept = ~self.test.leak
+        if not kept.any():
+            return dict.fromkeys(names(self.task))
+        rest = self.test.where(kept)
+        each = [assess(self.task, p[kept], rest.label, rest.labels, bins=bins).values for p in arm.test]
+        return {name: mean_of([values[name] for values in each]) for name in names(self.task)}
 
     def resampled(self, split: str, resamples: int, bins: int, arms: Sequence[Arm] | None = None) -> Resampled | None:
         """The metric under resamples of patients; None without resamples or images.

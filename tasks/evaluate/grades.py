@@ -171,6 +171,9 @@ def _in_own_terms(row: dict[str, Any], name: str, metric: _GradeMetric) -> None:
         row["undefined"][name] = metric.undefined
     if metric.own is None:
         return
+    left = row.get("without_leaks", {}).get(name)
+    if left is not None:
+        row["without_leaks"] = {**row["without_leaks"], name: rounded(metric.own(left))}
     for own in row["per_seed"]:
         own[name] = None if own[name] is None else rounded(metric.own(own[name]))
     row["values"][name] = mean_of([own[name] for own in row["per_seed"]])

@@ -51,6 +51,7 @@ def markdown(numbers: Mapping[str, Any], context: ReportContext) -> str:
         _what(numbers, context),
         _table_of_arms(numbers),
         _notes(numbers),
+        *(["## Without leaks\n\n" + _without_leaks(numbers)] if numbers["leaks"] else []),
         "## Does teaching help?\n\n" + _differences(numbers),
         *(["## Grades\n\n" + grades_text(numbers)] if "grades" in numbers else []),
         *(["## Decisions\n\n" + _shifts(numbers)] if "decisions" in numbers else []),
@@ -118,11 +119,27 @@ def _table_of_arms(numbers: Mapping[str, Any]) -> str:
             span = row["interval"].get(metric) if metric == shown[0] else None
             cells.append(f"{cell} [{number(span[0])}, {number(span[1])}]" if span else cell)
         if leaks:
-            cells.append(number(row["without_leaks"]))
+            cells.append(number(row["without_leaks"][shown[0]]))
         cells.append(gap_text(numbers, arm))
         cells.append(f"{row['parameters']:,}" if row["parameters"] else "-")
         rows.append(cells)
     return table_text([*head, "gap closed", "parameters"], rows)
+
+
+def _without_leaks(numbers: Mapping[str, Any]) -> str:
+    """Every metric again, on the test images that do not leak."""
+    shown = [metric for metric in numbers["metrics"] if any(_left(row, metric) for row in numbers["arms"].values())]
+    rows = [
+        [title_of(arm), *(number(row["without_leaks"].get(metric)) for metric in shown)]
+        for arm, row in numbers["arms"].items()
+    ]
+    kept = numbers["images"]["test"] - numbers["leaks"]
+    head = f"On the {kept} test images of which none is in training, nor one like it, nor its patient."
+    return f"{head}\n\n" + table_text(["model", *(METRIC_TITLES[metric] for metric in shown)], rows)
+
+
+def _left(row: Mapping[str, Any], metric: str) -> bool:
+    return row["without_leaks"].get(metric) is not None
 
 
 def _notes(numbers: Mapping[str, Any]) -> str:

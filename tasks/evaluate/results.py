@@ -31,7 +31,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Every number of the report, JSON-safe: None where undefined, with the reason under `undefined`.
 
-    `arms.<name>` holds `values` (mean over seeds), `interval`, `per_seed`, `without_leaks`; `best` is the seed of the
+    `arms.<name>` holds `values` (mean over seeds), `interval`, `per_seed`, and where images leak
+    `without_leaks`, the values on the others; `best` is the seed of the
     arm taught that is best on validation (other arms are compared, never registered): its `arm`, `seed`, `key`, and its
     figure there (`val`, of `chosen_by`). Beside these stand the values of `tasks.evaluate.comparisons.compared`.
 
@@ -58,12 +59,13 @@ def summarise(
     own = main.resampled("test", resamples, bins)
     plain = Judged(metric, task, metric, arms, val, test)
     rows = {arm.name: _row(plain, arm, drawn, shown, bins) for arm in arms}
+    if test.leak.any():
+        for arm in arms:
+            rows[arm.name]["without_leaks"] = plain.without_leaks(arm, bins)
     for arm in main.arms:
         row = rows[arm.name]
         if metric not in wanted:
             set_metric(row, metric, main, arm, own, bins)
-        if test.leak.any():
-            row["without_leaks"] = main.without(arm, test.leak, bins)
     chooser = selecting_metric(metric)
     choosing = main if chooser == metric else Judged(chooser, task, chooser, arms, val, test)
     best = _best(choosing, bins)
@@ -95,6 +97,9 @@ def set_metric(row: dict[str, Any], name: str, judged: Judged, arm: Arm, drawn: 
     """
     found = judged.on_test(arm, bins)
     row["values"][name] = mean_of([each.values[judged.metric] for each in found])
+    if judged.test.leak.any():
+        own = judged.without_leaks(arm, bins)[judged.metric]
+        row["without_leaks"] = {**row.get("without_leaks", {}), name: own}
     for own, each in zip(row["per_seed"], found, strict=True):
         own[name] = rounded(each.values[judged.metric])
         if judged.metric in each.undefined:

@@ -104,6 +104,16 @@ def test_resamples_are_those_of_the_other_metrics() -> None:
     assert row["interval"]["qwk_cut_points"] == row["interval"]["qwk"]
 
 
+def test_every_metric_is_told_without_leaks_in_its_own_terms() -> None:
+    arms, val, test = problem()
+    leak = np.arange(len(test)) % 3 == 0
+    leaking = graded(arms, val, dataclasses.replace(test, leak=leak))["arms"]["taught"]
+    kept = [dataclasses.replace(a, test=tuple(prob[~leak] for prob in a.test)) for a in arms]
+    alone = graded(kept, val, test.where(~leak))["arms"]["taught"]
+    for metric in ("qwk", "qwk_cut_points", "mae", "referable_auc"):
+        assert leaking["without_leaks"][metric] == pytest.approx(alone["values"][metric], abs=1e-5)
+
+
 def test_without_validation_images_nothing_is_fitted_and_that_is_said() -> None:
     arms, val, test = problem(n_val=0)
     found = graded(arms, val, test)

@@ -6,6 +6,7 @@ import numpy as np
 
 from infra.digest import canonical_json
 from tasks.evaluate.arms import Arm, Truth
+from tasks.evaluate.report import ReportContext, markdown
 from tasks.evaluate.results import summarise
 from tests.tasks.evaluate.truths import truth_of
 
@@ -54,7 +55,29 @@ def test_the_metric_without_leaks_leaves_leaked_images_out() -> None:
     found = _summary([arm], truth_of([0, 1, 2, 1], leak=[1, 1, 0, 0]))
     assert found["leaks"] == 2
     assert found["arms"]["taught"]["values"]["accuracy"] == 0.75
-    assert found["arms"]["taught"]["without_leaks"] == 0.5
+    assert found["arms"]["taught"]["without_leaks"]["accuracy"] == 0.5
+    assert set(found["arms"]["taught"]["without_leaks"]) == set(found["metrics"])
+
+
+def test_the_report_has_every_metric_without_leaks() -> None:
+    arm = _arm("taught", [[0, 1, 2, 0]], [[0, 1, 2, 0]])
+    facts = _summary([arm], truth_of([0, 1, 2, 1], leak=[1, 1, 0, 0]))
+    context = ReportContext(
+        corpus="tiny",
+        phantom=False,
+        counts={},
+        kept_out=0,
+        without_image=0,
+        unpredicted=0,
+        plots={"confusion": "c.png", "reliability": "r.png"},
+        students="micro",
+        shown="taught student",
+    )
+    told = {**facts, "headline": ["Good."], "without_patient": {"images": 4, "unknown": 0}}
+    _, part = markdown(told, context).split("## Without leaks")
+    assert part.startswith("\n\nOn the 2 test images of which none is in training")
+    assert "| accuracy |" in part.split("##")[0]
+    assert "| 0.500 |" in part.split("##")[0]
 
 
 def test_difference_is_taught_minus_labels_alone() -> None:
