@@ -157,7 +157,8 @@ def _catalog(items: list[_Item]) -> pa.Table:
         for item in sorted(items, key=lambda item: item.key):
             number = int(item.key.rpartition("-")[2])
             yield {
-                **{name: "" for name in ("exam", "eye", "site", "camera", "date", "reason")},
+                **{name: "" for name in ("exam", "eye", "site", "camera", "date", "sex", "projection", "reason")},
+                "age": float("nan"),
                 "key": item.key,
                 "source": f"{item.key}.png",
                 "source_sha256": sha256_bytes(item.data),
