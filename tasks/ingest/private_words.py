@@ -68,7 +68,10 @@ def _compiled(words: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], 
 # Of rows, notes and errors: what a text holds, and what is said instead; numbers come from the first groups.
 _ROW = _compiled(
     (
-        (rf" disagree on its (label|patient|split|{'|'.join(ATTRIBUTES)})\b", "its rows disagree on its {0}"),
+        (
+            rf" disagree on its (label|patient|split|{'|'.join(ATTRIBUTES)})\b",
+            "its rows in the table disagree on its {0}",
+        ),
         (r"^by Messidor's errata a copy of another image", "by the corpus's errata a copy of another image"),
         (r"is outside the classes", "its label is outside the classes"),
         (r"is neither 1 nor 0", "a cell of its label columns is neither 1 nor 0"),
@@ -145,7 +148,6 @@ _ERROR = _compiled(
         (r"the corpus has no image", "corpus.corrections names an image that the corpus does not have"),
         (r"a name and a date \(", "a row of corpus.corrections lacks who or when"),
         (r"correct .* on one day to different labels", "two rows of corpus.corrections of one day differ"),
-        (r"is outside the classes", "a label of corpus.corrections is outside the classes"),
         (r"do not lie as corpus\.folder says", "some images do not lie as corpus.folder says"),
         (r"corpus\.folder", "corpus.folder has a layout that cannot be read, or a split that is none"),
         (r"corpus\.corrections", "corpus.corrections is not there, or lacks a column"),
@@ -160,6 +162,7 @@ _ERROR = _compiled(
         (r"needs the order of the grades", "corpus.task: ordinal needs the order of the grades in corpus.classes"),
         (r"is a list; set corpus\.task", "a label is a list; set corpus.task: multilabel"),
         (r"among the classes; first", "no label of the table is among the classes; set corpus.classes"),
+        (r"is outside the classes", "a label of corpus.corrections is outside the classes"),
         (
             r"corpus\.table\.patient_pattern",
             "corpus.table.patient_pattern is no pattern with a group, or fits no image",
