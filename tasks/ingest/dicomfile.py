@@ -54,7 +54,7 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 def is_burned_in(data: bytes) -> bool:
     """Whether its header says that text, perhaps a name, is burned into the pixels."""
-    with _read(data) as dataset:
+    with _read(data, pixels=False) as dataset:
         return str(dataset.get("BurnedInAnnotation") or "").upper() == "YES"
 
 
@@ -86,7 +86,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
 
 def attributes_of(data: bytes) -> dict[str, str]:
     """What of the header may stand in a catalog where it is known: eye, projection, age, sex, camera (maker), date."""
-    with _read(data) as dataset:
+    with _read(data, pixels=False) as dataset:
 
         def text(*names: str) -> str:
             return next((str(dataset.get(name)).strip() for name in names if dataset.get(name)), "")
@@ -141,8 +141,11 @@ def _first(value: Any) -> float:
 
 
 @contextmanager
-def _read(data: bytes) -> Iterator[Dataset]:
-    """The data set; whatever goes wrong inside becomes an UnreadableError that quotes nothing of the file."""
+def _read(data: bytes, *, pixels: bool = True) -> Iterator[Dataset]:
+    """The data set, or what stands before its pixels.
+
+    Whatever goes wrong inside becomes an UnreadableError that quotes nothing of the file.
+    """
     try:
         import pydicom
     except ImportError:
@@ -156,7 +159,7 @@ def _read(data: bytes) -> Iterator[Dataset]:
                 raise UnreadableError(
                     "the DICOM is of a transfer syntax that is not read (deflated); export it otherwise"
                 )
-            yield pydicom.dcmread(io.BytesIO(data))
+            yield pydicom.dcmread(io.BytesIO(data), stop_before_pixels=not pixels)
         except (UnreadableError, MemoryError):
             raise
         except Exception as error:

@@ -22,7 +22,7 @@ def box(left: float, top: float, right: float, bottom: float) -> list[list[float
 
 # Of frames with text on the left, the endoscope's position in the corner below it and an octagonal field. On 800 real
 # Hyper-Kvasir frames of five classes, by the official folds, the balanced accuracy of a linear model on the outer 6 %
-# of the frame falls from .892 to .665, on thumbnails from .882 to .750 (tests/bench/frame_masks.py). Of frames with
+# of the frame falls from .892 to .629, on thumbnails from .882 to .747 (tests/bench/frame_masks.py). Of frames with
 # their text elsewhere some is left.
 PRESETS: dict[str, list[list[list[float]]]] = {
     "hyper-kvasir": [

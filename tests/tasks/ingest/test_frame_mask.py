@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -91,14 +90,11 @@ def test_a_mask_that_means_nothing_is_wrong_in_the_spec(
 
 
 @pytest.mark.real
-def test_borders_of_real_frames_say_less_after_the_mask() -> None:
-    real = os.environ.get("STILLROOM_REAL_DATA")
-    if not real:
-        pytest.skip("STILLROOM_REAL_DATA is not set")
+def test_borders_of_real_frames_say_less_after_the_mask(real_data: Path) -> None:
     from tasks.evaluate.baselines import border
     from tests.bench.frame_masks import balanced_accuracy, frames
 
-    images, label, fold, names = frames(Path(real, "hyper-kvasir"))
+    images, label, fold, names = frames(real_data / "hyper-kvasir")
     mask = partial(paint, polygons=PRESETS["hyper-kvasir"])
     before, after = (
         balanced_accuracy(np.stack([border(how(image)) for image in images]), label, fold, len(names), folds=1)
