@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from flows.spec_files import named_specs
 from infra.digest import digest_of
+from tasks.combine.stage import COMBINE
 from tasks.distill.stage import DISTILL, TEACH
 from tasks.evaluate.stage import EVALUATE
 from tasks.evaluate.teacher_check import COMPARE
@@ -26,7 +27,7 @@ from tasks.spec.arms import LABELS_ONLY
 def line(spec: Spec) -> Graph:
     """The steps of a spec's run."""
     graph = Graph()
-    corpus = graph.add(INGEST, "ingest", f"ingest {spec.corpus.title}")
+    corpus = _corpus(graph, spec)
 
     trained = {teacher.name: _trainings(graph, corpus, teacher) for teacher in spec.teachers}
     trainings = [step for steps in trained.values() for step in steps]
@@ -78,6 +79,17 @@ def line(spec: Spec) -> Graph:
         inputs={"corpus": corpus, "report": report, "models": models, "labels": labels, "select": select},
     )
     return graph
+
+
+def _corpus(graph: Graph, spec: Spec) -> Step:
+    """The step whose manifest is the training set."""
+    if not spec.entries:
+        return graph.add(INGEST, "ingest", f"ingest {spec.corpus_title}")
+    corpora = [
+        graph.add(INGEST, f"ingest {corpus.title}", f"ingest {corpus.title}", number=number)
+        for number, corpus in enumerate(spec.each_corpus)
+    ]
+    return graph.add(COMBINE, "combine", "combine the corpora", inputs={"corpora": corpora})
 
 
 def _trainings(graph: Graph, corpus: Step, teacher: TeacherSection) -> list[Step]:
@@ -143,5 +155,6 @@ def _students(
 
 
 def stages() -> list[Stage]:
-    """Every stage of the line, in order: those of a packaged spec, whose line has all of them."""
-    return line(load_spec(named_specs()["phantom-fundus"])).stages
+    """Every stage of a line, in order: those of a packaged spec, whose line has all but the one of several corpora."""
+    ingest, *rest = line(load_spec(named_specs()["phantom-fundus"])).stages
+    return [ingest, COMBINE, *rest]

@@ -21,6 +21,7 @@ from infra.errors import CancelledError, StillroomError
 from infra.servers.prefect_api import StopWatch
 from infra.servers.tracking_check import check_tracking
 from infra.storage.store import open_store
+from tasks.combine.members import check_before_ingest
 from tasks.maintenance.under_way import RunRecord
 from tasks.pipeline.context import Context
 from tasks.pipeline.graph import Step
@@ -56,7 +57,7 @@ class RunResult:
         return {
             "name": self.spec.name,
             "store": self.spec.store,
-            "corpus": self.spec.corpus.title,
+            "corpus": self.spec.corpus_title,
             "cached": self.cached,
             "stages": self.stages,
             "results": self.facts,
@@ -90,6 +91,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
     if any(step.stage is REGISTER for step in steps):
         # No hour of training ends where nobody takes its student.
         check_tracking(spec.name, spec.register_.name or spec.name)
+    check_before_ingest(spec, open_store(spec.store))
     try:
         # The tag that names our process belongs to the flow run; on every task run it would be noise.
         quiet = TagsContext(current_tags=set())

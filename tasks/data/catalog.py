@@ -63,6 +63,10 @@ INDEX = pa.schema(
 )
 
 
+COMBINED_CATALOG = CATALOG.append(pa.field("corpus", pa.string()))
+"""Catalog of several corpora: the title of each image's corpus too."""
+
+
 def to_parquet(table: pa.Table, schema: pa.Schema) -> bytes:
     """Parquet bytes that repeat for equal tables and equal versions of Arrow."""
     sink = io.BytesIO()

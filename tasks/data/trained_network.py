@@ -49,14 +49,14 @@ def load_trained_network(corpus: Corpus, manifest: Manifest, device: str = "cpu"
 
 
 @lru_cache(maxsize=2)
-def cached_corpus(store: str, ingest: str) -> Corpus:
-    """The corpus of an ingest key, read once in the life of this process.
+def cached_corpus(store: str, name: str) -> Corpus:
+    """The corpus of a manifest, read once in the life of this process.
 
     Args:
         store: URL of the store.
+        name: of the manifest.
     """
     opened = open_store(store)
-    name = manifest_name("ingest", ingest)
     return Corpus(opened, Manifest.from_bytes(opened.get(name), name))
 
 

@@ -44,6 +44,7 @@ class TrainJob:
     Attributes:
         stage: teach or distill.
         key: key of the unit; names its checkpoints and its model.
+        corpus: name of its manifest in the store.
         arm: as of `tasks.distill.request.Request`.
         labels: manifests of soft labels by key, empty for a training on labels alone or with online teachers.
         select: key of the select manifest, None for equal weights.
@@ -70,7 +71,7 @@ class TrainJob:
     arm: str
     seed: int
     store: str
-    ingest: str
+    corpus: str
     labels: tuple[str, ...]
     select: str | None
     model: str
@@ -139,7 +140,7 @@ def build_job(
         arm=request.arm,
         seed=request.seed,
         store=context.store.url,
-        ingest=corpus.manifest.key,
+        corpus=corpus.manifest.name,
         labels=tuple(manifest.key for manifest in request.labels),
         select=request.select.key if request.select else None,
         model=request.model.model,

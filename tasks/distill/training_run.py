@@ -201,8 +201,7 @@ class _Run:
 
 
 def _corpus(job: TrainJob, store: Store) -> Corpus:
-    name = manifest_name("ingest", job.ingest)
-    corpus = Corpus(store, Manifest.from_bytes(store.get(name), name))
+    corpus = Corpus(store, Manifest.from_bytes(store.get(job.corpus), job.corpus))
     if job.hidden:
         return WithoutLabels(corpus)
     return corpus if job.fold is None else WithoutFold(corpus, *job.fold)

@@ -1,4 +1,4 @@
-"""The student by groups of test images: sites, cameras, projections, sexes, ages, years, eyes."""
+"""The student by groups of test images: corpora, sites, cameras, projections, sexes, ages, years, eyes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.drawing.markdown import cell_text, interval_text, number, table_text
 from tasks.evaluate.arms import Arm, Judged, mean_of, pair_of
 from tasks.evaluate.titles import METRIC_TITLES, title_of
 
-ATTRIBUTES = ("site", "camera", "projection", "sex", "age", "year", "eye")
+ATTRIBUTES = ("corpus", "site", "camera", "projection", "sex", "age", "year", "eye")
 FEWEST = 20
 """Test images of a group that is judged: of fewer an interval says nothing."""
 UNKNOWN = "not known"
@@ -36,6 +36,8 @@ def groups_of(catalog: pa.Table, main: Judged, arm: Arm, *, resamples: int, bins
     by: dict[str, list[dict[str, Any]]] = {}
     worst: dict[str, dict[str, Any]] = {}
     for attribute in ATTRIBUTES:
+        if attribute == "corpus" and attribute not in rows.column_names:
+            continue
         values = _values(rows, attribute)
         names, counts = np.unique(values, return_counts=True)
         if len(set(names) - {UNKNOWN}) < 2:

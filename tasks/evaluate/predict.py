@@ -30,7 +30,7 @@ class PredictJob:
 
     key: str
     store: str
-    ingest: str
+    corpus: str
     shard: int
     model_stage: str
     model_key: str
@@ -49,7 +49,7 @@ class FeatureJob:
 
     key: str
     store: str
-    ingest: str
+    corpus: str
     shard: int
     rows: tuple[int, ...]
     skip: tuple[tuple[int, str], ...] = ()
@@ -62,7 +62,7 @@ def predict_shard(job: PredictJob) -> UnitRecord:
         CorruptError: an image or the model's file is not what the store promises.
         PermanentError: the stored weights do not fit the model that their manifest names.
     """
-    corpus = cached_corpus(job.store, job.ingest)
+    corpus = cached_corpus(job.store, job.corpus)
     shard, skipped = corpus.shards[job.shard], dict(job.skip)
     rows = [row for row in range(len(shard)) if row not in skipped]
     logits = np.full((len(shard), len(corpus.classes)), np.nan, dtype=np.float32)
@@ -73,12 +73,12 @@ def predict_shard(job: PredictJob) -> UnitRecord:
 
 def probe_predictions(job: PredictJob, rows: Sequence[int]) -> None:
     """Predict some rows and store nothing: for the search for rows that kill the process."""
-    _logits(job, cached_corpus(job.store, job.ingest), rows)
+    _logits(job, cached_corpus(job.store, job.corpus), rows)
 
 
 def feature_shard(job: FeatureJob) -> UnitRecord:
     """`thumbnail` float32 [n, 768] and `border` float32 [n, 180] of the chosen rows; CorruptError as above."""
-    corpus = cached_corpus(job.store, job.ingest)
+    corpus = cached_corpus(job.store, job.corpus)
     skipped = dict(job.skip)
     places = [place for place, row in enumerate(job.rows) if row not in skipped]
     found = _features(job, corpus, [job.rows[place] for place in places])
@@ -92,7 +92,7 @@ def feature_shard(job: FeatureJob) -> UnitRecord:
 
 def probe_features(job: FeatureJob, rows: Sequence[int]) -> None:
     """As `probe_predictions`."""
-    _features(job, cached_corpus(job.store, job.ingest), rows)
+    _features(job, cached_corpus(job.store, job.corpus), rows)
 
 
 def _logits(job: PredictJob, corpus: Corpus, rows: Sequence[int]) -> np.ndarray:

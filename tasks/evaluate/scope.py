@@ -182,7 +182,7 @@ def pool_is_used(spec: Spec) -> bool:
 
 def is_phantom(spec: Spec) -> bool:
     """Whether the images were drawn by code."""
-    return spec.corpus.adapter.startswith("phantom-")
+    return all(corpus.adapter.startswith("phantom-") for corpus in spec.each_corpus)
 
 
 def kept_out(corpus: Corpus) -> dict[str, int]:

@@ -159,7 +159,7 @@ def _make(
 
     device, resources = context.place()
     threads = max(1, cores() // context.cluster.slots)
-    store, ingest = corpus.store.url, corpus.manifest.key
+    store, name = corpus.store.url, corpus.manifest.name
     names: dict[str, str] = {}
     rows: dict[str, Sequence[int]] = {}
     networks, features = [], []
@@ -169,7 +169,7 @@ def _make(
             labelled = tuple(np.flatnonzero(shard.labelled).tolist())
             rows[unit.key] = labelled
             names[unit.key] = f"features of {shard.output.name}"
-            features.append(Job(unit.key, (predict.FeatureJob(unit.key, store, ingest, unit.shard, labelled),)))
+            features.append(Job(unit.key, (predict.FeatureJob(unit.key, store, name, unit.shard, labelled),)))
             continue
         rows[unit.key] = range(len(shard))
         model = models[unit.model]
@@ -178,7 +178,7 @@ def _make(
         job = predict.PredictJob(
             key=unit.key,
             store=store,
-            ingest=ingest,
+            corpus=name,
             shard=unit.shard,
             model_stage=model.stage,
             model_key=model.key,

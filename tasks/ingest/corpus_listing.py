@@ -147,9 +147,10 @@ def _worded(scan: Scan, words: PrivateWords) -> Scan:
     return replace(scan, rows=RowTable(table.set_column(at, "reason", reasons)), notes=words.of_notes(scan.notes))
 
 
-def scan_spec(spec: Spec) -> ScannedCorpus:
-    """`scan_corpus` of a whole spec."""
-    return scan_corpus(spec.corpus, spec.ingest, open_corpus(spec.corpus))
+def scan_spec(spec: Spec, number: int = 0) -> ScannedCorpus:
+    """`scan_corpus` of one corpus of a spec, by its place there."""
+    corpus = spec.each_corpus[number]
+    return scan_corpus(corpus, spec.ingest_of(number), open_corpus(corpus))
 
 
 def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bool = False) -> ListedCorpus:
@@ -162,7 +163,7 @@ def list_corpus(scanned: ScannedCorpus, store: Store, parent: Parent, *, dry: bo
     corpus, scan = scanned.corpus, scanned.scan
     secret = secret_of(store, corpus.title, create=not dry) if corpus.private else b""
     hasher = KeyedHasher(secret) if corpus.private else None
-    images = _images_of(scan, hasher, parent)
+    images = _images_of(scan, hasher, parent, corpus.key_prefix or "")
     # The image table has all that the rows said.
     with guarded(scanned.words, reading=True):
         notes = correct(images, corpus, scan)
@@ -198,7 +199,7 @@ def _without_erased(listed: ListedCorpus, dry: bool) -> ListedCorpus:
     return replace(listed, images=images.only(~gone), erased=listed.erased + int(gone.sum()))
 
 
-def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageTable:
+def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent, prefix: str) -> ImageTable:
     rows = scan.rows.table
     path, name, patient = (as_text(rows[n]) for n in ("path", "name", "patient"))
     attributes = {n: as_text(rows[n]) for n in ATTRIBUTES}
@@ -216,7 +217,7 @@ def _images_of(scan: Scan, hasher: KeyedHasher | None, parent: Parent) -> ImageT
     else:
         # No path has two slashes in a row: a label row without an image never shares a file's place.
         place = pc.if_else(there, path, pc.binary_join_element_wise("//", name, ""))
-        key = assign_keys(place, name, *parent.keys_by_source)
+        key = assign_keys(place, pc.binary_join_element_wise(prefix, name, ""), *parent.keys_by_source)
     below = f"{scan.below}/" if scan.below else ""
     return ImageTable.of(
         len(rows),

@@ -7,9 +7,7 @@ import pyarrow as pa
 from infra.digest import sha256_bytes
 from infra.storage.manifest import Output
 from infra.storage.stage_cache import StageCache
-from tasks.data.catalog import CATALOG, INDEX, to_parquet
-
-_SCHEMAS = {"catalog": CATALOG, "index": INDEX}
+from tasks.data.catalog import CATALOG, COMBINED_CATALOG, INDEX, to_parquet
 
 
 def store_table(cache: StageCache, title: str, kind: str, table: pa.Table) -> tuple[Output, int]:
@@ -22,7 +20,8 @@ def store_table(cache: StageCache, title: str, kind: str, table: pa.Table) -> tu
     Returns:
         What a manifest says of it, and 1 where it was not there yet, else 0.
     """
-    data = to_parquet(table, _SCHEMAS[kind])
+    catalog = COMBINED_CATALOG if "corpus" in table.column_names else CATALOG
+    data = to_parquet(table, catalog if kind == "catalog" else INDEX)
     sha = sha256_bytes(data)
     name = f"catalogs/{title}/{kind}-{sha}.parquet"
     output = Output(name=name, id=sha, bytes=len(data), sha256=sha, samples=table.num_rows, meta={"kind": kind})

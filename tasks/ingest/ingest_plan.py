@@ -47,11 +47,14 @@ class IngestPlan:
         return QUARANTINED in before.unique().to_pylist()
 
 
-def plan_ingest(listed: ListedCorpus, parent: Parent, section: IngestSection, *, retry: bool = False) -> IngestPlan:
+def plan_ingest(
+    listed: ListedCorpus, parent: Parent, section: IngestSection, *, retry: bool = False, alone: bool = True
+) -> IngestPlan:
     """Compare corpus and parent, assign splits, choose what is new.
 
     Args:
         retry: try files again that could not be read before.
+        alone: as of `check_splits`.
 
     Raises:
         CorpusError: a split is empty, train lacks a class, or an official split changed.
@@ -77,7 +80,7 @@ def plan_ingest(listed: ListedCorpus, parent: Parent, section: IngestSection, *,
     # What headers tell of images is known when they have been read.
     if not (waiting & images.is_dicom).any():
         leave_out(taken, listed.scanned.corpus)
-    check_splits(taken, scan.classes, listed.scanned.corpus.split)
+    check_splits(taken, scan.classes, listed.scanned.corpus.split, alone=alone)
     order = images.by_key()
     return IngestPlan(images, order[waiting[order]], int(gone.sum()), changed)
 

@@ -73,16 +73,23 @@ def equal_bytes(images: ImageTable, rows: np.ndarray) -> np.ndarray:
     return groups
 
 
+def contradictions(images: ImageTable, groups: np.ndarray | None = None) -> np.ndarray:
+    """[N] bool: usable rows of equal bytes that are labelled differently; `groups`: `equal_bytes` of labelled rows."""
+    found = np.zeros(len(images), bool)
+    if groups is None:
+        groups = equal_bytes(images, images.usable & images.labelled)
+    rows = np.flatnonzero(groups >= 0)
+    if len(rows):
+        labels = images.numbers("label")[rows, None] if images.labels is None else images.labels[rows]
+        distinct = np.unique(np.column_stack([groups[rows], labels]), axis=0)[:, 0]
+        found[rows] = (np.bincount(distinct) > 1)[groups[rows]]
+    return found
+
+
 def refuse_contradictions(images: ImageTable) -> None:
     """Quarantine files of equal bytes that are labelled differently: which label is right is not known."""
     groups = equal_bytes(images, images.usable & images.labelled)
-    rows = np.flatnonzero(groups >= 0)
-    if not len(rows):
-        return
-    labels = images.numbers("label")[rows, None] if images.labels is None else images.labels[rows]
-    distinct = np.unique(np.column_stack([groups[rows], labels]), axis=0)[:, 0]
-    wrong = np.bincount(distinct) > 1
-    bad = rows[wrong[groups[rows]]]
+    bad = np.flatnonzero(contradictions(images, groups))
     if not len(bad):
         return
     shown = images.display_names.take(pa.array(bad)).to_pylist()

@@ -184,13 +184,16 @@ def _strata(images: ImageTable, groups: PatientGroups, pool: np.ndarray) -> dict
     return found
 
 
-def check_splits(images: ImageTable, classes: Sequence[str], section: SplitSection) -> list[str]:
+def check_splits(images: ImageTable, classes: Sequence[str], section: SplitSection, *, alone: bool = True) -> list[str]:
     """Notes on classes that val or test lack.
+
+    Args:
+        alone: the corpus is all that is trained on; else what it lacks another may have, and is a note.
 
     Raises:
         CorpusError: a split is empty, or train lacks a class; gives the counts and what to do.
     """
-    counts = count_labels(images, classes)
+    counts, notes = count_labels(images, classes), []
     table = "; ".join(f"{s}: " + ", ".join(f"{c} {n}" for c, n in counts[s].items()) for s in SPLITS)
     # A multilabel image with none of the classes is labelled all the same.
     rows = images.usable & images.labelled
@@ -198,17 +201,20 @@ def check_splits(images: ImageTable, classes: Sequence[str], section: SplitSecti
     for split in SPLITS:
         by_choice = split != "train" and getattr(section, split) == 0
         if not labelled[split] and not by_choice:
-            raise CorpusError(
-                f"no labelled image in the {split} split ({table}). Check corpus.split and the corpus's own "
-                "split files, or add labelled images"
-            )
+            if alone:
+                raise CorpusError(
+                    f"no labelled image in the {split} split ({table}). Check corpus.split and the corpus's own "
+                    "split files, or add labelled images"
+                )
+            notes.append(f"no labelled image in the {split} split")
     absent = [name for name, n in counts["train"].items() if n == 0]
-    if absent:
+    if absent and alone:
         raise CorpusError(
             f"no training image of class {', '.join(absent)} ({table}). Add some, leave the class out of "
             "corpus.classes and name its label under corpus.table.unlabelled, or split otherwise"
         )
-    return [
+    notes += [f"no image of class {name} in the train split" for name in absent if labelled["train"]]
+    return notes + [
         f"no image of class {name} in the {split} split"
         for split in ("val", "test")
         for name, n in counts[split].items()

@@ -56,6 +56,8 @@ from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, 
 from tasks.sources.base import Source
 from tasks.spec import CorpusSection, IngestSection, Spec
 
+OF_USE = "of_use"
+"""Fact: keys of `corpus` that leave images out."""
 SECONDS_FOR_A_RATE = 5.0
 """Making shards must take as long before its rate says something of a larger corpus."""
 
@@ -74,8 +76,9 @@ class IngestWork(StageWork):
 
     stage, version = STAGE, VERSION
 
-    def __init__(self, context: Context, corpus: CorpusSection, section: IngestSection) -> None:
+    def __init__(self, context: Context, corpus: CorpusSection, section: IngestSection, *, alone: bool = True) -> None:
         super().__init__(context)
+        self._alone = alone  # as of `check_splits`
         self.corpus, self.section, self.title = corpus, section, corpus.title
         self.words = words_of(corpus)
         self._as_fingerprinted = False  # the head was found by its fingerprint; nothing was scanned or listed
@@ -266,7 +269,7 @@ class IngestWork(StageWork):
     def _make(self, listed: ListedCorpus, parent: Parent, key: str, *, retry: bool) -> Made:
         """Plan and carry out; a retry that changes nothing gives back the parent's manifest."""
         scanned = listed.scanned
-        plan = plan_ingest(listed, parent, self.section, retry=retry)
+        plan = plan_ingest(listed, parent, self.section, retry=retry, alone=self._alone)
         images = plan.images
         retried = retry and plan.retries(parent)
         with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
@@ -284,7 +287,7 @@ class IngestWork(StageWork):
             return _made(parent.manifest, 0)
         several = new.several + (parent.manifest.facts.get(SEVERAL, 0) if parent.manifest else 0)
         warnings = leave_out(images, self.corpus)
-        warnings += check_splits(images, scanned.scan.classes, self.corpus.split)
+        warnings += check_splits(images, scanned.scan.classes, self.corpus.split, alone=self._alone)
         notes = [*notes_of(listed, warnings, plan.removed, plan.changed), *bits_note(bits), *pages_note(several)]
         leaks = mark_leaks(images, new.index, LIMITS.get(scanned.scan.modality, OTHER_LIMIT))
         index, new_index = store_table(self.cache, self.title, "index", new.index)
@@ -303,6 +306,8 @@ class IngestWork(StageWork):
                 "removed": plan.removed,
                 "changed": plan.changed,
                 **({SEVERAL: several} if several else {}),
+                # Shards do not depend on it, so that the section does not tell; repair needs it.
+                **({OF_USE: used} if (used := self.corpus.identity_of_use()) else {}),
                 "notes": notes,
                 **({BITS_FACT: bits} if bits else {}),
                 "parent": parent.manifest.key if parent.manifest else "",
@@ -334,13 +339,13 @@ class IngestWork(StageWork):
         return self._make_shards(listed, jobs, len(jobs), reuse=True)
 
 
-def ingest(context: Context, spec: Spec) -> StageResult:
-    """Run the stage; see `IngestWork`."""
-    return run_stage(_bind(context, spec))
+def ingest(context: Context, spec: Spec, number: int = 0) -> StageResult:
+    """Run the stage for one corpus of a spec, by its place there; see `IngestWork`."""
+    return run_stage(_bind(context, spec, number))
 
 
-def _bind(context: Context, spec: Spec) -> IngestWork:
-    return IngestWork(context, spec.corpus, spec.ingest)
+def _bind(context: Context, spec: Spec, number: int = 0) -> IngestWork:
+    return IngestWork(context, spec.each_corpus[number], spec.ingest_of(number), alone=not spec.entries)
 
 
 INGEST = Stage("ingest", _bind, folders=("shards/", "catalogs/"))

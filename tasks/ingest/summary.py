@@ -21,7 +21,7 @@ from tasks.ingest.parent import Parent, read_head
 from tasks.ingest.shard import STAGE
 from tasks.ingest.splits import check_splits, count_labels
 from tasks.pipeline.stage import Artifact, slug
-from tasks.spec import Spec
+from tasks.spec import IngestSection, Spec
 
 SHOWN_QUARANTINE = 500
 
@@ -121,18 +121,19 @@ class Preview:
     cached: bool  # nothing to do
 
 
-def preview(spec: Spec, store: Store) -> Preview:
-    """List the corpus and plan.
+def preview(spec: Spec, store: Store, number: int = 0) -> Preview:
+    """List a corpus of the spec, by its place there, and plan.
 
     Raises:
         CorpusError, BudgetError: as `ingest` would, before decoding.
     """
-    return preview_of(spec, store, scan_spec(spec))
+    return preview_of(scan_spec(spec, number), spec.ingest_of(number), store, alone=not spec.entries)
 
 
-def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
-    """Like `preview`, of a corpus that its adapter has read."""
-    head = read_head(store, spec.corpus.title)
+def preview_of(scanned: ScannedCorpus, section: IngestSection, store: Store, *, alone: bool = True) -> Preview:
+    """Like `preview`, of a corpus that its adapter has read; `alone` as of `check_splits`."""
+    corpus = scanned.corpus
+    head = read_head(store, corpus.title)
     if head is not None and head.section != scanned.section:
         head = None
     try:
@@ -144,12 +145,12 @@ def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
     unknown = int((images.usable & images.where("source_sha256", "")).sum())
     same = head is not None and not unknown and head.inputs[0] == listed.digest
     lost = StageCache(store).missing(head.outputs) if head is not None else []
-    plan = plan_ingest(listed, parent, spec.ingest)
+    plan = plan_ingest(listed, parent, section, alone=alone)
     # What headers tell of images that are not read yet is not known.
     unread = images.is_dicom[plan.new].any()
-    warnings = [] if unread else leave_out(images, spec.corpus)
+    warnings = [] if unread else leave_out(images, corpus)
     leaks = mark_leaks(images)
-    warnings += check_splits(images, scanned.scan.classes, spec.corpus.split)
+    warnings += check_splits(images, scanned.scan.classes, corpus.split, alone=alone)
     facts = {
         **facts_of(listed.scanned, images, leaks),
         "removed": plan.removed,
@@ -160,7 +161,7 @@ def preview_of(spec: Spec, store: Store, scanned: ScannedCorpus) -> Preview:
     per_split = [int((split == code).sum()) for code in range(3)]
     return Preview(
         facts=facts,
-        shards=sum(-(-n // spec.ingest.shard_size) for n in per_split) + sum(o.meta["kind"] == "shard" for o in lost),
+        shards=sum(-(-n // section.shard_size) for n in per_split) + sum(o.meta["kind"] == "shard" for o in lost),
         images=len(plan.new),
         source_bytes=int(images.numbers("bytes")[plan.new].sum()),
         unknown=unknown,

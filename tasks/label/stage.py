@@ -113,7 +113,7 @@ class LabelWork(StageWork):
         if isinstance(self.teacher.origin, Path):
             refuse_erased_rows(self.teacher.origin, self.teacher.name, Tombstones.read(self.store, self.corpus.title))
         upload_weights(self.teacher, self.store)
-        private = self.spec.corpus.private
+        private = self.spec.private
         weights = self.units.teacher.weights
         table = load_table(weights, self.corpus.classes, self.teacher.name, self.store, private=private)
         check_table_keys(self.units, table, allowed_bad(self.units, self.context), private=private)

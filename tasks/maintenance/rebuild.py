@@ -12,7 +12,7 @@ from infra.storage.store import Store
 from tasks.ingest.corpus_listing import ScannedCorpus, list_corpus
 from tasks.ingest.parent import Parent
 from tasks.ingest.source_fingerprint import SourceFingerprint
-from tasks.ingest.stage import IngestWork
+from tasks.ingest.stage import OF_USE, IngestWork
 from tasks.pipeline.context import Context
 from tasks.spec import CorpusSection, IngestSection, RunSection
 
@@ -40,9 +40,11 @@ class Rebuild:
         how = section["ingest"]
         if how["encode"] == "keep":
             how = {name: value for name, value in how.items() if name in KEPT_AS_IS}
-        corpus = CorpusSection.model_validate({**section["corpus"], "root": self.root})
+        corpus = CorpusSection.model_validate(
+            {**section["corpus"], **self.manifest.facts.get(OF_USE, {}), "root": self.root}
+        )
         ingest = IngestSection.model_validate({**how, "max_bad_share": 1.0})
-        return IngestWork(Context(self.store, self.cluster, RunSection(verify=True)), corpus, ingest)
+        return IngestWork(Context(self.store, self.cluster, RunSection(verify=True)), corpus, ingest, alone=False)
 
     @property
     def root(self) -> str:

@@ -141,7 +141,9 @@ class _Repair:
             self._note(name, RESTORED, f"points at {meant.about} again")
 
     def _outputs(self, contents: StoreContents) -> None:
-        owners = {p.name: m for m in contents.manifests.values() for p in m.outputs if p.name in self.defects}
+        # Shards are in manifests of training sets too, but their ingest makes them again.
+        by_ingest_last = sorted(contents.manifests.values(), key=lambda m: m.stage == INGEST)
+        owners = {p.name: m for m in by_ingest_last for p in m.outputs if p.name in self.defects}
         ingests = [m for m in contents.manifests.values() if m.stage == INGEST]
         broken = [m for m in ingests if any(p.name in self.defects for p in m.outputs)]
         manifests = [self._manifest(m) for m in _oldest_first(broken)]

@@ -26,6 +26,7 @@ from tasks.data.weights import TEACHER_FILES
 from tasks.ingest.parent import info_bytes
 from tasks.ingest.secret import FACT as SECRET_FACT
 from tasks.ingest.secret import SECRETS, secret_defect, secret_file
+from tasks.ingest.shard import STAGE as INGEST
 from tasks.maintenance.erasure_defects import erasure_defects
 from tasks.maintenance.shard_damage import BLOCK, compare_shard
 from tasks.maintenance.store_contents import (
@@ -322,8 +323,8 @@ def info_defects(store: Store, contents: StoreContents) -> Iterator[tuple[str, s
 
 
 def shard_folder_of(manifest: ManifestSummary) -> str:
-    """Folder of the newest shards of an ingest manifest; "" when it has none."""
-    shards = [p.name for p in manifest.outputs if p.kind == "shard"]
+    """Folder of the newest shards of an ingest manifest; "" when it has none, or is of another stage."""
+    shards = [p.name for p in manifest.outputs if p.kind == "shard" and manifest.stage == INGEST]
     return shards[-1].rpartition("/")[0] if shards else ""
 
 

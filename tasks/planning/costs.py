@@ -23,7 +23,7 @@ from tasks.label.costs import LabelRate
 from tasks.label.engine_choices import ENGINES
 from tasks.pipeline.graph import Step
 from tasks.pipeline.rates import INGEST, LABEL, STEP, ingest_details, label_details, remembered_rate, step_details
-from tasks.planning.counts import CorpusCounts
+from tasks.planning.corpus_counts import CorpusCounts
 from tasks.planning.dry_run import CACHED, PARTLY, StepState
 from tasks.planning.machine import Machine
 from tasks.planning.measurements import forward_seconds, step_seconds, view_seconds
@@ -104,14 +104,15 @@ class _Estimate:
 
     def run(self) -> PlanCosts:
         seconds, rates = self.costs.seconds, self.costs.rates
-        sample = self.counts.sample
-        details = ingest_details(self.spec.corpus.title, asdict(self.counts.recipe), workers=self.machine.slots)
-        known = self._remembered(INGEST, details, "ingest")
-        rates["ingest_images_per_second"] = known or self.machine.slots / max(1e-9, sample.image_seconds)
         if self.open:
             seconds["start"] = START
-        for step in self._open("ingest"):
-            seconds[step.title] = seconds.pop("start") + self.counts.images / rates["ingest_images_per_second"]
+        for step, part in zip((s for s in self.steps if s.stage.name == "ingest"), self.counts.each, strict=True):
+            details = ingest_details(str(part.facts["corpus"]), asdict(part.recipe), workers=self.machine.slots)
+            known = self._remembered(INGEST, details, "ingest")
+            name = f"{step.title}_images_per_second".replace(" ", "_")
+            rates[name] = known or self.machine.slots / max(1e-9, part.sample.image_seconds)
+            if self.states[step.title].state != CACHED:
+                seconds[step.title] = seconds.pop("start", 0.0) + part.images / rates[name]
         for teacher in self.spec.teachers:
             self._label(teacher)
             if teacher.train:

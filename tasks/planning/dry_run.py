@@ -27,12 +27,15 @@ class StepState:
     best: Mapping[str, Any] = field(default_factory=dict)  # of a cached training: figures of the weights it kept
 
 
-def dry_run(spec: Spec, store: Store, steps: Sequence[Step], ingested: Manifest | None) -> dict[str, StepState]:
+def dry_run(
+    spec: Spec, store: Store, steps: Sequence[Step], ingested: Sequence[Manifest | None]
+) -> dict[str, StepState]:
     """State of every step by its title, in the order of the line.
 
     Args:
         steps: of the line; see `flows/line.py`.
-        ingested: manifest of the ingest where that is cached; without it everything is still to do.
+        ingested: manifests of the ingests, in order, where they are cached; without one all that waits for it is
+            still to do.
 
     Raises:
         UsageError: as the step would, for instance when weights are not there.
@@ -40,9 +43,11 @@ def dry_run(spec: Spec, store: Store, steps: Sequence[Step], ingested: Manifest 
     context = Context(cast(Store, _ReadOnly(store)), _NoCluster(spec.run.cluster), spec.run)
     found: dict[Step, Manifest] = {}
     states: dict[str, StepState] = {}
+    known = iter(ingested)
     for step in steps:
         if not step.waits_for:
-            manifest, state = ingested, StepState(CACHED if ingested is not None else TO_DO)
+            manifest = next(known)
+            state = StepState(CACHED if manifest is not None else TO_DO)
         elif all(before in found for before in step.waits_for):
             manifest, state = _look_up(step, context, spec, found)
         else:

@@ -20,7 +20,7 @@ from tasks.data.weights import weights_file
 from tasks.distill.request import DISTILL_NAME
 from tasks.evaluate.scope import check_models
 from tasks.label import teacher_handle
-from tasks.planning.counts import CorpusCounts
+from tasks.planning.corpus_counts import CorpusCounts
 from tasks.planning.network_check import input_side, network_of, trained_parts
 from tasks.planning.tried_network import built_and_tried
 from tasks.spec import ModelSection, Spec

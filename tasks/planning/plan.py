@@ -12,8 +12,9 @@ from infra.storage.store import open_store
 from tasks.distill.teacher_comparison import FIT
 from tasks.label.costs import LabelCost, label_cost, planned_shard_rows
 from tasks.pipeline.graph import Step
+from tasks.planning.combined_counts import count_corpora
+from tasks.planning.corpus_counts import CorpusCounts
 from tasks.planning.costs import PlanCosts, estimate_costs
-from tasks.planning.counts import CorpusCounts, count_corpus
 from tasks.planning.dry_run import CACHED, StepState, dry_run
 from tasks.planning.formatting import render_plan
 from tasks.planning.machine import Machine
@@ -44,10 +45,10 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
         UsageError, BudgetError: as a run of the spec would, as far as that can be seen before it.
     """
     store = open_store(spec.store)
-    counts = count_corpus(spec, store)
+    counts = count_corpora(spec, store)
     corpus = corpus_of_counts(counts, store)
     built, teacher_ids = build_networks(spec, corpus, store)
-    states = dry_run(spec, store, steps, counts.manifest)
+    states = dry_run(spec, store, steps, [each.manifest for each in counts.each])
     machine = Machine.of(spec)
     costs = estimate_costs(spec, counts, steps, states, built, teacher_ids, corpus, machine)
     labels = _labels(spec, counts, costs)
@@ -56,10 +57,10 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
     return {
         "name": spec.name,
         "store": spec.store,
-        "corpus": spec.corpus.title,
-        "adapter": spec.corpus.adapter,
+        "corpus": spec.corpus_title,
+        "adapter": ", ".join(corpus.adapter for corpus in spec.each_corpus),
         # An archive's or a folder's name may say whose images it holds.
-        "root": "(private)" if spec.corpus.private else str(spec.corpus.root),
+        "root": ", ".join("(private)" if corpus.private else str(corpus.root) for corpus in spec.each_corpus),
         "drawn": counts.drawn,
         "task": facts["task"],
         "classes": facts["classes"],
@@ -161,6 +162,8 @@ def _notes(counts: CorpusCounts, machine: Machine, states: dict[str, StepState],
         notes.append(f"the machine is busy (load {os.getloadavg()[0]:.0f} on {machine.cores} cores): times are of now")
     if counts.unhashed and counts.drawn:
         notes.append(f"{counts.unhashed} files were never hashed: leaks by equal bytes show only after the ingest")
-    if states["ingest"].state != CACHED and counts.images < sum(counts.in_split.values()):
+    ingests = [state for title, state in states.items() if title.partition(" ")[0] == "ingest"]
+    stored = sum(sum(each.in_split.values()) for each in counts.each) - counts.images
+    if stored and any(state.state != CACHED for state in ingests):
         notes.append("the ingest adds to an earlier one; later stages will find what they made of its shards")
     return notes

@@ -29,7 +29,7 @@ def parameters(spec: Spec) -> dict[str, str]:
     for gone in ("store", "run"):
         plain.pop(gone)
     plain["corpus"].pop("root")
-    if spec.corpus.private:
+    if spec.private:
         plain["corpus"] = {k: plain["corpus"][k] for k in ("adapter", "name", "private", "task", "classes")}
     for section in (plain["student"], *plain["teachers"]):
         if section["weights"] not in (None, "pypi") and not section["weights"].startswith("models:/"):

@@ -1,5 +1,6 @@
 """The spec: one YAML file that says what to make; `run:` alone says how and where."""
 
+from tasks.spec.corpora import CorpusEntry
 from tasks.spec.corpus import (
     CheXpertSection,
     CorpusSection,
@@ -21,6 +22,7 @@ from tasks.spec.views import ViewsSection
 
 __all__ = [
     "CheXpertSection",
+    "CorpusEntry",
     "CorpusSection",
     "EvaluateSection",
     "FolderSection",

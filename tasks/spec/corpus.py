@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -181,12 +181,19 @@ _OF_USE = ("where", "ungradable")  # keys that leave images out, though they are
 class CorpusSection(Section):
     """`corpus:`"""
 
+    OUTSIDE_OF_IDENTITY: ClassVar[tuple[str, ...]] = ("root", "corrections")
+
     adapter: Adapter
     root: Annotated[str, BeforeValidator(str)] = Field(
         description="the corpus as downloaded: a folder, a zip (or the first part of a split one), a tar, "
         "s3://bucket/prefix; never hashed"
     )
     name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]*$", description="default: the adapter's name")
+    key_prefix: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$",
+        description="put before the key of every image, where two corpora name images alike",
+    )
     private: bool = Field(False, description="keys and patients become keyed hashes, no file name is kept")
     task: Task | None = Field(None, description="default: the adapter's")
     modality: Modality | None = Field(None, description="kind of image; decides default sizes; adapters know theirs")
@@ -241,12 +248,12 @@ class CorpusSection(Section):
         return {name: value for name, value in self.identity().items() if name in _OF_USE}
 
     def identity(self) -> dict[str, Any]:
-        found = self.model_dump(mode="json", exclude={"root", "corrections"})
+        found = self.model_dump(mode="json", exclude=set(self.OUTSIDE_OF_IDENTITY))
         # Came later: left out where it is unset, so that what was ingested before is found.
         for name in ("encoding", "attributes"):
             if self.table is not None and found["table"][name] is None:
                 del found["table"][name]
-        for name in ("label_map", "folder", "chexpert", "where"):
+        for name in ("label_map", "folder", "chexpert", "where", "key_prefix"):
             if found[name] is None:
                 del found[name]
         if self.split.test_where is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from infra.compute.preset import describe_error
 from infra.errors import SpecError
 from infra.secrets import refuse_secrets
+from tasks.spec.corpus import CorpusSection
 from tasks.spec.learn import StudentSection
 from tasks.spec.spec import Spec
 from tasks.spec.teacher import TeacherSection
@@ -21,8 +22,8 @@ from tasks.spec.train import FROM_TEACHER
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Read a spec file.
 
-    Relative `store`, `corpus.root` and files of weights and teachers are taken from the spec file's folder, so that a
-    spec means the same from anywhere.
+    Relative `store`, `root` of corpora and files of weights and teachers are taken from the spec file's folder, so that
+    a spec means the same from anywhere.
 
     Args:
         path: the YAML file.
@@ -79,6 +80,7 @@ def _set(raw: dict[str, Any], override: str) -> None:
         raise SpecError(f"--set {dotted!r}: there is no such place in the spec") from None
 
 
+Corpus = TypeVar("Corpus", bound=CorpusSection)
 NOT_A_FILE = ("store:", "models:/", FROM_TEACHER)
 """Beginnings of `weights` that are no path."""
 
@@ -95,6 +97,10 @@ def _anchor(spec: Spec, base: Path) -> Spec:
             return teacher.model
         return f"{teacher.kind}:{here(teacher.target)}"
 
+    def corpus(section: Corpus) -> Corpus:
+        places = {"root": here(section.root), "corrections": section.corrections and here(section.corrections)}
+        return section.model_copy(update=places)
+
     def student(section: StudentSection) -> StudentSection:
         arms = {name: student(arm) for name, arm in section.arms.items()}
         return section.model_copy(update={"weights": weights(section.weights), "arms": arms})
@@ -102,12 +108,8 @@ def _anchor(spec: Spec, base: Path) -> Spec:
     return spec.model_copy(
         update={
             "store": here(spec.store),
-            "corpus": spec.corpus.model_copy(
-                update={
-                    "root": here(spec.corpus.root),
-                    "corrections": spec.corpus.corrections and here(spec.corpus.corrections),
-                }
-            ),
+            "corpus": spec.corpus and corpus(spec.corpus),
+            "corpora": spec.corpora and [corpus(entry) for entry in spec.corpora],
             "teachers": [
                 t.model_copy(update={"model": model(t), "weights": weights(t.weights)}) for t in spec.teachers
             ],

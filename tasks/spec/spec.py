@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.base import Section
+from tasks.spec.corpora import CorpusEntry, check_corpora, combined_title
 from tasks.spec.corpus import CorpusSection, IngestSection
 from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
 from tasks.spec.run import RunSection
@@ -19,7 +20,10 @@ class Spec(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and the model")
     store: str = Field(description="folder of the store")
-    corpus: CorpusSection
+    corpus: CorpusSection | None = None
+    corpora: list[CorpusEntry] | None = Field(
+        None, description="in place of corpus: several that form one training set, such as two hospitals'"
+    )
     ingest: IngestSection = IngestSection()
     views: ViewsSection = ViewsSection()
     teachers: list[TeacherSection] = Field(min_length=1)
@@ -34,6 +38,31 @@ class Spec(Section):
     def _members(cls, given: list[TeacherSection]) -> list[TeacherSection]:
         """Each member of an ensemble as a teacher of its own."""
         return [member for teacher in given for member in teacher.each()]
+
+    @property
+    def each_corpus(self) -> list[CorpusSection]:
+        """The corpora of the run, in order; one where `corpus` names it."""
+        return [self.corpus] if self.corpus is not None else list(self.corpora or [])
+
+    @property
+    def entries(self) -> list[CorpusEntry]:
+        """What `corpora` lists; empty where there is one `corpus`."""
+        return self.corpora or []
+
+    def ingest_of(self, number: int) -> IngestSection:
+        """How the images of a corpus are stored; its number is its place in `each_corpus`."""
+        own = self.entries[number].ingest if self.entries else None
+        return own or self.ingest
+
+    @property
+    def corpus_title(self) -> str:
+        """Name in the store of what is trained on."""
+        return self.corpus.title if self.corpus is not None else combined_title(self.entries)
+
+    @property
+    def private(self) -> bool:
+        """Whether a corpus of the run is private: then nothing that is told of the run names an image."""
+        return any(corpus.private for corpus in self.each_corpus)
 
     @property
     def arms(self) -> list[str]:
@@ -52,6 +81,14 @@ class Spec(Section):
         """Random views of validation images that are labelled: those that `select` averages and calibrates."""
         # Mixed ones are of no use to it.
         return min(self.select.views, self.for_labels.views.count) if self.views.mix == "none" else 0
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Spec:
+        if (self.corpus is None) == (self.corpora is None):
+            raise ValueError("give corpus, or corpora for several, and not both")
+        if self.corpora is not None:
+            check_corpora(self.corpora)
+        return self
 
     @model_validator(mode="after")
     def _teachers_have_names(self) -> Spec:

@@ -33,6 +33,7 @@ from tasks.maintenance.forgetting.survey import (
     AffectedManifest,
     LearnedBy,
     affected_manifests,
+    affected_sets,
     affected_units,
     derived_manifests,
     learned_by,
@@ -173,12 +174,14 @@ class _Corpus:
         """Remove what showed the images, catalogs last: until then a new start finds what is left to remove."""
         contents = read_contents(self.store)
         sources = {each.manifest.name for each in affected}
-        derived = derived_manifests(contents, affected) if affected else set()
-        units = affected_units(self.store, contents, self.title, affected) if affected else set()
+        sets = affected_sets(self.store, contents, affected)
+        titles = {self.title, *(each.title for each in sets)}
+        derived = derived_manifests(contents, affected, sets) if affected else set()
+        units = affected_units(self.store, contents, titles, affected) if affected else set()
         for each in affected:
             erase_from_listings(self.store, self.title, each.rows)
         last = {o.name for each in affected for o in each.manifest.outputs if o.meta["kind"] != "shard"}
-        objects = unnamed_objects(contents, self.title, sources | derived, units)
+        objects = unnamed_objects(contents, titles, sources | derived, units)
         order = [
             *(name for name in objects if name not in last),
             *tables,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
+from tasks.combine.stage import STAGE as COMBINE
 from tasks.data.catalog import table_of
 from tasks.data.tombstones import Tombstones
 from tasks.data.weights import TEACHER_FILES
@@ -60,6 +61,21 @@ class AffectedManifest:
         return {self.manifest.digest, self.manifest.key, *tables, *self.shards}
 
 
+@dataclass(frozen=True)
+class AffectedSet:
+    """A training set of several corpora, of which one has erased images."""
+
+    summary: ManifestSummary
+    title: str
+    splits: frozenset[str]  # in which the erased images stand there
+
+    @property
+    def references(self) -> set[str]:
+        """What manifests that were made from it name, beside shards."""
+        tables = [each.id for each in self.summary.outputs if each.kind != "shard"]
+        return {self.summary.digest, self.summary.key, *tables}
+
+
 @dataclass
 class LearnedBy:
     """Networks that were trained, or chosen, with erased images, and registered versions of them."""
@@ -101,9 +117,28 @@ def affected_manifests(store: Store, manifests: Sequence[Manifest], tombstones: 
     return found
 
 
-def learned_by(store: Store, contents: StoreContents, affected: Iterable[AffectedManifest]) -> LearnedBy:
+def affected_sets(store: Store, contents: StoreContents, affected: Sequence[AffectedManifest]) -> list[AffectedSet]:
+    """Training sets of several corpora that have erased images."""
+    of_corpus = {each.manifest.digest: each for each in affected}
+    found = []
+    for summary in _of(contents, (COMBINE,)):
+        if not summary.refers & of_corpus.keys():
+            continue
+        facts = Manifest.from_bytes(store.get(summary.name), summary.name).facts
+        splits: set[str] = set()
+        for row in facts["corpora"]:
+            if row["manifest"] in of_corpus:
+                own = of_corpus[row["manifest"]].splits
+                splits |= {"all": own, "test": {"test"}, "pool": {"train"}}[row["use"]]
+        found.append(AffectedSet(summary, str(facts["corpus"]), frozenset(splits)))
+    return found
+
+
+def learned_by(store: Store, contents: StoreContents, affected: Sequence[AffectedManifest]) -> LearnedBy:
     """Who learned of the erased images: validation images count, because they chose weights and steps."""
     corpora = {each.manifest.digest for each in affected if each.splits & {"train", "val"}}
+    sets = affected_sets(store, contents, affected)
+    corpora |= {each.summary.digest for each in sets if each.splits & {"train", "val"}}
     trained = [m for m in _of(contents, (DISTILL_NAME, TEACH_NAME)) if m.refers & corpora]
     digests = {each.digest for each in trained}
     registered = [m for m in _of(contents, (REGISTER,)) if m.refers & digests]
@@ -119,10 +154,12 @@ def learned_by(store: Store, contents: StoreContents, affected: Iterable[Affecte
     return found
 
 
-def derived_manifests(contents: StoreContents, affected: Sequence[AffectedManifest]) -> set[str]:
+def derived_manifests(
+    contents: StoreContents, affected: Sequence[AffectedManifest], sets: Sequence[AffectedSet]
+) -> set[str]:
     """Names of manifests that were made from erased images and may show them: all but those of networks."""
-    references = set().union(*(each.references for each in affected))
-    found: set[str] = set()
+    references = set().union(*(each.references for each in affected), *(each.references for each in sets))
+    found = {each.summary.name for each in sets}
     while True:
         more = [m for m in _of(contents, _LABELLED) if m.name not in found and m.refers & references]
         if not more:
@@ -130,24 +167,32 @@ def derived_manifests(contents: StoreContents, affected: Sequence[AffectedManife
         found |= {each.name for each in more}
         references |= {reference for each in more for reference in (each.digest, each.key)}
     judged = {each.manifest.digest for each in affected if each.splits & {"val", "test"}}
+    judged |= {each.summary.digest for each in sets if each.splits & {"val", "test"}}
     return found | {m.name for m in _of(contents, _JUDGED) if m.refers & judged}
 
 
-def affected_units(store: Store, contents: StoreContents, title: str, affected: Sequence[AffectedManifest]) -> set[str]:
-    """Names of records of units that hold erased images, name them, or do not tell which images they are of."""
+def affected_units(
+    store: Store, contents: StoreContents, titles: Collection[str], affected: Sequence[AffectedManifest]
+) -> set[str]:
+    """Names of records of units that hold erased images, name them, or do not tell which images they are of.
+
+    Args:
+        titles: of the corpus, and of the training sets that it is part of.
+    """
     shards = frozenset[str]().union(*(each.shards for each in affected))
     objects = {o.name for each in affected for o in each.manifest.outputs if o.id in shards}
     found = {name for name in contents.broken if name.startswith(UNITS)}
     of_manifest = _shards_of_label_units(store, contents)
     for name, record in label_records(store, contents):
-        if not record.outputs[0].name.startswith(f"labels/{title}/"):
+        if not record.outputs[0].name.startswith(tuple(f"labels/{title}/" for title in titles)):
             continue
         identity = LabelIdentity.of_record(record)
         shard = identity.shard if identity is not None else of_manifest.get(record.key)
         if shard is None or shard in shards:
             found.add(name)
+    judged = tuple(f"predictions/{title}/" for title in titles)
     for name, outputs in contents.units.items():
-        if objects.intersection(outputs) or any(each.startswith(f"predictions/{title}/") for each in outputs):
+        if objects.intersection(outputs) or any(each.startswith(judged) for each in outputs):
             found.add(name)
     keys = set[str]().union(*(each.keys for each in affected))
     ingests = [name for name in contents.under(f"{UNITS}{INGEST}/") if name not in found and name in contents.units]
@@ -169,9 +214,9 @@ def teacher_tables(store: Store, contents: StoreContents, affected: Sequence[Aff
 
 
 def unnamed_objects(
-    contents: StoreContents, title: str, manifests: Collection[str], units: Collection[str]
+    contents: StoreContents, titles: Collection[str], manifests: Collection[str], units: Collection[str]
 ) -> list[str]:
-    """Objects of a corpus that no manifest and no unit names once some are gone; no run is writing any.
+    """Objects of corpora that no manifest and no unit names once some are gone; no run is writing any.
 
     Args:
         manifests: names of those that go.
@@ -181,8 +226,8 @@ def unnamed_objects(
     named |= {o for name, outputs in contents.units.items() if name not in units for o in outputs}
     in_use = {name.rpartition("/")[0] for name in named}
     found = []
-    for folder in FOLDERS:
-        for name in contents.under(f"{folder}{title}/"):
+    for folder in (f"{folder}{title}/" for folder in FOLDERS for title in sorted(titles)):
+        for name in contents.under(folder):
             listing = name.endswith(f"/{INFO}") and name.rpartition("/")[0] in in_use
             found += [] if name in named or listing else [name]
     return found

@@ -1,0 +1,1 @@
+"""Several ingested corpora as one training set."""
