@@ -31,8 +31,7 @@ def groups_of(catalog: pa.Table, main: Judged, arm: Arm, *, resamples: int, bins
     of the lowest value (highest where lower is better) among two or more judged groups of known value. Attributes
     with one known value are left out.
     """
-    places = pc.index_in(pa.array(main.test.keys.astype(str)), value_set=catalog["key"].combine_chunks())
-    rows = catalog.take(places)
+    rows = rows_of_test(catalog, main)
     by: dict[str, list[dict[str, Any]]] = {}
     worst: dict[str, dict[str, Any]] = {}
     for attribute in ATTRIBUTES:
@@ -43,12 +42,17 @@ def groups_of(catalog: pa.Table, main: Judged, arm: Arm, *, resamples: int, bins
         if len(set(names) - {UNKNOWN}) < 2:
             continue
         order = names[np.lexsort((names, -counts))]
-        by[attribute] = [_judged(main, arm, str(name), values == name, resamples, bins) for name in order]
+        by[attribute] = [judged_group(main, arm, str(name), values == name, resamples, bins) for name in order]
         judged = [row for row in by[attribute] if row["value"] is not None and row["group"] != UNKNOWN]
         if len(judged) > 1:
             worst[attribute] = min(judged, key=lambda row: main.better(row["value"]))
     whole = mean_of([each.values[main.metric] for each in main.on_test(arm, bins)])
     return {"arm": arm.name, "whole": whole, "by": by, "worst": worst}
+
+
+def rows_of_test(catalog: pa.Table, main: Judged) -> pa.Table:
+    """Rows of the catalog of the test images that are judged, in their order."""
+    return catalog.take(pc.index_in(pa.array(main.test.keys.astype(str)), value_set=catalog["key"].combine_chunks()))
 
 
 def _values(rows: pa.Table, attribute: str) -> np.ndarray:
@@ -63,7 +67,8 @@ def _band(age: float) -> str:
     return UNKNOWN if np.isnan(age) else next(name for end, name in _BANDS if age < end)
 
 
-def _judged(main: Judged, arm: Arm, name: str, rows: np.ndarray, resamples: int, bins: int) -> dict[str, Any]:
+def judged_group(main: Judged, arm: Arm, name: str, rows: np.ndarray, resamples: int, bins: int) -> dict[str, Any]:
+    """One row of `groups_of`; `rows`: [N] bool, the test images of the group."""
     test = main.test.where(rows)
     found: dict[str, Any] = {
         "group": name,

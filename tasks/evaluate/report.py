@@ -9,6 +9,7 @@ from typing import Any
 from models.statistics.metrics import LOWER_IS_BETTER
 from tasks.data.patients import leakage_text
 from tasks.drawing.markdown import PHANTOM, cell_text, number, table_text
+from tasks.evaluate.by_corpus import corpora_text
 from tasks.evaluate.groups import groups_text
 from tasks.evaluate.headline import gap_text
 from tasks.evaluate.titles import METRIC_TITLES, title_of
@@ -55,6 +56,7 @@ def markdown(numbers: Mapping[str, Any], context: ReportContext) -> str:
         "## Does teaching help?\n\n" + _differences(numbers),
         *(["## Grades\n\n" + grades_text(numbers)] if "grades" in numbers else []),
         *(["## Decisions\n\n" + _shifts(numbers)] if "decisions" in numbers else []),
+        *(["## Corpora\n\n" + corpora_text(numbers)] if "corpora" in numbers else []),
         *(["## Groups\n\n" + groups_text(numbers)] if "groups" in numbers else []),
         *(["## Baselines\n\n" + _BASELINES.rstrip()] if "majority" in numbers["arms"] else []),
         "## Corpus\n\n" + _corpus(numbers, context),

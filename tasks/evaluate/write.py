@@ -22,6 +22,7 @@ from tasks.data.patients import images_without_patient
 from tasks.drawing.plots import confusion_png, reliability_png
 from tasks.evaluate.arms import Arm, Judged, Truth, better
 from tasks.evaluate.baselines import BORDER_VALUES, THUMBNAIL_VALUES, linear, majority
+from tasks.evaluate.by_corpus import corpora_of
 from tasks.evaluate.grades import add_grades, judged_by
 from tasks.evaluate.groups import groups_of
 from tasks.evaluate.headline import headline
@@ -156,7 +157,8 @@ def facts_of(
     pool: str | None = None,
 ) -> dict[str, Any]:
     """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, `groups` where images
-    have attributes (`groups_of`), the teachers on validation (`teachers_on_validation`), then `headline`.
+    have attributes (`groups_of`), `corpora` where there are several (`corpora_of`), the
+    teachers on validation (`teachers_on_validation`), then `headline`.
     """
     section, classes = spec.evaluate, len(corpus.classes)
     referred = first_referred(corpus, spec)
@@ -187,7 +189,12 @@ def facts_of(
     shown = main.arm(facts["best"]["arm"]) if facts["best"] else main.arms[0]
     if shown is not None:
         groups = groups_of(corpus.catalog, main, shown, resamples=section.bootstrap, bins=section.bins)
-        facts = {**facts, **({"groups": groups} if groups["by"] else {})}
+        corpora = corpora_of(corpus.catalog, main, resamples=section.bootstrap, bins=section.bins)
+        facts = {
+            **facts,
+            **({"groups": groups} if groups["by"] else {}),
+            **({"corpora": corpora} if corpora else {}),
+        }
     facts = {**facts, "without_patient": images_without_patient(corpus.catalog)}
     facts = {**facts, "teachers_on_validation": teachers_on_validation(corpus, spec, arms, val)}
     if pool is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import cv2
 
+from tasks.corpora.label_maps import ICDR, MAPS, grade_coding
 from tasks.data.catalog import SPLITS
 from tasks.ingest.frame_mask import polygons_of
 from tasks.ingest.pixels import ImageRecipe
@@ -24,7 +25,8 @@ def count_phantoms(corpus: CorpusSection, how: IngestSection) -> CorpusCounts:
     """What would be drawn and ingested; some phantoms are drawn in memory to measure what an image costs."""
     phantom = corpus.phantom or PhantomSection()
     fundus = corpus.adapter == "phantom-fundus"
-    classes, one = _fundus(phantom) if fundus else _endoscopy(phantom)
+    drawn, one = _fundus(phantom) if fundus else _endoscopy(phantom)
+    task, shares = _classes(corpus, drawn) if fundus else (corpus.task or "single", dict.fromkeys(drawn, 1))
     labelled = phantom.labelled
     val, test = phantom.val, phantom.test
     if not fundus:
@@ -44,11 +46,11 @@ def count_phantoms(corpus: CorpusSection, how: IngestSection) -> CorpusCounts:
     return CorpusCounts(
         facts={
             "corpus": corpus.title,
-            "task": corpus.task or ("ordinal" if fundus else "single"),
-            "classes": classes,
+            "task": task,
+            "classes": list(shares),
             "modality": "fundus" if fundus else "endoscopy",
             "official": sorted(SPLITS) if fundus else [],
-            "counts": {s: {c: own[s] // len(classes) for c in classes} for s in SPLITS},
+            "counts": {s: {c: own[s] // len(drawn) * n for c, n in shares.items()} for s in SPLITS},
             "images": images,
             "unlabelled": phantom.unlabelled,
             "leaks": 0,
@@ -68,6 +70,15 @@ def count_phantoms(corpus: CorpusSection, how: IngestSection) -> CorpusCounts:
         drawn=False,
         manifest=None,
     )
+
+
+def _classes(corpus: CorpusSection, grades: Sequence[str]) -> tuple[str, dict[str, int]]:
+    """Task, and how many of the grades, of which as many are drawn, fall into each class."""
+    coding = grade_coding(corpus, ICDR, tuple(grades))
+    if corpus.label_map is None:
+        return coding.task, dict.fromkeys(coding.classes, 1)
+    labels = MAPS[corpus.label_map].labels[ICDR].values()
+    return coding.task, {name: sum(label == name for label in labels) for name in coding.classes}
 
 
 def _fundus(phantom: PhantomSection) -> tuple[list[str], Callable[[int], bytes]]:

@@ -28,9 +28,8 @@ def parameters(spec: Spec) -> dict[str, str]:
     plain = spec.model_dump(mode="json", by_alias=True)
     for gone in ("store", "run"):
         plain.pop(gone)
-    plain["corpus"].pop("root")
-    if spec.private:
-        plain["corpus"] = {k: plain["corpus"][k] for k in ("adapter", "name", "private", "task", "classes")}
+    one, several = plain.pop("corpus"), plain.pop("corpora")
+    plain |= {"corpora": [_corpus(each) for each in several]} if several else {"corpus": _corpus(one)}
     for section in (plain["student"], *plain["teachers"]):
         if section["weights"] not in (None, "pypi") and not section["weights"].startswith("models:/"):
             section["weights"] = "store" if section["weights"].startswith("store:") else "file"
@@ -38,6 +37,13 @@ def parameters(spec: Spec) -> dict[str, str]:
         if teacher["model"].startswith(("onnx:", "table:")):
             teacher["model"] = teacher["model"].partition(":")[0]
     return {name: str(value)[:_LONGEST] for name, value in _flat("", plain)}
+
+
+def _corpus(plain: dict[str, Any]) -> dict[str, Any]:
+    """Of one corpus, as a person may read it who may not see its images."""
+    plain.pop("root")
+    known = ("adapter", "name", "private", "task", "classes", "use")
+    return {name: plain[name] for name in known if name in plain} if plain["private"] else plain
 
 
 def curve(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
