@@ -12,6 +12,7 @@ from tasks.corpora.hyper_kvasir import HyperKvasir
 from tasks.corpora.idrid import Idrid
 from tasks.corpora.isic2019 import Isic2019
 from tasks.corpora.kvasir import Kvasir
+from tasks.corpora.label_maps import described
 from tasks.corpora.messidor import Messidor
 from tasks.corpora.messidor2 import Messidor2
 from tasks.corpora.pad_ufes20 import PadUfes20
@@ -55,9 +56,10 @@ def guess(tree: Tree) -> tuple[str, str] | None:
 
 
 def descriptions() -> dict[str, str]:
-    """What each adapter expects on disk, whose the images are and how to cite them, by adapter name."""
+    """What each adapter expects on disk, its label maps, whose the images are and how to cite them, by adapter name."""
     return {
         name: adapter.describe()
+        + (f"\nLabel maps (corpus.label_map):\n{described(name)}" if described(name) else "")
         + (f"\nLicence: {adapter.licence}" if adapter.licence else "")
         + (f"\nCite: {adapter.citation}" if adapter.citation else "")
         for name, adapter in ADAPTERS.items()

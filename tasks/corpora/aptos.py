@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.csv_table import read_table, table_exists
-from tasks.corpora.label_maps import ICDR, grade_coding, mapped
 from tasks.corpora.labelled_images import Naming, add_images, has_columns, need_columns
+from tasks.corpora.mapped_labels import grade_coding, mapped
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import labels_by_name
@@ -53,17 +53,16 @@ class Aptos(ExistingCorpus):
 
     def scan(self, section: CorpusSection, tree: Tree) -> Scan:
         tree = need(tree, self.name, "train_images")
-        coding = grade_coding(section, ICDR, GRADES)
+        coding = grade_coding(section, GRADES)
         rows, notes = RowBuilder(coding), list[str]()
         parts = SPLIT_AGAIN if table_exists(tree, SPLIT_AGAIN[0][0]) else COMPETITION
         for path, folder, split in parts:
             table = read_table(tree, path)
             need_columns(table.header, COLUMNS, tree.show(path))
             names, grades = (table.texts(column) for column in COLUMNS)
-            given = labels_by_name(
-                table, stems(names), mapped(section, ICDR, grades), split=pa.repeat(split, len(table))
-            )
-            notes += add_images(rows, tree.images(folder), Naming(), given, folder)
+            grades, more = mapped(section, table, grades)
+            given = labels_by_name(table, stems(names), grades, split=pa.repeat(split, len(table)))
+            notes += more + add_images(rows, tree.images(folder), Naming(), given, folder)
         if parts is COMPETITION:
             add_images(rows, tree.images("test_images"), Naming(), None, "test_images")
         found, more = rows.finish()

@@ -11,30 +11,17 @@ from tasks.corpora.attributes import column_of
 from tasks.corpora.base import ExistingCorpus, listed, stems
 from tasks.corpora.coding import Coding
 from tasks.corpora.csv_table import CsvTable, joined, read_table
+from tasks.corpora.label_maps import CHESTXRAY14 as FINDINGS
+from tasks.corpora.label_maps import NEGATIVE
 from tasks.corpora.labelled_images import Naming, add_images, findings_of, need_columns, split_by_lists
+from tasks.corpora.mapped_labels import covered_findings
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import labels_by_name
 from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
-FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Effusion",
-    "Emphysema",
-    "Fibrosis",
-    "Hernia",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pleural_Thickening",
-    "Pneumonia",
-    "Pneumothorax",
-)
-NEGATIVE = "No Finding"
+SEPARATOR = "|"
 COLUMNS = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "View Position"]
 SEX = ("Patient Gender", "Patient Sex")  # by the year of the table
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
@@ -78,17 +65,18 @@ class ChestXray14(ExistingCorpus):
         lists = {split: beside + file for split, file in LISTS.items() if tree.is_file(beside + file)}
         split, refused = split_by_lists(tree, lists, names) if len(lists) == len(LISTS) else (None, ())
         attributes, notes = _attributes(table)
+        findings, more = covered_findings(section, table, table.texts("Finding Labels"), SEPARATOR, NEGATIVE)
         given = labels_by_name(
             table,
             stems(table.texts("Image Index")),
-            table.texts("Finding Labels"),
+            findings,
             patient=table.texts("Patient ID"),
             attributes=attributes,
         )
         others = frozenset(FINDINGS) - set(classes)
-        rows = RowBuilder(Coding("multilabel", classes, negative=NEGATIVE, others=others))
+        rows = RowBuilder(Coding("multilabel", classes, separator=SEPARATOR, negative=NEGATIVE, others=others))
         where = tree.show().rpartition("/")[2]
-        notes += add_images(rows, images, Naming(), given, where, split=split, refused=refused)
+        notes += more + add_images(rows, images, Naming(), given, where, split=split, refused=refused)
         if len(lists) == 1:
             notes.append(
                 f"{next(iter(lists.values()))} is there alone; the official split needs {' and '.join(LISTS.values())}"

@@ -10,29 +10,15 @@ from tasks.corpora.attributes import column_of, projections
 from tasks.corpora.base import ExistingCorpus, need, within
 from tasks.corpora.coding import COLUMNS, Coding
 from tasks.corpora.csv_table import CsvTable, read_table, table_exists
+from tasks.corpora.label_maps import CHEXPERT as FINDINGS
 from tasks.corpora.labelled_images import Naming, add_images, findings_of, need_columns
+from tasks.corpora.mapped_labels import covered
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import LabelsByName, labels_by_name
 from tasks.sources import Tree
 from tasks.spec import CheXpertSection, CorpusSection
 
-FINDINGS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 PARTS = {"train": "train", "valid": "test"}
 """Split of each table: of valid, the 234 images that three radiologists read, no other part is judged as well."""
 _FIXED = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"]
@@ -81,7 +67,7 @@ class CheXpert(ExistingCorpus):
                 raise CorpusError(f"{tree.show(path)}: no such file, although {part}/ is there; download it too")
             table = read_table(tree, path)
             need_columns([_spelled(name) for name in table.header], [*_FIXED, *FINDINGS], tree.show(path))
-            given, more = _labels(table, classes, section.chexpert or CheXpertSection(), split)
+            given, more = _labels(section, table, classes, split)
             official.add(split)
             notes += more + add_images(rows, tree.images(part), Naming(_name, patient=_patient), given, part)
         found, more = rows.finish()
@@ -91,19 +77,24 @@ class CheXpert(ExistingCorpus):
 
 
 def _labels(
-    table: CsvTable, classes: tuple[str, ...], how: CheXpertSection, split: str
+    section: CorpusSection, table: CsvTable, classes: tuple[str, ...], split: str
 ) -> tuple[LabelsByName, list[str]]:
     """Labels by path, from the columns of the findings."""
+    how = section.chexpert or CheXpertSection()
     spelled = {_spelled(name): name for name in table.header}
-    cells = []
+    cells, notes = [], list[str]()
     for name in classes:
         uncertain = _VALUES[how.of(name, how.uncertain, "masked")]
         unmentioned = _VALUES[how.of(name, how.unmentioned, "zeros")]
         texts = pc.replace_substring_regex(table.texts(spelled[name]), r"\.0*$", "")
         told = pc.if_else(pc.equal(texts, ""), unmentioned, texts)
-        cells.append(pc.if_else(pc.equal(texts, "-1"), uncertain, told))
-    age, notes = column_of(table, "Age", "age")
-    sex, more = column_of(table, "Sex", "sex")
+        told = pc.if_else(pc.equal(texts, "-1"), uncertain, told)
+        if section.label_map is not None:
+            told, more = covered(section, table, told, lambda text: text not in ("", "0", "1"), f" of column {name!r}")
+            notes += more
+        cells.append(told)
+    age, of_age = column_of(table, "Age", "age")
+    sex, of_sex = column_of(table, "Sex", "sex")
     attributes = {
         "age": age,
         "sex": sex,
@@ -112,7 +103,8 @@ def _labels(
     }
     label = pc.binary_join_element_wise(*cells, COLUMNS)
     names = _name(table.texts("Path"))
-    return labels_by_name(table, names, label, split=pa.repeat(split, len(table)), attributes=attributes), notes + more
+    given = labels_by_name(table, names, label, split=pa.repeat(split, len(table)), attributes=attributes)
+    return given, [*notes, *of_age, *of_sex]
 
 
 def _spelled(column: str) -> str:

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.csv_table import read_table, table_exists, translated
-from tasks.corpora.label_maps import ICDR, grade_coding, mapped
 from tasks.corpora.labelled_images import Naming, add_images
+from tasks.corpora.mapped_labels import grade_coding, mapped
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import LabelsByName, labels_by_name
@@ -48,16 +48,16 @@ class EyePacs(ExistingCorpus):
 
     def scan(self, section: CorpusSection, tree: Tree) -> Scan:
         tree = need(tree, self.name, "train")
-        coding = grade_coding(section, ICDR, GRADES)
+        coding = grade_coding(section, GRADES)
         rows, notes = RowBuilder(coding), list[str]()
         official = frozenset[str]()
         solution = table_exists(tree, SOLUTION) and tree.is_dir("test")
-        by_name = self._labels(section, tree, LABELS, "train" if solution else "")
-        notes += add_images(rows, tree.images("train"), NAMING, by_name, "train")
+        by_name, more = self._labels(section, tree, LABELS, "train" if solution else "")
+        notes += more + add_images(rows, tree.images("train"), NAMING, by_name, "train")
         if solution:
-            by_name = self._labels(section, tree, SOLUTION, None)
+            by_name, more = self._labels(section, tree, SOLUTION, None)
             official = frozenset({"train", *pc.unique(by_name.labels.split).to_pylist()})
-            notes += add_images(rows, tree.images("test"), NAMING, by_name, "test")
+            notes += more + add_images(rows, tree.images("test"), NAMING, by_name, "test")
         elif tree.is_dir("test"):
             notes.append(f"no {SOLUTION}: images of test/ are unlabelled, patients of train/ are split")
             add_images(rows, tree.images("test"), NAMING, None, "test")
@@ -69,17 +69,20 @@ class EyePacs(ExistingCorpus):
             coding.task, coding.classes, "fundus", 1024, official, found, notes, crop="fundus", below=tree.below
         )
 
-    def _labels(self, section: CorpusSection, tree: Tree, path: str, split: str | None) -> LabelsByName:
+    def _labels(
+        self, section: CorpusSection, tree: Tree, path: str, split: str | None
+    ) -> tuple[LabelsByName, list[str]]:
         table = read_table(tree, path)
-        name, level = table.texts("image"), mapped(section, ICDR, table.texts("level"))
+        name = table.texts("image")
+        level, notes = mapped(section, table, table.texts("level"))
         if split is not None:
-            return labels_by_name(table, stems(name), level, split=pa.repeat(split, len(table)))
+            return labels_by_name(table, stems(name), level, split=pa.repeat(split, len(table))), notes
         usage = table.texts("Usage")
         splits = translated(usage, lambda text: USAGE.get(text.casefold()))
         if splits.null_count:
             row = pc.index(splits.is_null(), True).as_py()
             raise CorpusError(f"{table.where(row)}: Usage is {usage[row].as_py()!r}; Public or Private is expected")
-        return labels_by_name(table, stems(name), level, split=splits)
+        return labels_by_name(table, stems(name), level, split=splits), notes
 
 
 def _patient(names: pa.StringArray) -> pa.StringArray:

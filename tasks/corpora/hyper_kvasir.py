@@ -12,7 +12,9 @@ from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.coding import Coding
 from tasks.corpora.csv_table import CsvTable, coded, read_table, table_exists, translated
+from tasks.corpora.label_maps import OTHER_NAMES
 from tasks.corpora.labelled_images import Naming, add_images
+from tasks.corpora.mapped_labels import map_of, mapped
 from tasks.corpora.resolve_labels import Refusals, RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import ABSENT, labels_by_name
@@ -21,18 +23,6 @@ from tasks.spec import CorpusSection
 
 LABELS = "labeled-images/image-labels.csv"
 POOL = "unlabeled-images"
-
-# What split files and the published tables call a finding, and what folders and image-labels.csv call it.
-OTHER_NAMES = {
-    "short-segment-barretts": "barretts-short-segment",
-    "hemorroids": "hemorrhoids",
-    "normal-cecum": "cecum",
-    "normal-pylorus": "pylorus",
-    "normal-z-line": "z-line",
-    "oesophagitis-a": "esophagitis-a",
-    "oesophagitis-b-d": "esophagitis-b-d",
-    "polyp": "polyps",
-}
 
 
 class HyperKvasir(ExistingCorpus):
@@ -65,16 +55,20 @@ class HyperKvasir(ExistingCorpus):
             raise CorpusError("corpus.task multilabel: a Hyper-Kvasir frame has one finding; use single")
         table = read_table(tree, LABELS)
         name, finding = table.texts("Video file"), table.texts("Finding")
+        through = map_of(section)
         # Classes of the spec may have either name.
         chosen = {OTHER_NAMES[own]: own for own in section.classes or () if own in OTHER_NAMES}
-        by_name = labels_by_name(table, stems(name), translated(finding, lambda text: chosen.get(text, text)))
+        finding, notes = mapped(section, table, translated(finding, lambda text: chosen.get(text, text)))
+        by_name = labels_by_name(table, stems(name), finding)
         paths = pa.array(tree.images("labeled-images"), pa.string())
         names = stems(paths)
-        classes = tuple(section.classes or sorted(by_name.labels.label_texts(by_name.subject(names)) - {""}))
+        shown = sorted(by_name.labels.label_texts(by_name.subject(names)) - {""})
+        classes = through.classes if through else tuple(section.classes or shown)
         rows = RowBuilder(Coding(task, classes))
         folds = self._folds(section, (tree, top))
         split, refused = folds.of(by_name.subject(names), names) if folds else (None, ())
-        notes = add_images(rows, paths.to_pylist(), Naming(), by_name, "labeled-images", split=split, refused=refused)
+        where = "labeled-images"
+        notes += add_images(rows, paths.to_pylist(), Naming(), by_name, where, split=split, refused=refused)
         add_images(rows, tree.images(POOL), Naming(), None, POOL)
         notes += folds.notes(names) if folds else []
         found, more = rows.finish()

@@ -9,8 +9,8 @@ import pyarrow as pa
 from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, listed, stems
 from tasks.corpora.csv_table import read_table
-from tasks.corpora.label_maps import ICDR, grade_coding, mapped
 from tasks.corpora.labelled_images import Naming, add_images, need_columns
+from tasks.corpora.mapped_labels import grade_coding, mapped
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import labels_by_name
@@ -19,6 +19,7 @@ from tasks.spec import CorpusSection
 
 GRADES = ("0", "1", "2", "3", "4")
 NAME, GRADE = COLUMNS = ["Image name", "Retinopathy grade"]
+OEDEMA = "Risk of macular edema"
 PARTS = {"train": "training", "test": "testing"}
 _LABELS = re.compile(r"(.*?)[^/]*groundtruths/[^/]*disease grading_(training|testing) labels\.csv", re.I)
 
@@ -51,12 +52,12 @@ class Idrid(ExistingCorpus):
                 f"{tree.show()}: idrid looks for 2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv, but the "
                 f"folder holds {listed(tree.names(most=1000))}"
             )
-        coding = grade_coding(section, ICDR, GRADES)
+        coding = grade_coding(section, GRADES)
         rows, notes, official = RowBuilder(coding), list[str](), set[str]()
         for split, (base, path) in tables.items():
             table = read_table(tree, path)
             need_columns(table.header, COLUMNS, tree.show(path))
-            grade = mapped(section, ICDR, table.texts(GRADE))
+            grade, more = mapped(section, table, table.texts(GRADE), OEDEMA)
             given = labels_by_name(table, stems(table.texts(NAME)), grade, split=pa.repeat(split, len(table)))
             images = [
                 image
@@ -69,7 +70,7 @@ class Idrid(ExistingCorpus):
                     f"{PARTS[split].capitalize()} Set/, although {path.rpartition('/')[2]} is there; download it too"
                 )
             official.add(split)
-            notes += add_images(rows, images, Naming(), given, f"{PARTS[split]} set")
+            notes += more + add_images(rows, images, Naming(), given, f"{PARTS[split]} set")
         found, more = rows.finish()
         notes += more + tree.source.notes
         splits = frozenset(official) if "test" in official else frozenset[str]()

@@ -6,6 +6,7 @@ from infra.errors import CorpusError
 from tasks.corpora.base import ExistingCorpus, listed, need, within
 from tasks.corpora.coding import Coding
 from tasks.corpora.csv_table import table_of
+from tasks.corpora.label_maps import KVASIR as CLASSES
 from tasks.corpora.labelled_images import Naming, add_images
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
@@ -13,16 +14,6 @@ from tasks.corpora.table_labels import labels_by_name
 from tasks.sources import Tree
 from tasks.spec import CorpusSection
 
-CLASSES = (
-    "dyed-lifted-polyps",
-    "dyed-resection-margins",
-    "esophagitis",
-    "normal-cecum",
-    "normal-pylorus",
-    "normal-z-line",
-    "polyps",
-    "ulcerative-colitis",
-)
 COUNTS = {4000: "Kvasir", 8000: "Kvasir-v2"}
 """Images of a whole download."""
 

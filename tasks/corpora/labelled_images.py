@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from infra.errors import CorpusError
 from tasks.corpora.base import listed, stems
 from tasks.corpora.csv_table import read_lines, read_table
+from tasks.corpora.mapped_labels import map_of
 from tasks.corpora.resolve_labels import Attributes, Refusals, RowBuilder
 from tasks.corpora.table_labels import LabelsByName
 from tasks.sources import Tree
@@ -108,8 +109,11 @@ def findings_of(section: CorpusSection, known: Sequence[str]) -> tuple[str, ...]
     """Classes of a corpus that has several known findings an image: those that the section names, default all.
 
     Raises:
-        CorpusError: another task, or a class that the corpus does not have.
+        CorpusError: another task, a class that the corpus does not have, or others than those of the label map.
     """
+    own = map_of(section)
+    if own is not None:
+        return own.classes
     if section.task not in (None, "multilabel"):
         raise CorpusError(
             f"corpus.task {section.task}: an image of {section.adapter} has several findings; use multilabel"

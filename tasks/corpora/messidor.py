@@ -12,8 +12,8 @@ from infra.errors import CorpusError
 from tasks.corpora.attributes import day
 from tasks.corpora.base import ExistingCorpus, listed, stems
 from tasks.corpora.csv_table import translated
-from tasks.corpora.label_maps import MESSIDOR, grade_coding, mapped
 from tasks.corpora.labelled_images import Naming, add_images, need_columns
+from tasks.corpora.mapped_labels import grade_coding, mapped
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import labels_by_name
@@ -23,6 +23,7 @@ from tasks.spec import CorpusSection
 
 GRADES = ("0", "1", "2", "3")
 NAME, SITE, GRADE = COLUMNS = ["Image name", "Ophthalmologic department", "Retinopathy grade"]
+OEDEMA = "Risk of macular edema"
 BASES = 12
 _SHEET = re.compile(r"annotation[ _-]*base[ _-]*(\d\d)[^/]*\.xlsx?", re.I)
 _DATE = re.compile(r"(\d{8})_")
@@ -75,7 +76,7 @@ class Messidor(ExistingCorpus):
                 f"{tree.show()}: messidor looks for Annotation_Base11.xls and the like, but the folder holds "
                 f"{listed(tree.names(most=1000))}"
             )
-        coding = grade_coding(section, MESSIDOR, GRADES)
+        coding = grade_coding(section, GRADES)
         rows, notes = RowBuilder(coding), list[str]()
         left, corrected = pa.array(tree.images(), pa.string()), 0
         for base, path in sorted(sheets.items()):
@@ -84,7 +85,8 @@ class Messidor(ExistingCorpus):
             names, grade = stems(table.texts(NAME)), table.texts(GRADE)
             again = translated(names, GRADED_AGAIN.get)
             corrected += len(again) - again.null_count
-            grade = mapped(section, MESSIDOR, pc.if_else(again.is_null(), grade, again))
+            grade, more = mapped(section, table, pc.if_else(again.is_null(), grade, again), OEDEMA)
+            notes += more
             given = labels_by_name(table, names, grade, attributes={"site": table.texts(SITE)})
             # An archive of a base has no folder in it, so that its images may lie anywhere: names are unique.
             own = pc.is_in(stems(left), value_set=names)

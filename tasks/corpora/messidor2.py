@@ -9,8 +9,8 @@ from infra.errors import CorpusError
 from tasks.corpora.attributes import column_of
 from tasks.corpora.base import ExistingCorpus, need, stems, within
 from tasks.corpora.csv_table import CsvTable, read_table, table_exists
-from tasks.corpora.label_maps import ICDR, grade_coding, mapped
 from tasks.corpora.labelled_images import Naming, add_images, need_columns
+from tasks.corpora.mapped_labels import grade_coding, mapped
 from tasks.corpora.resolve_labels import RowBuilder
 from tasks.corpora.scan import Scan
 from tasks.corpora.table_labels import labels_by_name
@@ -53,17 +53,14 @@ class Messidor2(ExistingCorpus):
                 f"{tree.show(GRADED)}: no such file; {PAIRS} has no grades, so take {GRADED} from Kaggle "
                 "google-brain/messidor2-dr-grades and put it beside IMAGES/"
             )
-        coding = grade_coding(section, ICDR, GRADES)
+        coding = grade_coding(section, GRADES)
         pairs, table = read_table(tree, PAIRS, ";"), read_table(tree, GRADED)
         need_columns(pairs.header, ["left", "right"], tree.show(PAIRS))
         need_columns(table.header, COLUMNS, tree.show(GRADED))
         gradable, notes = column_of(table, COLUMNS[3], "gradable")
-        given = labels_by_name(
-            table,
-            _key(table.texts(COLUMNS[0])),
-            mapped(section, ICDR, table.texts(COLUMNS[1])),
-            attributes={"gradable": gradable},
-        )
+        grade, more = mapped(section, table, table.texts(COLUMNS[1]), COLUMNS[2])
+        notes += more
+        given = labels_by_name(table, _key(table.texts(COLUMNS[0])), grade, attributes={"gradable": gradable})
         rows = RowBuilder(coding)
         notes += add_images(rows, tree.images("IMAGES"), _naming(pairs), given, "IMAGES")
         found, more = rows.finish()

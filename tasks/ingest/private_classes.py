@@ -28,7 +28,7 @@ def refuse_rare_classes(corpus: CorpusSection, scan: Scan) -> None:
         CorpusError: there are such; their names are not in the text.
     """
     of_columns = corpus.table is not None and not isinstance(corpus.table.label, str)
-    if corpus.classes or of_columns or corpus.adapter not in _FROM_CELLS:
+    if corpus.classes or corpus.label_map or of_columns or corpus.adapter not in _FROM_CELLS:
         return
     rows = scan.rows.table.filter(pc.is_valid(scan.rows.table["path"]))
     # A patient who is not known is one for each image.

@@ -128,11 +128,27 @@ _NOTE = _compiled(
             r": (\d+) of its files are unpacked beside it",
             "{0} files of an archive are unpacked beside it; those are read",
         ),
+        (
+            r"^(\d+) rows of .* have labels that corpus\.label_map .* leaves out",
+            "{0} rows have labels that corpus.label_map leaves out; their images are unlabelled",
+        ),
+        (
+            r"^(\d+) rows have labels that corpus\.label_map .* does not cover",
+            "{0} rows have labels that corpus.label_map does not cover; their labels are unknown",
+        ),
+        (
+            r"^(\d+) rows of .* and none of macular oedema",
+            "{0} rows have no grade of macular oedema that would decide; their images are unlabelled",
+        ),
         (r"(?i)patient leakage cannot be checked", "no patient is known; patient leakage cannot be checked"),
     )
 )
 _ERROR = _compiled(
     (
+        (
+            r"^corpus\.label_map .* does not cover the label",
+            "corpus.label_map does not cover a label of the table; correct the table, or set corpus.outside",
+        ),
         (
             r"cells, but the header has|cells, while the rows before",
             "a row of the table has more or fewer cells than its header",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tasks.spec.base import Section
+from tasks.spec.label_maps import check_label_map
 
 Task = Literal["single", "ordinal", "multilabel"]
 Modality = Literal["fundus", "endoscopy", "xray", "other"]
@@ -19,10 +20,12 @@ Adapter = Literal[
     "messidor",
     "messidor-2",
     "idrid",
+    "ddr",
     "hyper-kvasir",
     "kvasir",
     "chexpert",
     "chestx-ray14",
+    "isic-2018",
     "isic-2019",
     "pad-ufes-20",
     "folder",
@@ -30,9 +33,6 @@ Adapter = Literal[
     "phantom-fundus",
     "phantom-endoscopy",
 ]
-GRADED = ("eyepacs", "aptos", "messidor", "messidor-2", "idrid", "phantom-fundus")
-"""Adapters of graded diabetic retinopathy."""
-
 Attribute = Literal["exam", "eye", "site", "camera", "date", "sex", "age", "projection", "gradable"]
 Certainty = Literal["masked", "zeros", "ones"]
 
@@ -199,7 +199,14 @@ class CorpusSection(Section):
     modality: Modality | None = Field(None, description="kind of image; decides default sizes; adapters know theirs")
     classes: list[str] | None = Field(None, description="class names in order; default: the adapter's")
     label_map: str | None = Field(
-        None, description="classes that corpora of several scales share: referable (diabetic retinopathy)"
+        None,
+        description="named classes, which several corpora may share, such as referable (diabetic retinopathy); "
+        "`stillroom corpora` names the maps of each adapter",
+    )
+    outside: Literal["refuse", "unlabelled", "leave_out"] | None = Field(
+        None,
+        description="label values that label_map does not cover: refuse (default), unlabelled (the images join the "
+        "unlabelled pool) or leave_out (they are quarantined)",
     )
     table: TableSection | None = None
     folder: FolderSection | None = None
@@ -233,8 +240,10 @@ class CorpusSection(Section):
             raise ValueError("corpus.folder is only for adapter: folder")
         if self.chexpert is not None and self.adapter != "chexpert":
             raise ValueError("corpus.chexpert is only for adapter: chexpert")
-        if self.label_map is not None and self.adapter not in GRADED:
-            raise ValueError(f"corpus.label_map is only for {', '.join(GRADED)}")
+        if self.label_map is not None:
+            check_label_map(self.adapter, self.label_map)
+        if self.outside is not None and self.label_map is None:
+            raise ValueError("corpus.outside is for what a corpus.label_map does not cover, and there is none")
         if self.phantom is not None and not self.adapter.startswith("phantom-"):
             raise ValueError("corpus.phantom is only for the phantom adapters")
         return self
@@ -256,6 +265,8 @@ class CorpusSection(Section):
         for name in ("label_map", "folder", "chexpert", "where", "key_prefix"):
             if found[name] is None:
                 del found[name]
+        if self.outside in (None, "refuse"):
+            del found["outside"]
         if self.split.test_where is None:
             del found["split"]["test_where"]
         if self.ungradable == "leave_out":

@@ -89,11 +89,16 @@ def workbook(rows: Sequence[Sequence[object]], *sheets: str) -> bytes:
     return sink.getvalue()
 
 
-def messidor(root: Path, grades: Mapping[str, Mapping[str, int]] = MESSIDOR, column: str = "Retinopathy grade") -> Path:
-    """Bases of .tif with their sheets beside them."""
+def messidor(
+    root: Path,
+    grades: Mapping[str, Mapping[str, int]] = MESSIDOR,
+    column: str = "Retinopathy grade",
+    risk: int = 0,
+) -> Path:
+    """Bases of .tif with their sheets beside them; `risk` is that of macular oedema."""
     header = ["Image name", "Ophthalmologic department", column, "Risk of macular edema "]
     for base, own in grades.items():
-        rows = [[f"{name}.tif", "Service Ophtalmologie Lariboisière", grade, 0] for name, grade in own.items()]
+        rows = [[f"{name}.tif", "Service Ophtalmologie Lariboisière", grade, risk] for name, grade in own.items()]
         data = workbook([header, *rows], "Feuil1", "Feuil2", "Feuil3")
         for seed, name in enumerate(own):
             image(root / f"Base{base}" / f"{name}.tif", int(base) + seed)

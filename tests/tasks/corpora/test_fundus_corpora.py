@@ -154,17 +154,6 @@ def test_grades_of_any_scale_become_referable_or_not(tmp_path: Path, adapter: st
     assert (found.task, found.classes) == ("single", ("not referable", "referable"))
 
 
-def test_a_grade_outside_the_map_is_quarantined_with_its_row(tmp_path: Path) -> None:
-    found = scan(eyepacs(tmp_path, {"1_left": 1, "2_left": 7}), "eyepacs", label_map="referable")
-    row = by_name(found)["2_left"]
-    assert row.reason == "trainLabels.csv line 3: label '7' is outside the classes (not referable, referable)"
-
-
-def test_an_unknown_map_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"corpus\.label_map 'refer': no such map; there are referable"):
-        scan(eyepacs(tmp_path, {"1_left": 1}), "eyepacs", label_map="refer")
-
-
 def test_a_map_that_makes_another_task_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"corpus\.task ordinal: the map 'referable' makes single; leave it out"):
         scan(eyepacs(tmp_path, {"1_left": 1}), "eyepacs", label_map="referable", task="ordinal")
