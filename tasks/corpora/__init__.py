@@ -6,10 +6,12 @@ from tasks.corpora.aptos import Aptos
 from tasks.corpora.base import Adapter
 from tasks.corpora.chestxray14 import ChestXray14
 from tasks.corpora.chexpert import CheXpert
+from tasks.corpora.ddr import Ddr
 from tasks.corpora.eyepacs import EyePacs
 from tasks.corpora.folder import FolderCorpus
 from tasks.corpora.hyper_kvasir import HyperKvasir
 from tasks.corpora.idrid import Idrid
+from tasks.corpora.isic2018 import Isic2018
 from tasks.corpora.isic2019 import Isic2019
 from tasks.corpora.kvasir import Kvasir
 from tasks.corpora.label_maps import described
@@ -29,10 +31,12 @@ _ALL: tuple[Adapter, ...] = (
     Messidor(),
     Messidor2(),
     Idrid(),
+    Ddr(),
     HyperKvasir(),
     Kvasir(),
     CheXpert(),
     ChestXray14(),
+    Isic2018(),
     Isic2019(),
     PadUfes20(),
     FolderCorpus(),

@@ -173,8 +173,13 @@ class _Rows:
 
 def read_lines(tree: Tree, path: str, encoding: str | None = None) -> list[str]:
     """Non-blank lines of a text file, stripped; errors as `read_table`."""
+    return [line for _, line in numbered_lines(tree, path, encoding)]
+
+
+def numbered_lines(tree: Tree, path: str, encoding: str | None = None) -> list[tuple[int, str]]:
+    """`read_lines` with the number of each line, from 1."""
     text = text_file(_bytes(tree, path), tree.show(path), encoding).text()
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 def table_exists(tree: Tree, path: str) -> bool:

@@ -220,9 +220,12 @@ MAPS: dict[str, dict[str, LabelMap]] = {
 """Maps by adapter and name; the names stand in `tasks.spec.label_maps` too, which checks the spec."""
 
 
+_FEW = 8  # classes that are listed one by one
+
+
 def described(adapter: str) -> str:
-    """The maps of an adapter, a line each; "" where it has none."""
+    """The maps of an adapter for people; "" where it has none."""
     return "\n".join(
-        f"  {name}: {', '.join(own.classes) if len(own.classes) < 6 else f'{len(own.classes)} classes'}; {own.meaning}"
+        f"  {name}: {own.meaning}" + (f"\n    {', '.join(own.classes)}" if len(own.classes) <= _FEW else "")
         for name, own in MAPS.get(adapter, {}).items()
     )

@@ -155,6 +155,7 @@ _ERROR = _compiled(
         ),
         (r"the header stands here once more", "the header of the table stands in it twice"),
         (r"^none of the (\d+) rows of ", "none of the {0} rows of the table names an image"),
+        (r"is not an image's name and its grade", "a line of a list is not an image's name and its grade"),
         (r"its first line names the image", "the table begins with an image's row; put a header before it"),
         (r": no column ", "the table lacks a column that the spec names"),
         (r" times in the header", "a column stands several times in the header of the table"),

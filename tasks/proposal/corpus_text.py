@@ -18,11 +18,9 @@ from tasks.proposal.inspection import FolderContents, inspect_folder
 from tasks.proposal.yaml_lines import commented, quoted
 from tasks.sources import Tree
 from tasks.spec import CorpusSection, FolderSection
+from tasks.spec.label_maps import LABEL_MAPS
 
-_GRADES = (
-    commented("  task: ordinal", "the grades have an order"),
-    commented("  # label_map: referable", "two classes, then without task; of other scales alike"),
-)
+_GRADES = (commented("  task: ordinal", "the grades have an order"),)
 _UNCERTAIN = (
     "  chexpert:",
     commented("    uncertain: masked", "-1.0; or zeros, ones, or one by finding"),
@@ -37,6 +35,8 @@ _KNOWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "messidor": ("fundus", _GRADES, "Messidor names none; splits are by image"),
     "messidor-2": ("fundus", _GRADES, "the two eyes of an exam, as messidor-2.csv pairs them"),
     "idrid": ("fundus", _GRADES, "IDRiD names none; splits are by image"),
+    "ddr": ("fundus", _GRADES, "DDR names none; what is not split yet is split by image"),
+    "isic-2018": ("other", _FRAMES, "images of one lesion count as one"),
     "isic-2019": ("other", _FRAMES, "images of one lesion count as one"),
     "pad-ufes-20": ("other", _FRAMES, "the column patient_id"),
     "kvasir": ("endoscopy", _FRAMES, "Kvasir names none; splits are by image"),
@@ -75,7 +75,11 @@ def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
     """
     fitting = guess(tree)
     if fitting and fitting[0] == "hyper-kvasir":
-        lines = ["  task: single", commented("  # classes: [polyps, cecum]", "default: every Finding that has images")]
+        lines = [
+            "  task: single",
+            commented("  # classes: [polyps, cecum]", "default: every Finding that has images"),
+            *_map_lines("hyper-kvasir"),
+        ]
         below = within(tree, "labeled-images") or tree
         split = [
             commented(f"    # official: {name}", "the official folds; then test_fold is the test split")
@@ -91,13 +95,24 @@ def propose_corpus(tree: Tree, labels: Path) -> CorpusProposal:
             return _own(inspect_folder(tree), labels)
         if findings is not None:
             known = (findings.line, *known)
-        return CorpusProposal(*fitting, list(known), [], [f"patients: {patients}"], modality=modality)
+        lines = [*known, *_map_lines(fitting[0])]
+        return CorpusProposal(*fitting, lines, [], [f"patients: {patients}"], modality=modality)
     if fitting and fitting[0].startswith("phantom-"):
         marker = json.loads((within(tree, "phantom.json") or tree).read("phantom.json"))["parameters"]
         drawn = {k: v for k, v in marker.items() if k not in ("kind", "drawing")}
         lines = ["  phantom:                       # as it was drawn", *(f"    {k}: {v}" for k, v in drawn.items())]
         return CorpusProposal(*fitting, lines, modality=fitting[0].removeprefix("phantom-"))
     return _own(inspect_folder(tree), labels)
+
+
+def _map_lines(adapter: str) -> list[str]:
+    """A line on the label maps of an adapter: one of them, and which others there are."""
+    names = list(LABEL_MAPS.get(adapter, ()))
+    if not names:
+        return []
+    own = "referable" if "referable" in names else names[-1]
+    others = ", ".join(name for name in names if name != own)
+    return [commented(f"  # label_map: {own}", f"or {others}; then without task and classes")]
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,56 @@ def isic2019(root: Path) -> Path:
     return root
 
 
+DDR = {
+    "train": {"007-0004-000.jpg": 0, "007-0007-000.jpg": 2, "20170323093305605.jpg": 5},
+    "valid": {"007-2489-100.jpg": 4},
+    "test": {"007-0004-000.jpg": 1},
+}
+
+
+def ddr(root: Path, parts: Mapping[str, Mapping[str, int]] = DDR) -> Path:
+    """The part on grading beside that on lesions; an image of train and one of test have the same name."""
+    for number, (part, grades) in enumerate(parts.items()):
+        for seed, name in enumerate(grades, 10 * number):
+            image(root / "DR_grading" / part / name, seed)
+        lines = [f"{name} {grade}" for name, grade in grades.items()]
+        (root / f"DR_grading/{part}.txt").write_text("\n".join(lines) + "\n")
+    image(root / "lesion_segmentation/train/image/007-1774-100.jpg", 99)
+    return root
+
+
+ISIC2018_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+ISIC2018 = {
+    "Training": {"ISIC_0024306": "NV", "ISIC_0024307": "NV", "ISIC_0024310": "MEL"},
+    "Validation": {"ISIC_0034321": "AKIEC"},
+    "Test": {"ISIC_0034524": "VASC"},
+}
+
+
+def isic2018(root: Path, nested: bool = False) -> Path:
+    """Three training images, two of one lesion, and one each for validation and test.
+
+    Args:
+        nested: each table in the folder that its zip has.
+    """
+    for number, (part, shown) in enumerate(ISIC2018.items()):
+        for seed, name in enumerate(shown, 10 * number):
+            image(root / f"ISIC2018_Task3_{part}_Input/{name}.jpg", seed)
+        table = f"ISIC2018_Task3_{part}_GroundTruth"
+        rows = [f"{name}," + ",".join(f"{own == one:.1f}" for one in ISIC2018_CLASSES) for name, own in shown.items()]
+        csv(root / (table if nested else "") / f"{table}.csv", f"image,{','.join(ISIC2018_CLASSES)}", rows)
+    csv(
+        root / "ISIC2018_Task3_Training_LesionGroupings.csv",
+        "image,lesion_id,diagnosis_confirm_type",
+        [
+            "ISIC_0024306,HAM_0000550,serial imaging showing no change",
+            "ISIC_0024307,HAM_0000550,serial imaging showing no change",
+            "ISIC_0024310,HAM_0003521,histopathology",
+        ],
+    )
+    return root
+
+
 def pad_ufes20(root: Path) -> Path:
     """Two photographs in parts."""
     rows = []
@@ -219,6 +269,8 @@ PUBLIC: dict[str, Callable[[Path], Path]] = {
     "messidor": messidor,
     "messidor-2": messidor2,
     "idrid": idrid,
+    "ddr": ddr,
+    "isic-2018": isic2018,
     "isic-2019": isic2019,
     "pad-ufes-20": pad_ufes20,
     "kvasir": kvasir,

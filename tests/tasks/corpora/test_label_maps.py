@@ -81,8 +81,8 @@ def test_the_default_of_outside_enters_no_key() -> None:
 
 def test_the_maps_of_an_adapter_stand_in_its_description() -> None:
     known = descriptions()
-    assert "  referable: not referable, referable; grade 2 or higher (Gulshan et al. 2016)" in known["eyepacs"]
-    assert "  all: 23 classes; " in known["hyper-kvasir"]
+    assert "  referable: grade 2 or higher (Gulshan et al. 2016)\n    not referable, referable\n" in known["eyepacs"]
+    assert "  all: the 23 classes of the official folds (Borgli et al. 2020)\n  kvasir: " in known["hyper-kvasir"]
     assert "Label maps" not in known["kvasir"]
 
 

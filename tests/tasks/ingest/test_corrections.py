@@ -118,3 +118,12 @@ def test_a_private_corpus_names_nobody(root: Path, store: LocalStore, cluster: C
     assert not any(b"Quimby" in store.get(name) for name in store.sizes(""))
     with pytest.raises(CorpusError, match=r"names an image that the corpus does not have; details"):
         corrected(root, store, cluster, "train/77_left.jpeg,4,Dr A,2026-01-31", private=True, name="ours")
+
+
+def test_a_label_that_the_map_does_not_cover_can_be_corrected(
+    tmp_path: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    root = eyepacs(tmp_path / "e", {**many_patients(20), "91_left": 7, "92_left": 7})
+    own = {"label_map": "referable", "task": None, "outside": "unlabelled"}
+    rows = catalog(store, corrected(root, store, cluster, "91_left,referable,Dr A,2026-01-31", **own))
+    assert (rows["91_left"]["label"], rows["92_left"]["label"], rows["92_left"]["status"]) == (1, -1, "ok")

@@ -19,7 +19,7 @@ from tasks.ingest.private_words import PrivateWords
 from tasks.ingest.shard import ShardItem, ShardJob, SourceChangedError, make_shard
 from tasks.planning.counts import count_corpus
 from tests.planted import findings
-from tests.tasks.corpora.layouts import csv, image
+from tests.tasks.corpora.layouts import csv, eyepacs, image
 from tests.tasks.ingest.specs import run, spec
 
 WORD = "Mustermann"
@@ -204,3 +204,13 @@ def test_an_error_nobody_expected_is_worded_on_its_worker(job: ShardJob, home: P
     with pytest.raises(StillroomError, match=r"private corpus ours: ingest ended in an error \(TypeError\)") as caught:
         make_shard(broken)
     assert WORD not in repr(caught.value)
+
+
+def test_a_label_that_the_map_does_not_cover_is_said_by_kind(
+    tmp_path: Path, store: LocalStore, home: Path, no_cluster: Cluster
+) -> None:
+    root = eyepacs(tmp_path / "e", {f"{WORD}1_left": 1, f"{WORD}2_left": WORD})  # type: ignore[dict-item]
+    own = {"adapter": "eyepacs", "name": "ours", "private": True, "label_map": "referable"}
+    with pytest.raises(CorpusError, match=r"corpus\.label_map does not cover a label .*ours\.log") as caught:
+        run(spec(root, store, own), no_cluster)
+    nothing_found(store, home, repr(caught.value), ("", ""))

@@ -49,10 +49,20 @@ def test_rows_keep_their_places() -> None:
 
 
 def test_notes_keep_their_numbers_and_none_is_dropped() -> None:
-    notes = ["3 of 7 names in doe.txt have no image here", "patient 'doe' stands for nobody: 4 rows, each", "doe"]
+    notes = [
+        "3 of 7 names in doe.txt have no image here",
+        "patient 'doe' stands for nobody: 4 rows, each",
+        "5 rows of doe.csv have labels that corpus.label_map kvasir leaves out (doe); their images are unlabelled",
+        "6 rows have labels that corpus.label_map kvasir does not cover: 'doe' (6 rows, first doe.csv line 2); their",
+        "7 rows of doe.csv have a grade that is not referable and none of macular oedema; their images are unlabelled",
+        "doe",
+    ]
     assert WORDS.of_notes(notes) == [
         "3 of 7 names in a list have no image here",
         "a patient stands for nobody: 4 rows, each image a patient of its own",
+        "5 rows have labels that corpus.label_map leaves out; their images are unlabelled",
+        "6 rows have labels that corpus.label_map does not cover; their labels are unknown",
+        "7 rows have no grade of macular oedema that would decide; their images are unlabelled",
         "a note on the corpus, which ours.log has",
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.corpora.label_maps import MAPS
 from tasks.proposal.proposal import write_spec
 from tests.tasks.corpora.layouts import csv
 from tests.tasks.corpora.public_layouts import CHESTXRAY_HEADER, PUBLIC
@@ -24,6 +25,8 @@ def to(tmp_path: Path) -> Path:
         ("messidor", "fundus", "ordinal"),
         ("messidor-2", "fundus", "ordinal"),
         ("idrid", "fundus", "ordinal"),
+        ("ddr", "fundus", "ordinal"),
+        ("isic-2018", "other", "single"),
         ("isic-2019", "other", "single"),
         ("pad-ufes-20", "other", "single"),
         ("kvasir", "endoscopy", "single"),
@@ -59,3 +62,23 @@ def test_a_chest_corpus_of_one_finding_an_image_is_a_table_of_classes(tmp_path: 
     csv(tmp_path / "c/Data_Entry_2017.csv", CHESTXRAY_HEADER, rows)
     spec, scan = read_back(write_spec(tmp_path / "c", to))
     assert (spec.corpus.adapter, scan.task, scan.classes) == ("table", "single", ("No Finding", "Pneumonia"))
+
+
+@pytest.mark.parametrize(
+    ("name", "label_map", "rest"),
+    [
+        ("idrid", "referable", "or any-retinopathy, referable-or-oedema; then without task and classes"),
+        ("ddr", "referable", "or any-retinopathy; then without task and classes"),
+        ("chexpert", "competition", "or all; then without task and classes"),
+    ],
+)
+def test_the_maps_of_a_corpus_are_proposed_and_what_is_proposed_is_read(
+    tmp_path: Path, to: Path, name: str, label_map: str, rest: str
+) -> None:
+    found = write_spec(PUBLIC[name](tmp_path / "c"), to)
+    line = next(line for line in to.read_text().splitlines() if "label_map" in line)
+    assert (line.split()[:3], line.endswith(rest)) == (["#", "label_map:", label_map], True)
+    chosen = to.read_text().replace(line, f"  label_map: {label_map}").replace("  task: ordinal", "  # task: ordinal")
+    to.write_text(chosen.replace("  classes:", "  # classes:"))
+    _, scan = read_back(found)
+    assert scan.classes == MAPS[name][label_map].classes
