@@ -93,9 +93,9 @@ def worst_groups(facts: Mapping[str, Any]) -> list[str]:
     found, name = facts["groups"], METRIC_TITLES[facts["metric"]]
     lines = []
     for attribute, row in found["worst"].items():
-        span = row["interval"]
-        if span is None or found["whole"] is None or span[0] <= found["whole"] <= span[1]:
+        if not _clearly_worse(row, found["whole"]):
             continue
+        span = row["interval"]
         lines.append(
             f"It is worst where {attribute} is {row['group']}: {name} {number(row['value'])}{interval_text(span)} on "
             f"{row['images']} test images, {number(found['whole'])} on all."
@@ -103,15 +103,22 @@ def worst_groups(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _clearly_worse(row: Mapping[str, Any], whole: float | None) -> bool:
+    """Whether the worst group differs by more than its interval."""
+    span = row["interval"]
+    return span is not None and whole is not None and not span[0] <= whole <= span[1]
+
+
 def groups_text(numbers: Mapping[str, Any]) -> str:
     """Section "Groups" in Markdown."""
     found, name = numbers["groups"], METRIC_TITLES[numbers["metric"]]
     parts = [
         f"{name} of {title_of(found['arm'])} on the test images of each group, mean over its seeds; groups of fewer "
-        f"than {FEWEST} images are not judged."
+        f"than {FEWEST} images are not judged, and one is called worst where its interval leaves the figure of all out."
     ]
     for attribute, rows in found["by"].items():
         worst = found["worst"].get(attribute)
+        worst = worst if worst is not None and _clearly_worse(worst, found["whole"]) else None
         cells = [
             [
                 cell_text(row["group"]) + (" (worst)" if worst and row["group"] == worst["group"] else ""),

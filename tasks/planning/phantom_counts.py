@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 
-from tasks.corpora.label_maps import ICDR, MAPS, grade_coding
+from tasks.corpora.label_maps import MAPS
 from tasks.data.catalog import SPLITS
 from tasks.ingest.frame_mask import polygons_of
 from tasks.ingest.pixels import ImageRecipe
@@ -74,11 +74,10 @@ def count_phantoms(corpus: CorpusSection, how: IngestSection) -> CorpusCounts:
 
 def _classes(corpus: CorpusSection, grades: Sequence[str]) -> tuple[str, dict[str, int]]:
     """Task, and how many of the grades, of which as many are drawn, fall into each class."""
-    coding = grade_coding(corpus, ICDR, tuple(grades))
     if corpus.label_map is None:
-        return coding.task, dict.fromkeys(coding.classes, 1)
-    labels = MAPS[corpus.label_map].labels[ICDR].values()
-    return coding.task, {name: sum(label == name for label in labels) for name in coding.classes}
+        return corpus.task or "ordinal", dict.fromkeys(grades, 1)
+    found = MAPS[corpus.adapter][corpus.label_map]
+    return found.task, {name: sum(own == name for own in found.labels.values()) for name in found.classes}
 
 
 def _fundus(phantom: PhantomSection) -> tuple[list[str], Callable[[int], bytes]]:

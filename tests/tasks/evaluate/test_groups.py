@@ -54,7 +54,9 @@ def test_a_site_that_is_worse_is_named_with_its_figures() -> None:
 
 def test_groups_that_do_not_differ_are_not_called_worst() -> None:
     found = groups(range(40, 50), site=["North", "South"] * 45)
-    assert worst_groups({"groups": found, "metric": "accuracy"}) == []
+    facts = {"groups": found, "metric": "accuracy"}
+    assert worst_groups(facts) == []
+    assert "(worst)" not in groups_text(facts)
 
 
 def test_small_groups_and_unknown_ones_are_shown_and_not_judged_worst() -> None:
