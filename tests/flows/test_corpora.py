@@ -140,6 +140,6 @@ def test_forget_erases_from_the_training_set_too(place: Place, made: dict[str, A
     assert not [name for name in store.sizes("") if key.encode() in store.get(name)]
     assert list(store.sizes("manifests/combine/")) == []
     assert place.json("verify", "store")["defects"] == []
-    again = states(place.json("retrain", str(place.spec)))
+    again = states(place.json("retrain", str(place.spec), "--upto", "combine"))
     assert (again["ingest eyepacs"], again["combine"]) == ("Cached", "Completed")
     assert not [name for name in store.sizes("") if key.encode() in store.get(name)]

@@ -120,3 +120,17 @@ def test_what_may_not_be_stored_is_named(
     (root / "n03.dcm").write_bytes(dicom(np.zeros((24, 30), np.uint16), **elements))
     (fault,) = ingested(root, store, cluster).quarantine
     assert (fault.source, fault.reason.startswith(f"not readable: {reason}")) == ("n03.dcm", True)
+
+
+def test_folders_of_dicom_files_say_label_and_patient(root: Path, store: LocalStore, cluster: Cluster) -> None:
+    for number in range(40):
+        place = root / "xy"[number // 2 % 2] / f"p{number // 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        (root / f"n{number:02d}.dcm").rename(place / f"n{number:02d}.dcm")
+    (root / "labels.csv").unlink()
+    asked = {"adapter": "folder", "name": "ours", "folder": {"layout": "{label}/{patient}"}}
+    manifest = run(spec(root, store, asked), cluster).manifest
+    found = rows(store, manifest)
+    assert {(row["status"], row["projection"], row["age"]) for row in found} == {("ok", "AP", 93.0), ("ok", "PA", 93.0)}
+    assert (manifest.facts["classes"], len({row["patient"] for row in found})) == (["x", "y"], 20)
+    assert not [word for word in WORDS if word.encode() in texts(store)]
