@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from infra.compute.fan_out import Job, Outcome
 from infra.errors import is_killed
-from infra.storage.stage_cache import UnitRecord
 from tasks.ingest.corpus_listing import ListedCorpus
 from tasks.ingest.shard import STAGE, ShardJob, SourceChangedError, make_shard, probe_images
 from tasks.ingest.shard_results import ShardResults
@@ -49,27 +48,53 @@ def make_shards(
     if len(results) == total:
         return results
 
-    def add(record: UnitRecord) -> None:
-        results.add(record)
-        check(results.faults)
-        context.progress(len(results), total)
+    waiting = (job for job in jobs if job.key not in results)
+    # Closed at once on any error, so that nothing is left running on the cluster.
+    with closing(each_done(context, listed, make_shard, probe_images, waiting)) as records:
+        for record in records:
+            results.add(record)
+            check(results.faults)
+            context.progress(len(results), total)
+    return results
 
+
+def each_done(
+    context: Context,
+    listed: ListedCorpus,
+    function: Callable[[ShardJob], Any],
+    probe: Callable[[ShardJob, Sequence[int]], None],
+    jobs: Iterable[ShardJob],
+) -> Generator[Any, None, None]:
+    """What `function` makes of each job on the cluster, as it comes; images that kill their workers are skipped.
+
+    Args:
+        listed: the corpus that the jobs read.
+        probe: does with some rows of a job all that `function` does, and keeps nothing.
+
+    Raises:
+        SourceChangedError: a source file changed during the run; its digest is dropped from the cache.
+        PermanentError: a job kills its workers, though none of its images does by itself.
+    """
     killers: list[ShardJob] = []
     seconds = context.run.image_seconds
-    calls = (Job(job.key, (replace(job, image_seconds=seconds),)) for job in jobs if job.key not in results)
-    # Closed at once on any error, so that nothing is left running on the cluster.
-    with closing(outcomes(context, make_shard, calls, describe=_describe)) as found:
+    calls = (Job(job.key, (replace(job, image_seconds=seconds),)) for job in jobs)
+    with closing(outcomes(context, function, calls, describe=_describe)) as found:
         for outcome in found:
             if is_killed(outcome.error):
                 killers.append(outcome.job.args[0])
             else:
-                add(_value(outcome, listed))
+                yield _value(outcome, listed)
     for job in killers:
-        add(_make_without_killers(context, listed, job))
-    return results
+        yield _done_without_killers(context, listed, function, probe, job)
 
 
-def _make_without_killers(context: Context, listed: ListedCorpus, job: ShardJob) -> UnitRecord:
+def _done_without_killers(
+    context: Context,
+    listed: ListedCorpus,
+    function: Callable[[ShardJob], Any],
+    probe: Callable[[ShardJob, Sequence[int]], None],
+    job: ShardJob,
+) -> Any:
     def run(function: Callable[..., Any], job: ShardJob, more: tuple[Any, ...]) -> Outcome:
         with closing(outcomes(context, function, [Job(job.key, (job, *more))], describe=_describe)) as found:
             outcome = next(found)
@@ -78,8 +103,7 @@ def _make_without_killers(context: Context, listed: ListedCorpus, job: ShardJob)
         return outcome
 
     rows = range(len(job.items))
-    record: UnitRecord = without_poison(run, make_shard, probe_images, job, rows, _name(job), singly=True)
-    return record
+    return without_poison(run, function, probe, job, rows, job.about, singly=True)
 
 
 def _value(outcome: Outcome, listed: ListedCorpus) -> Any:
@@ -93,9 +117,6 @@ def _value(outcome: Outcome, listed: ListedCorpus) -> Any:
     raise error from outcome.error
 
 
-def _name(job: ShardJob) -> str:
-    return f"shard {job.title}, images {job.items[0].key} to {job.items[-1].key}"
-
-
 def _describe(job: Job) -> str:
-    return _name(job.args[0])
+    about: str = job.args[0].about
+    return about

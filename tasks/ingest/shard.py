@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 
@@ -30,6 +30,9 @@ STAGE, VERSION = "ingest", 2
 SEVERAL = "several_pages"  # fact: images whose sources have more pages or frames than the one that is stored
 # What a shard's record says of each image stored, in this order; the index takes it up.
 ROW = ("key", "ext", "offset", "size", "crc32", "width", "height", "phash")
+
+
+_T = TypeVar("_T")
 
 
 class SourceChangedError(TransientError):
@@ -94,6 +97,11 @@ class ShardJob:
         """For messages."""
         return f"{self.folder}/{self.split}-{self.number:05d}"
 
+    @property
+    def about(self) -> str:
+        """What it is of, for messages."""
+        return f"shard {self.title}, images {self.items[0].key} to {self.items[-1].key}"
+
 
 def make_shard(job: ShardJob) -> UnitRecord:
     """Make one shard, store it, leave its record.
@@ -115,10 +123,9 @@ def _make_shard(job: ShardJob) -> UnitRecord:
     writer, rows, bad, cropped, several = ShardWriter(), [], [], 0, 0
     deepest: tuple[int, str] = (0, "")
     attributes: dict[str, dict[str, str]] = {}
-    for item, image in _encoded(job):
+    for item, image in each_image(job, encode_image):
         if isinstance(image, str):
-            why = job.words.of_file(image, item.key) if job.words else image
-            bad.append(Quarantined(source=item.key, reason=f"{NOT_READABLE}{why}", stage=STAGE))
+            bad.append(Quarantined(source=item.key, reason=why_unreadable(job, item, image), stage=STAGE))
         else:
             rows.append(_row(writer, item, image))
             cropped += image.cropped
@@ -153,12 +160,26 @@ def _make_shard(job: ShardJob) -> UnitRecord:
 def probe_images(job: ShardJob, rows: Sequence[int]) -> None:
     """Read, decode and encode some items of a job and store nothing: for the search for images that kill a process."""
     with guarded(job.words):
-        for _ in _encoded(replace(job, items=tuple(job.items[row] for row in rows), skip=())):
+        for _ in each_image(with_rows(job, rows), encode_image):
             pass
 
 
-def _encoded(job: ShardJob) -> Iterator[tuple[ShardItem, EncodedImage | str]]:
-    """Each item as a shard stores it, or why it cannot be stored."""
+def with_rows(job: ShardJob, rows: Sequence[int]) -> ShardJob:
+    """A job with some of its items alone, none of them skipped."""
+    return replace(job, items=tuple(job.items[row] for row in rows), skip=())
+
+
+def why_unreadable(job: ShardJob, item: ShardItem, reason: str) -> str:
+    """The reason for which an item is quarantined, as it may be told."""
+    return f"{NOT_READABLE}{job.words.of_file(reason, item.key) if job.words else reason}"
+
+
+def each_image(job: ShardJob, function: Callable[[bytes, ImageRecipe], _T]) -> Iterator[tuple[ShardItem, _T | str]]:
+    """Each item with what `function` makes of its file's bytes, or with the reason why it cannot be read.
+
+    Raises:
+        SourceChangedError: a file is gone, or is not the one that was listed.
+    """
     # Dask runs one shard a thread; OpenCV's own threads would only fight over the cores.
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -169,7 +190,7 @@ def _encoded(job: ShardJob) -> Iterator[tuple[ShardItem, EncodedImage | str]]:
                 yield item, f"kills its process: {skip[row]}"
                 continue
             try:
-                yield item, limited(encode_image, _read(source, job, item), recipe)
+                yield item, limited(function, _read(source, job, item), recipe)
             except UnreadableError as error:
                 yield item, str(error)
 
