@@ -41,6 +41,7 @@ _PROJECTION = {
 _AGE = re.compile(r"0*(\d{1,3}(?:\.\d+)?)\s*(y|yr|yrs|years?|m|months?|w|weeks?|d|days?)?", re.I)
 _IN_YEARS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
 _OLDEST = 130
+_BANDS = ((18, "0 to 17"), (40, "18 to 39"), (65, "40 to 64"), (np.inf, "65 and above"))
 _DATE = re.compile(r"(\d{4})[-/.]?(\d{2})?[-/.]?(\d{2})?(?:[T ].*)?")
 
 
@@ -71,6 +72,11 @@ def age(text: str) -> str | None:
         return None
     years = float(found[1]) * _IN_YEARS[(found[2] or "y")[0].lower()]
     return f"{years:.4g}" if years <= _OLDEST else None
+
+
+def age_band(years: float) -> str:
+    """The band of an age by which images are grouped: 0 to 17, 18 to 39, 40 to 64, 65 and above."""
+    return next(name for end, name in _BANDS if years < end)
 
 
 def day(text: str) -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.corpora.attributes import age_band
 from tasks.drawing.markdown import cell_text, interval_text, number, table_text
 from tasks.evaluate.arms import Arm, Judged, mean_of, pair_of
 from tasks.evaluate.titles import METRIC_TITLES, title_of
@@ -20,7 +21,6 @@ FEWEST = 20
 UNKNOWN = "not known"
 
 _SHOWN = 12  # rows of an attribute in the report
-_BANDS = ((18, "0 to 17"), (40, "18 to 39"), (65, "40 to 64"), (np.inf, "65 and above"))
 
 
 def groups_of(catalog: pa.Table, main: Judged, arm: Arm, *, resamples: int, bins: int) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _values(rows: pa.Table, attribute: str) -> np.ndarray:
 
 
 def _band(age: float) -> str:
-    return UNKNOWN if np.isnan(age) else next(name for end, name in _BANDS if age < end)
+    return UNKNOWN if np.isnan(age) else age_band(age)
 
 
 def judged_group(main: Judged, arm: Arm, name: str, rows: np.ndarray, resamples: int, bins: int) -> dict[str, Any]:
