@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,16 @@ from tasks.ingest.corpus_listing import ListedCorpus
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, mask, place_in, stored_texts
 from tasks.ingest.leakage import refuse_contradictions
 from tasks.ingest.left_out import leave_out
+from tasks.ingest.near_groups import NearGroups, new_without_patient, stored_rows
 from tasks.ingest.parent import Parent
 from tasks.ingest.pixels import ImageRecipe
 from tasks.ingest.shard import ShardItem, ShardJob
 from tasks.ingest.splits import EarlierSplits, assign_splits, check_splits
 from tasks.spec import IngestSection
+
+Check = Callable[[Sequence[str]], None]
+GroupNear = Callable[[ImageTable, np.ndarray, Check], NearGroups]
+"""Near duplicates among rows of a table: its mask, and what is called with messages on images that cannot be read."""
 
 _ITEM_COLUMNS = ("key", "path", "stamp", "source_sha256", "label", "labels")
 
@@ -38,6 +43,7 @@ class IngestPlan:
     new: np.ndarray  # numbers of the rows that no shard holds yet and that may go into one, by key
     removed: int  # images in shards whose file is gone
     changed: int  # images in shards whose file holds other bytes now
+    near: NearGroups | None = None  # near duplicates that were kept together, where any were looked for
 
     def retries(self, parent: Parent) -> bool:
         """Whether it stores images that the parent could not read."""
@@ -48,13 +54,20 @@ class IngestPlan:
 
 
 def plan_ingest(
-    listed: ListedCorpus, parent: Parent, section: IngestSection, *, retry: bool = False, alone: bool = True
+    listed: ListedCorpus,
+    parent: Parent,
+    section: IngestSection,
+    *,
+    retry: bool = False,
+    alone: bool = True,
+    group_near: GroupNear | None = None,
 ) -> IngestPlan:
     """Compare corpus and parent, assign splits, choose what is new.
 
     Args:
         retry: try files again that could not be read before.
         alone: as of `check_splits`.
+        group_near: finds near duplicates among new images without a patient; None splits them as they come.
 
     Raises:
         CorpusError: a split is empty, train lacks a class, or an official split changed.
@@ -62,15 +75,16 @@ def plan_ingest(
     """
     images, scan = listed.images, listed.scanned.scan
     refuse_contradictions(images)
-    at = place_in(images.text("key"), parent.keys)
-    stored = np.zeros(len(images), bool)
-    stored[at >= 0] = parent.stored[at[at >= 0]]
+    at, stored = place_in(images.text("key"), parent.keys), stored_rows(images, parent)
     changed = _restore_stored(images, parent, at, stored)
     if not retry:
         _restore_quarantined(images, parent, at, stored)
     places = np.full(len(images), -1, np.int8)
     places[stored] = parent.splits[at[stored]]
-    assign_splits(images, listed.scanned.corpus.split, scan.official, EarlierSplits(places, *parent.patient_splits))
+    fresh = new_without_patient(images, stored)
+    near = group_near(images, fresh, FaultBudget(images, section).check) if group_near and fresh.any() else None
+    before = EarlierSplits(places, *parent.patient_splits)
+    assign_splits(images, listed.scanned.corpus.split, scan.official, before, near)
     gone = parent.stored & ~mask(pc.is_in(parent.keys, value_set=images.text("key")))
     images.append(parent.rows(gone))
     # The budget first: rows at fault are often why a split is empty.
@@ -82,7 +96,7 @@ def plan_ingest(
         leave_out(taken, listed.scanned.corpus)
     check_splits(taken, scan.classes, listed.scanned.corpus.split, alone=alone)
     order = images.by_key()
-    return IngestPlan(images, order[waiting[order]], int(gone.sum()), changed)
+    return IngestPlan(images, order[waiting[order]], int(gone.sum()), changed, near)
 
 
 def _restore_stored(images: ImageTable, parent: Parent, at: np.ndarray, stored: np.ndarray) -> int:

@@ -12,11 +12,12 @@ from scipy.sparse.csgraph import connected_components
 
 from tasks.ingest.image_table import TRAIN, ImageTable, mask, place_in
 from tasks.ingest.near_duplicates import OTHER_LIMIT, near_pairs
+from tasks.ingest.near_groups import NearGroups
 
 
 @dataclass(frozen=True)
 class PatientGroups:
-    """Patients, and groups of them: patients that share a file's bytes are one group.
+    """Patients, and groups of them: patients that share a file's bytes are one group, and so are near duplicates.
 
     An image without a known patient counts as a patient of its own.
     """
@@ -45,17 +46,22 @@ class PatientGroups:
         return found
 
 
-def group_patients(images: ImageTable, usable: np.ndarray) -> PatientGroups:
-    """Group the patients of a table; equal bytes join those of usable rows alone."""
+def group_patients(images: ImageTable, usable: np.ndarray, near: NearGroups | None = None) -> PatientGroups:
+    """Group the patients of a table; equal bytes and near duplicates join those of usable rows alone."""
     encoded = images.patient_ids.dictionary_encode()
     patient = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
-    bytes_of = equal_bytes(images, usable)
-    shared = bytes_of >= 0
-    count = len(encoded.dictionary)
-    if not shared.any():
+    count = size = len(encoded.dictionary)
+    # A node for each set of rows that belong together, and an edge from each of its patients to it.
+    ends: list[np.ndarray] = []
+    for set_of in (equal_bytes(images, usable), *([near.cluster] if near is not None else [])):
+        shared = set_of >= 0
+        if shared.any():
+            ends.append(np.stack([patient[shared], size + set_of[shared]]))
+            size += int(set_of.max()) + 1
+    if not ends:
         return PatientGroups(encoded.dictionary, patient, np.arange(count), count)
-    size = count + int(bytes_of.max()) + 1
-    edges = coo_array((np.ones(int(shared.sum()), np.int8), (patient[shared], count + bytes_of[shared])), (size, size))
+    from_, to = np.concatenate(ends, axis=1)
+    edges = coo_array((np.ones(len(to), np.int8), (from_, to)), (size, size))
     _, component = connected_components(edges, directed=False)
     numbers, group_of = np.unique(component[:count], return_inverse=True)
     return PatientGroups(encoded.dictionary, patient, group_of, len(numbers))

@@ -12,8 +12,13 @@ one core, so 20 seconds to two minutes for 112,000 images.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 import cv2
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 _SIDE = 64  # of the grey copy, in pixels
 _RIM = 0.05  # of each side, left out
@@ -23,15 +28,38 @@ _MOST = 128  # of the contrast, in 64ths of the local mean
 _WAVES = 16  # lowest frequencies a direction
 BYTES = _WAVES * _WAVES // 8
 _ALL_PAIRS = 64  # larger products of two sets of equal hashes are thinned out
+_TOGETHER = 1 << 22  # pairs that are kept before they become clusters
 
-LIMITS = {"fundus": 20, "xray": 20, "endoscopy": 40}
+LIMITS = {"fundus": 20, "xray": 20, "endoscopy": 56}
 """Bits that hashes of near copies differ in at most; `OTHER_LIMIT` for other modalities.
 
 Measured on real subsets: of copies (JPEG quality 50, half size, 10 % brighter, 15 % darker) 97 % or more are within
 20 bits; no two photographs or x-rays of different patients are within 41 or 61, no two endoscopy frames of
-unlike classes within 73. Frames of one video are up to 40 and more apart.
+unlike classes within 73. Frames that one video gives within a second or two are 8 to 79 apart, as the camera moves;
+of those within 70 the pairs that looked least alike were looked at, and are such frames. Of frames of unlike classes
+about one pair in 50 million would be within 56 by the tail of their distribution, one in 10 million within 60.
 """
 OTHER_LIMIT = 16
+_EARLIER_LIMITS = {"endoscopy": 40}  # of releases that did not write their limit down
+LIMIT_FACT = "near_limit"
+"""Fact of an ingest manifest: the limit by which its leaks were counted, where it is not that of the first releases."""
+
+
+def limit_of(modality: str) -> int:
+    """Bits that hashes of near copies of a modality differ in at most."""
+    return LIMITS.get(modality, OTHER_LIMIT)
+
+
+def limit_facts(modality: str, limit: int) -> dict[str, int]:
+    """What a manifest says of the limit by which its leaks were counted."""
+    return {LIMIT_FACT: limit} if limit != _EARLIER_LIMITS.get(modality, limit_of(modality)) else {}
+
+
+def limit_of_facts(facts: Mapping[str, Any]) -> int:
+    """The limit by which the leaks of a manifest were counted."""
+    modality = str(facts["modality"])
+    return int(facts.get(LIMIT_FACT, _EARLIER_LIMITS.get(modality, limit_of(modality))))
+
 
 _angles = np.pi / (2 * _SIDE) * np.outer(np.arange(_WAVES), 2 * np.arange(_SIDE) + 1)
 _BASIS = np.rint(1024 * np.cos(_angles))
@@ -97,6 +125,77 @@ def near_pairs(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
     return _rows(_near_sets(hashes[first], group[first], limit), order, starts)
 
 
+def near_clusters(hashes: np.ndarray, new: np.ndarray, limit: int) -> np.ndarray:
+    """Clusters of rows that near pairs join, step by step: the first and the last of one may be far apart.
+
+    A row that is not new joins new ones, and nothing else: two of them are not compared, and are in one cluster only
+    where the same new row, or several that are near each other, is near both, or where their hashes are equal to it.
+
+    Args:
+        hashes: uint8 [N, B].
+        new: bool [N].
+        limit: most bits in which two rows of a near pair differ, 0 to 8 B - 1.
+
+    Returns:
+        int64 [N], the cluster's number; -1 where a row has no near one.
+    """
+    found = np.full(len(hashes), -1, np.int64)
+    if not new.any():
+        return found
+    distinct, place = np.unique(hashes, axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    fresh = np.zeros(len(distinct), bool)
+    fresh[place[new]] = True
+    order = np.argsort(~fresh, kind="stable")
+    joined = np.empty(len(distinct), np.int64)
+    joined[order] = _joined(_near_rows(_words(distinct[order]), int(fresh.sum()), limit), len(distinct))
+    rows = joined[place]
+    several = (np.bincount(rows) > 1)[rows] & (np.bincount(rows, weights=new) > 0)[rows]
+    found[several] = np.unique(rows[several], return_inverse=True)[1]
+    return found
+
+
+def _near_rows(words: np.ndarray, count: int, limit: int) -> Iterator[np.ndarray]:
+    """For each of the first `count` rows, pairs int64 [M, 2] with the near ones after it."""
+    columns = np.ascontiguousarray(words.T)
+    for at in range(count):
+        near = at + 1 + np.flatnonzero(_bits(columns[:, at + 1 :], columns[:, at]) <= limit)
+        if len(near):
+            yield np.stack([np.full(len(near), at), near], axis=1)
+
+
+def _joined(pairs: Iterable[np.ndarray], size: int) -> np.ndarray:
+    """[size] int64: number of the connected part that each node is in."""
+    part = np.arange(size)
+    kept: list[np.ndarray] = []
+    count = 0
+
+    def fold() -> None:
+        nonlocal part
+        edges = part[np.concatenate(kept)]
+        graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), (size, size))
+        part = connected_components(graph, directed=False)[1].astype(np.int64)[part]
+        kept.clear()
+
+    for some in pairs:
+        kept.append(some)
+        count += len(some)
+        if count >= _TOGETHER:
+            fold()
+            count = 0
+    if kept:
+        fold()
+    return part
+
+
+def _bits(columns: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """[N] uint16: bits in which N hashes, uint64 [W, N], differ from one, uint64 [W]."""
+    bits = np.zeros(columns.shape[1], np.uint16)
+    for word, column in zip(words, columns, strict=True):
+        bits += np.bitwise_count(column ^ word)
+    return bits
+
+
 def _sets(hashes: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows sorted by (hash, group, row), and where each run of equal (hash, group) starts, and N."""
     order = np.lexsort([group, *np.ascontiguousarray(hashes).T[::-1]])
@@ -126,10 +225,7 @@ def _near_sets(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
     found = []
     for at, own in enumerate(rank[order].tolist()):
         others = columns[:, ends[own] :]
-        bits = np.zeros(others.shape[1], np.uint16)
-        for word, column in zip(columns[:, at], others, strict=True):
-            bits += np.bitwise_count(column ^ word)
-        near = np.flatnonzero(bits <= limit)
+        near = np.flatnonzero(_bits(others, columns[:, at]) <= limit)
         if len(near):
             two = order[near + ends[own]]
             found.append(np.stack([np.minimum(order[at], two), np.maximum(order[at], two)], axis=1))

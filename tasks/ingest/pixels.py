@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cv2
@@ -72,6 +72,26 @@ def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
     image = _shrink(image, recipe.size)
     stored, ext = _encode(image, recipe), EXTENSIONS[recipe.encode]
     return EncodedImage(stored, ext, width, height, perceptual_hash(image), cropped, bits, header.several, attributes)
+
+
+def hash_image(data: bytes, recipe: ImageRecipe) -> bytes:
+    """The perceptual hash that `encode_image` takes, without encoding: of the very picture that is stored.
+
+    A smaller picture would be hashed in half the time, but its hash is another: of real frames and photographs
+    hashed at 256 pixels instead of 512, 6 bits differ in the median and up to 18, of the 20 by which copies may differ.
+    Deep samples whose bits in use are not known yet are scaled by their own, as contrast is local in the hash.
+
+    Raises:
+        UnreadableError: as `encode_image`.
+    """
+    header = read_header(data, recipe.max_pixels)
+    if header.kind == "DICOM":
+        _of_dicom(data, recipe)
+    if header.deep and header.bits is None and recipe.bits == DEEP:
+        recipe = replace(recipe, bits=bits_in_use(data, header))
+    if recipe.encode == "keep":
+        return perceptual_hash(store_unchanged(data, header, recipe.bits)[2])
+    return perceptual_hash(_shrink(_picture(data, header, recipe)[0], recipe.size))
 
 
 def _of_dicom(data: bytes, recipe: ImageRecipe) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """Splits: official ones as they are, ours by patient, stratified, the same every time.
 
-A patient never straddles splits of our making, and neither do two files of equal bytes. Patients that an
-earlier ingest assigned stay where they are; new ones fill what is then missing of the wanted shares.
+A patient never straddles splits of our making, and neither do two files of equal bytes, or near duplicates whose
+patient is not known. Patients that an earlier ingest assigned stay where they are; new ones fill what is then missing
+of the wanted shares.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from tasks.data.catalog import SPLITS
 from tasks.ingest.attribute_filter import having
 from tasks.ingest.image_table import TEST, TRAIN, VAL, ImageTable, mask
 from tasks.ingest.leakage import PatientGroups, group_patients
+from tasks.ingest.near_groups import NearGroups
+from tasks.ingest.strata import attribute_strata, check_attributes, label_strata, spread
 from tasks.spec import SplitSection
 
 NO_PLACE = "it has a label, but no place in the official split"
@@ -34,14 +37,25 @@ class EarlierSplits:
     places: np.ndarray  # ... and their split, int8
 
 
-def assign_splits(images: ImageTable, section: SplitSection, official: frozenset[str], before: EarlierSplits) -> None:
+def assign_splits(
+    images: ImageTable,
+    section: SplitSection,
+    official: frozenset[str],
+    before: EarlierSplits,
+    near: NearGroups | None = None,
+) -> None:
     """Set `split` of every usable row; may quarantine some.
 
     Splits that the corpus defines itself (`official`) are taken as they stand. Those that it does not
     define are carved out of its train split, or out of everything, by patient.
 
+    Args:
+        near: near duplicates to keep together. An unlabelled image in no official split that is one of an image in
+            official test or val goes there too, where nothing is trained on it.
+
     Raises:
-        CorpusError: the official split of a stored image has changed.
+        CorpusError: the official split of a stored image has changed, or no image has an attribute of
+            `corpus.split.stratify`.
     """
     own = images.numbers("official")
     _refuse_moves(images, official, before)
@@ -50,20 +64,28 @@ def assign_splits(images: ImageTable, section: SplitSection, official: frozenset
     if not ours and "train" in official:
         images.quarantine(usable & labelled & (own < 0) & (before.stored < 0), NO_PLACE)
         usable = images.usable
-    groups = group_patients(images, usable)
+    if section.stratify:
+        if not ours:
+            raise CorpusError("corpus.split.stratify: the corpus has all splits of its own; leave it out")
+        check_attributes(images, section.stratify)
+    groups = group_patients(images, usable, near)
     held = _held_out(groups, own, usable)
     pool = usable & labelled & (own <= TRAIN) & (held[groups.patient] < 0)
-    known = groups.splits_of(before.patients, before.places)
+    known = _known_places(groups, before, near)
+    theirs = [code for code in (VAL, TEST) if SPLITS[code] in official]
     carved = _carve(
         images,
         groups,
         pool,
         {TEST: section.test if "test" in ours else 0.0, VAL: section.val if "val" in ours else 0.0},
-        section.seed,
-        known,
+        section,
+        _known_places(groups, before, near, theirs),
     )
     group, patient = groups.group, groups.patient
     place = np.where(held[patient] >= 0, held[patient], np.where(carved[group] >= 0, carved[group], known[group]))
+    if near is not None:
+        found = _official_places(groups, near, own, usable)[group]
+        place = np.where((near.cluster >= 0) & ~labelled & (own < 0) & (found >= 0), found, place)
     place = np.where(place >= 0, place, TRAIN)
     place = np.where(own == TRAIN, np.where(carved[group] >= 0, carved[group], TRAIN), place)
     place = np.where(own > TRAIN, own, place)
@@ -116,6 +138,34 @@ def _refuse_moves(images: ImageTable, official: frozenset[str], before: EarlierS
         )
 
 
+def _known_places(
+    groups: PatientGroups, before: EarlierSplits, near: NearGroups | None, without: Sequence[int] = ()
+) -> np.ndarray:
+    """[K] int8: split of each group that an earlier ingest gave, -1 for none.
+
+    Args:
+        without: splits that single images have of the corpus itself: those that belong with them do not get one.
+    """
+    counts = ~(np.isin(before.places, without) & mask(pc.starts_with(before.patients, "image:")))
+    known = groups.splits_of(before.patients.filter(pa.array(counts)), before.places[counts])
+    if near is not None:
+        group_of = np.full(len(near.sizes), -1, np.int64)
+        here = near.cluster >= 0
+        group_of[near.cluster[here]] = groups.group[here]
+        at, places = group_of[near.stored_cluster], near.stored_split
+        counts = (at >= 0) & ~np.isin(places, without)
+        np.maximum.at(known, at[counts], places[counts])
+    return known
+
+
+def _official_places(groups: PatientGroups, near: NearGroups, own: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """[K] int8: the official val or test split of a near duplicate in each group, test first; -1 for none."""
+    found = np.full(groups.num_groups, -1, np.int8)
+    for split in (VAL, TEST):
+        found[groups.group[usable & (near.cluster >= 0) & (own == split)]] = split
+    return found
+
+
 def _held_out(groups: PatientGroups, own: np.ndarray, usable: np.ndarray) -> np.ndarray:
     """[P] int8: the official val or test split in which a patient stands, test first; -1 for none."""
     held = np.full(groups.count, -1, np.int8)
@@ -125,31 +175,50 @@ def _held_out(groups: PatientGroups, own: np.ndarray, usable: np.ndarray) -> np.
 
 
 def _carve(
-    images: ImageTable, groups: PatientGroups, pool: np.ndarray, shares: dict[int, float], seed: int, known: np.ndarray
+    images: ImageTable,
+    groups: PatientGroups,
+    pool: np.ndarray,
+    shares: dict[int, float],
+    section: SplitSection,
+    known: np.ndarray,
 ) -> np.ndarray:
-    """[K] int8, split of each group of the pool: in each stratum, groups in hash order fill test, then val, then train.
+    """[K] int8, split of each group of the pool: of each label, groups in hash order fill test, then val, then train.
+
+    Where attributes are named, each of their strata gives its share of the label's; what rounding keeps from a stratum
+    is made up by its next label.
 
     Args:
         pool: [N] bool, rows to share out.
         known: [K] int8, places that an earlier ingest gave.
     """
     found = np.full(groups.num_groups, -1, np.int8)
-    strata = _strata(images, groups, pool)
-    order_of = _hash_order(images, groups, pool, seed)
-    for stratum in sorted(set(strata.values())):
-        ids = np.array(sorted((k for k, s in strata.items() if s == stratum), key=order_of.__getitem__))
+    labels = label_strata(images, groups, pool)
+    kinds = attribute_strata(images, groups, pool, section.stratify or ())
+    order_of = _hash_order(images, groups, pool, section.seed)
+    owed: dict[tuple[int, tuple[str, ...]], float] = defaultdict(float)
+    for label in sorted(set(labels.values())):
+        ids = np.array(sorted((k for k, own in labels.items() if own == label), key=order_of.__getitem__))
         found[ids] = known[ids]
-        waiting = ids[found[ids] < 0]
+        waiting = int((found[ids] < 0).sum())
         filled = Counter(found[ids].tolist())
         # One patient of every class stays in train, however few there are.
-        spare = len(waiting) - (filled[TRAIN] == 0)
-        at = 0
+        spare = waiting - (filled[TRAIN] == 0)
+        members: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for group in ids.tolist():
+            members[kinds[group]].append(group)
+        strata = [(kind, np.array(members[kind])) for kind in sorted(members)]
         for split in (TEST, VAL):
-            wanted = int(shares[split] * len(ids) + 0.5) - filled[split]
-            take = max(0, min(wanted, spare))
-            found[waiting[at : at + take]] = split
-            at, spare = at + take, spare - take
-        found[waiting[at:]] = TRAIN
+            take = max(0, min(int(shares[split] * len(ids) + 0.5) - filled[split], spare))
+            spare -= take
+            free = [own[found[own] < 0] for _, own in strata]
+            wanted = [
+                shares[split] * len(own) - int((found[own] == split).sum()) + owed[split, kind] for kind, own in strata
+            ]
+            given = spread(take, wanted, [len(own) for own in free])
+            for (kind, _), own, want, count in zip(strata, free, wanted, given, strict=True):
+                found[own[:count]] = split
+                owed[split, kind] = want - count
+        found[ids[found[ids] < 0]] = TRAIN
     return found
 
 
@@ -163,24 +232,6 @@ def _hash_order(images: ImageTable, groups: PatientGroups, pool: np.ndarray, see
         digest = seen.get(split_key) or seen.setdefault(split_key, digest_of(["split", seed, split_key]))
         if group not in found or digest < found[group]:
             found[group] = digest
-    return found
-
-
-def _strata(images: ImageTable, groups: PatientGroups, pool: np.ndarray) -> dict[int, int]:
-    """Group to the rarest of its labels; -1 where a multilabel group has none of them."""
-    rows = np.flatnonzero(pool)
-    if images.labels is None:
-        pairs = np.stack([groups.group[rows], images.numbers("label")[rows]], axis=1)
-    else:
-        at, label = np.nonzero(images.labels[rows] > 0)
-        pairs = np.stack([groups.group[rows[at]], label], axis=1)
-    found = dict.fromkeys(np.unique(groups.group[rows]).tolist(), -1)
-    if len(pairs):
-        pairs = np.unique(pairs, axis=0)
-        common = np.bincount(pairs[:, 1])
-        order = np.lexsort((pairs[:, 1], common[pairs[:, 1]], pairs[:, 0]))
-        group, first = np.unique(pairs[order, 0], return_index=True)
-        found.update(zip(group.tolist(), pairs[order[first], 1].tolist(), strict=True))
     return found
 
 

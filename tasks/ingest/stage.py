@@ -24,6 +24,7 @@ from tasks.corpora import adapter_of
 from tasks.data.catalog import from_parquet
 from tasks.ingest.corpus_listing import ListedCorpus, ScannedCorpus, hash_files, list_corpus, open_corpus, scan_corpus
 from tasks.ingest.corpus_tables import store_table
+from tasks.ingest.group_near import group_near, limit_for
 from tasks.ingest.ingest_plan import (
     FaultBudget,
     ShardPlan,
@@ -37,7 +38,8 @@ from tasks.ingest.keys import KeyedHasher
 from tasks.ingest.leakage import mark_leaks
 from tasks.ingest.left_out import leave_out
 from tasks.ingest.make_shards import make_shards
-from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
+from tasks.ingest.near_duplicates import limit_facts, limit_of, limit_of_facts
+from tasks.ingest.near_groups import FACT as NEAR_FACT
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
 from tasks.ingest.private_words import guarded, guarded_method, words_of
 from tasks.ingest.sample_bits import FACT as BITS_FACT
@@ -136,7 +138,7 @@ class IngestWork(StageWork):
         return self._key_of(self._listed, self._parent)
 
     def _key_of(self, listed: ListedCorpus, parent: Parent) -> str:
-        return unit_key(STAGE, VERSION, inputs=[listed.digest, parent.digest], section=listed.scanned.section)
+        return ingest_key(listed, parent, limit_for(listed, parent))
 
     @guarded_method
     def lookup(self) -> Manifest | None:
@@ -180,9 +182,11 @@ class IngestWork(StageWork):
         head = parent.manifest
         if head is not None and head.inputs[0] == listed.digest:
             return head
-        # Committed by a run that was killed before it moved the head, or under an older head.
-        hit = self.cache.lookup(STAGE, self._key_of(listed, parent))
-        return hit.manifest if hit is not None else None
+        # Committed by a run that was killed before it moved the head, under an older head, or by an earlier release.
+        hits = (
+            self.cache.lookup(STAGE, key) for key in (self._key_of(listed, parent), ingest_key(listed, parent, None))
+        )
+        return next((hit.manifest for hit in hits if hit is not None), None)
 
     def _lost(self, manifest: Manifest) -> list[Output]:
         return self.cache.missing(manifest.outputs, verify=self.context.run.verify)
@@ -205,7 +209,8 @@ class IngestWork(StageWork):
                 return self.make_whole(manifest, self.scanned)
             return _made(manifest, self.remake_shards(manifest, listed, lost))
         remade = self.remake_shards(parent.manifest, listed) if parent.manifest is not None else 0
-        made = self._make(listed, parent, self._key_of(listed, parent), retry=retry)
+        limit = limit_for(listed, parent)
+        made = self._make(listed, parent, self._key_of(listed, parent), retry=retry, limit=limit)
         return _made(made.manifest, made.made + remade)
 
     @guarded_method
@@ -258,7 +263,10 @@ class IngestWork(StageWork):
         listed = list_corpus(scanned, self.store, parent)
         if manifest.inputs == [listed.digest, parent.digest]:
             remade = self.remake_shards(before, listed) if before is not None else 0
-            again = self._make(listed, parent, manifest.key, retry=manifest.facts["retried"])
+            limit = manifest.facts.get(NEAR_FACT, {}).get("limit")
+            counted = limit_of_facts(manifest.facts)
+            retry = manifest.facts["retried"]
+            again = self._make(listed, parent, manifest.key, retry=retry, limit=limit, counted=counted)
             if again.manifest.digest == manifest.digest:
                 return _made(again.manifest, again.made + remade)
         raise CorruptError(
@@ -266,10 +274,25 @@ class IngestWork(StageWork):
             "a library changed since; restore it from a backup, or ingest under another corpus.name"
         )
 
-    def _make(self, listed: ListedCorpus, parent: Parent, key: str, *, retry: bool) -> Made:
-        """Plan and carry out; a retry that changes nothing gives back the parent's manifest."""
+    def _make(
+        self,
+        listed: ListedCorpus,
+        parent: Parent,
+        key: str,
+        *,
+        retry: bool,
+        limit: int | None,
+        counted: int | None = None,
+    ) -> Made:
+        """Plan and carry out; a retry that changes nothing gives back the parent's manifest.
+
+        Args:
+            limit: of near duplicates that are kept together; None for none.
+            counted: limit by which leaks are counted; default this release's.
+        """
         scanned = listed.scanned
-        plan = plan_ingest(listed, parent, self.section, retry=retry, alone=self._alone)
+        find = None if limit is None else partial(group_near, self.context, listed, parent, self.section, limit)
+        plan = plan_ingest(listed, parent, self.section, retry=retry, alone=self._alone, group_near=find)
         images = plan.images
         retried = retry and plan.retries(parent)
         with tempfile.TemporaryDirectory(prefix="stillroom-") as scratch:
@@ -289,7 +312,10 @@ class IngestWork(StageWork):
         warnings = leave_out(images, self.corpus)
         warnings += check_splits(images, scanned.scan.classes, self.corpus.split, alone=self._alone)
         notes = [*notes_of(listed, warnings, plan.removed, plan.changed), *bits_note(bits), *pages_note(several)]
-        leaks = mark_leaks(images, new.index, LIMITS.get(scanned.scan.modality, OTHER_LIMIT))
+        near = {} if plan.near is None else {NEAR_FACT: plan.near.to_json()}
+        notes += [] if plan.near is None else plan.near.notes
+        counted = limit_of(scanned.scan.modality) if counted is None else counted
+        leaks = mark_leaks(images, new.index, counted)
         index, new_index = store_table(self.cache, self.title, "index", new.index)
         catalog, new_catalog = store_table(self.cache, self.title, "catalog", images.catalog())
         manifest = Manifest(
@@ -310,6 +336,8 @@ class IngestWork(StageWork):
                 **({OF_USE: used} if (used := self.corpus.identity_of_use()) else {}),
                 "notes": notes,
                 **({BITS_FACT: bits} if bits else {}),
+                **near,
+                **limit_facts(scanned.scan.modality, counted),
                 "parent": parent.manifest.key if parent.manifest else "",
                 "retried": retried,
                 **({SECRET_FACT: listed.secret} if self.corpus.private else {}),
@@ -349,6 +377,16 @@ def _bind(context: Context, spec: Spec, number: int = 0) -> IngestWork:
 
 
 INGEST = Stage("ingest", _bind, folders=("shards/", "catalogs/"))
+
+
+def ingest_key(listed: ListedCorpus, parent: Parent, limit: int | None) -> str:
+    """Key of an ingest.
+
+    Args:
+        limit: of near duplicates that are kept together; where there are none, keys are those of earlier releases.
+    """
+    section = listed.scanned.section if limit is None else {**listed.scanned.section, NEAR_FACT: limit}
+    return unit_key(STAGE, VERSION, inputs=[listed.digest, parent.digest], section=section)
 
 
 def _made(manifest: Manifest, made: int) -> Made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from infra.storage.stage_cache import StageCache
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import LEFT_OUT, MISSING, QUARANTINED, SPLITS
 from tasks.ingest.corpus_listing import ListedCorpus, ScannedCorpus, list_corpus, scan_spec
+from tasks.ingest.group_near import group_known, limit_for
 from tasks.ingest.image_table import ImageTable
 from tasks.ingest.ingest_plan import plan_ingest
 from tasks.ingest.leakage import Leaks, equal_bytes, mark_leaks
 from tasks.ingest.left_out import leave_out
+from tasks.ingest.near_groups import NearGroups
 from tasks.ingest.parent import Parent, read_head
 from tasks.ingest.shard import STAGE
 from tasks.ingest.splits import check_splits, count_labels
@@ -145,7 +148,9 @@ def preview_of(scanned: ScannedCorpus, section: IngestSection, store: Store, *, 
     unknown = int((images.usable & images.where("source_sha256", "")).sum())
     same = head is not None and not unknown and head.inputs[0] == listed.digest
     lost = StageCache(store).missing(head.outputs) if head is not None else []
-    plan = plan_ingest(listed, parent, section, alone=alone)
+    limit = limit_for(listed, parent)
+    find = None if limit is None else partial(group_known, store, listed, parent, section, limit)
+    plan = plan_ingest(listed, parent, section, alone=alone, group_near=find)
     # What headers tell of images that are not read yet is not known.
     unread = images.is_dicom[plan.new].any()
     warnings = [] if unread else leave_out(images, corpus)
@@ -155,7 +160,7 @@ def preview_of(scanned: ScannedCorpus, section: IngestSection, store: Store, *, 
         **facts_of(listed.scanned, images, leaks),
         "removed": plan.removed,
         "changed": plan.changed,
-        "notes": notes_of(listed, warnings, plan.removed, plan.changed),
+        "notes": [*notes_of(listed, warnings, plan.removed, plan.changed), *_near_notes(plan.near)],
     }
     split = images.numbers("split")[plan.new]
     per_split = [int((split == code).sum()) for code in range(3)]
@@ -167,3 +172,15 @@ def preview_of(scanned: ScannedCorpus, section: IngestSection, store: Store, *, 
         unknown=unknown,
         cached=same and not lost,
     )
+
+
+def _near_notes(near: NearGroups | None) -> list[str]:
+    if near is None:
+        return []
+    if not near.unknown:
+        return near.notes
+    return [
+        *near.notes,
+        f"{near.unknown} images without a patient are looked at for near duplicates before they are split; shares may "
+        "then differ a little from these",
+    ]

@@ -154,6 +154,17 @@ class SplitSection(Section):
     val: float = Field(0.15, ge=0, lt=1, description="share of labelled patients for validation")
     test: float = Field(0.2, ge=0, lt=1, description="share of labelled patients for test")
     seed: int = 0
+    near_duplicates: Literal["together", "ignore"] | None = Field(
+        None,
+        description="images without a known patient whose pictures are near duplicates: together in one split of ours, "
+        "or split as if they were not; default together, for images that are not stored yet",
+    )
+    stratify: list[Attribute] | None = Field(
+        None,
+        min_length=1,
+        description="attributes by which our splits are stratified beside the label, such as [site, camera]; age in "
+        "bands, date by year",
+    )
 
     @model_validator(mode="after")
     def _something_left(self) -> SplitSection:
@@ -161,6 +172,8 @@ class SplitSection(Section):
             raise ValueError("official and test_where both name the test split; give one")
         if self.val + self.test >= 1:
             raise ValueError("val and test together leave nothing for train")
+        if self.stratify and len(set(self.stratify)) < len(self.stratify):
+            raise ValueError("stratify names an attribute twice")
         return self
 
 
@@ -267,8 +280,9 @@ class CorpusSection(Section):
                 del found[name]
         if self.outside in (None, "refuse"):
             del found["outside"]
-        if self.split.test_where is None:
-            del found["split"]["test_where"]
+        for name in ("test_where", "near_duplicates", "stratify"):
+            if found["split"][name] is None:
+                del found["split"][name]
         if self.ungradable == "leave_out":
             del found["ungradable"]
         return found

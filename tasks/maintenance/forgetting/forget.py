@@ -23,6 +23,7 @@ from infra.storage.stage_cache import StageCache
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.tombstones import FOLDER, PENDING, Tombstones, write_tombstone
 from tasks.ingest.digest_cache import erase_from_listings
+from tasks.ingest.hash_cache import erase_hashes
 from tasks.ingest.ingest_plan import shard_folder
 from tasks.ingest.parent import write_head, write_info
 from tasks.ingest.private_words import PrivateWords
@@ -180,6 +181,7 @@ class _Corpus:
         units = affected_units(self.store, contents, titles, affected) if affected else set()
         for each in affected:
             erase_from_listings(self.store, self.title, each.rows)
+            erase_hashes(self.store, self.title, each.rows)
         last = {o.name for each in affected for o in each.manifest.outputs if o.meta["kind"] != "shard"}
         objects = unnamed_objects(contents, titles, sources | derived, units)
         order = [

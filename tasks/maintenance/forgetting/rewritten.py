@@ -18,7 +18,7 @@ from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.image_table import ImageTable, mask
 from tasks.ingest.ingest_plan import recipe_of
 from tasks.ingest.leakage import mark_leaks
-from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
+from tasks.ingest.near_duplicates import limit_of_facts
 from tasks.ingest.parent import Parent
 from tasks.ingest.sample_bits import known_bits
 from tasks.ingest.shard import STAGE, VERSION, ShardItem, ShardJob, ShardWriter
@@ -78,7 +78,7 @@ def rewrite_corpus(cache: StageCache, manifest: Manifest, gone: Collection[str])
     index = pa.concat_tables([INDEX.empty_table(), *(part.select(INDEX.names).cast(INDEX) for part in index_parts)])
     images = parent.rows(~mask(pc.is_in(parent.keys, value_set=away)))
     _unname(images, parent, away)
-    leaks = mark_leaks(images, index, LIMITS.get(str(manifest.facts["modality"]), OTHER_LIMIT))
+    leaks = mark_leaks(images, index, limit_of_facts(manifest.facts))
     title = str(manifest.facts["corpus"])
     tables = [
         store_table(cache, title, kind, table)[0] for kind, table in (("index", index), ("catalog", images.catalog()))

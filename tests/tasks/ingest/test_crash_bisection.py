@@ -15,6 +15,7 @@ from tests.tasks.corpora.layouts import csv, eyepacs, many_patients
 from tests.tasks.ingest.deadly import ALONE, IN_WORKER, environment, mark
 from tests.tasks.ingest.graded import catalog
 from tests.tasks.ingest.specs import run, spec
+from tests.tasks.ingest.videos import name, videos
 
 pytestmark = pytest.mark.slow
 REASON = "not readable: kills its process: killed by signal 9"
@@ -60,3 +61,15 @@ def test_a_shard_that_kills_workers_without_a_guilty_image_ends_the_run(
     with pytest.raises(PermanentError, match=r"shard shards/eyepacs/.*: workers die of it, though none of its images"):
         run(spec(corpus, store), workers)
     assert store.sizes("manifests/") == {}
+
+
+def test_an_image_that_kills_while_it_is_hashed_is_quarantined_alone(
+    tmp_path: Path, store: LocalStore, workers: Cluster
+) -> None:
+    root = videos(tmp_path / "corpus", scenes=6)
+    mark(root / name("x", 2, 1), ALONE)
+    corpus = {"adapter": "folder", "modality": "endoscopy", "folder": {"layout": "{label}"}}
+    manifest = run(spec(root, store, corpus, ingest={"size": 64, "shard_size": 50}), workers).manifest
+    assert {q.source: q.reason for q in manifest.quarantine} == {name("x", 2, 1): REASON}
+    assert manifest.facts["near_duplicates"]["images"] == 35
+    assert manifest.facts["leaks"] == 0

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.corpora.phantom.fundus import draw_fundus
-from tasks.ingest.near_duplicates import BYTES, LIMITS, near_pairs, perceptual_hash
+from tasks.ingest.near_duplicates import BYTES, LIMITS, near_clusters, near_pairs, perceptual_hash
 from tests.tasks.ingest.pictures import noisy, packed, smooth
 
 
@@ -103,6 +103,45 @@ def test_near_pairs_of_long_hashes_are_those_of_brute_force(limit: int) -> None:
         hashes[row] = np.packbits(np.unpackbits(hashes[row + 1]) ^ np.isin(np.arange(8 * BYTES), places))
     group = rng.integers(0, 2, 300)
     assert np.array_equal(near_pairs(hashes, group, limit), brute(hashes, group, limit))
+
+
+def parts(size: int, edges: np.ndarray) -> set[frozenset[int]]:
+    """Connected parts of two nodes or more, one edge at a time."""
+    part = {node: {node} for node in range(size)}
+    for one, two in edges.tolist():
+        both = part[one] | part[two]
+        part.update(dict.fromkeys(both, both))
+    return {frozenset(nodes) for nodes in part.values() if len(nodes) > 1}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 5), st.integers(0, 7))
+def test_clusters_are_those_that_pairs_with_a_new_row_join(seed: int, rows: int, width: int, limit: int) -> None:
+    rng = np.random.default_rng(seed)
+    centres = rng.integers(0, 256, (6, width), dtype=np.uint8)
+    flips = np.packbits(rng.random((rows, 8 * width)) < 0.1, axis=1) if rows else np.empty((0, width), np.uint8)
+    hashes = centres[rng.integers(0, 6, rows)] ^ flips
+    new = rng.random(rows) < 0.5
+    pairs = brute(hashes, np.arange(rows), limit)
+    # Rows that are not new are compared with new ones; those of equal hashes are one to them.
+    equal = (hashes[pairs[:, 0]] == hashes[pairs[:, 1]]).all(axis=1)
+    joined = parts(rows, pairs[new[pairs].any(axis=1) | equal])
+    wanted = {nodes for nodes in joined if new[sorted(nodes)].any()}
+    found = near_clusters(hashes, new, limit)
+    clusters = {frozenset(np.flatnonzero(found == number).tolist()) for number in set(found.tolist()) - {-1}}
+    assert clusters == wanted
+    assert sorted(set(found.tolist()) - {-1}) == list(range(len(wanted)))
+
+
+def test_a_chain_of_near_rows_is_one_cluster() -> None:
+    hashes = np.stack([np.packbits(np.arange(64) < 4 * step) for step in range(12)])
+    assert near_clusters(hashes, np.ones(12, bool), 4).tolist() == [0] * 12
+    # Stored rows alone make no chain.
+    assert near_clusters(hashes, np.arange(12) == 0, 4).tolist() == [0, 0] + [-1] * 10
+
+
+def test_clusters_of_many_equal_hashes_need_no_pairs() -> None:
+    assert near_clusters(np.zeros((200_000, BYTES), np.uint8), np.ones(200_000, bool), 56).max() == 0
 
 
 def test_pairs_within_a_group_do_not_count() -> None:

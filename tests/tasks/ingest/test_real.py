@@ -20,11 +20,22 @@ def test_hyper_kvasir_with_its_official_split(real_data: Path, store: LocalStore
         spec(real_data / "hyper-kvasir", store, CORPORA["hyper-kvasir"], ingest={"size": 64}), cluster
     ).manifest
     facts = manifest.facts
-    assert facts["images"] == {"train": 639, "val": 60, "test": 399}
+    # The official 399, and frames without a label that are near duplicates of some of them.
+    assert facts["images"] == {"train": 592, "val": 65, "test": 441}
     assert sum(facts["counts"]["test"].values()) == 399
     assert sum(n for split in facts["counts"].values() for n in split.values()) == 800
     assert (facts["unlabelled"], facts["quarantined"], facts["missing"]) == (298, 0, 0)
-    assert facts["notes"] == ["9862 of 10662 rows of 2_fold_split.csv have no image here"]
+    assert facts["notes"][0] == "9862 of 10662 rows of 2_fold_split.csv have no image here"
+    assert facts["near_duplicates"]["largest"] < 16
+
+
+def test_hyper_kvasir_split_by_us_has_no_near_twins_between_splits(
+    real_data: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    corpus = {"adapter": "hyper-kvasir"}
+    facts = run(spec(real_data / "hyper-kvasir", store, corpus, ingest={"size": 64}), cluster).manifest.facts
+    assert facts["leaks"] == 0
+    assert 60 <= facts["near_duplicates"]["clusters"] <= 100
 
 
 def test_imo_fundus_through_a_table(real_data: Path, store: LocalStore, cluster: Cluster) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from infra.errors import CorpusError
 from tasks.data.catalog import SPLITS
 from tasks.ingest.image_table import ImageTable
+from tasks.ingest.near_groups import NearGroups
 from tasks.ingest.splits import EarlierSplits, assign_splits, check_splits
 from tasks.spec import SplitSection
 from tests.tasks.ingest.image_tables import Image, table_of
@@ -23,14 +24,14 @@ from tests.tasks.ingest.image_tables import Image, table_of
 def assign(rows: Sequence[Image] | ImageTable, official: tuple[str, ...] = (), **rest: Any) -> dict[str, str]:
     """Key to split; "" where none was given."""
     images = rows if isinstance(rows, ImageTable) else table_of(rows)
-    stored, patients = rest.pop("stored", {}), rest.pop("patients", {})
+    stored, patients, groups = rest.pop("stored", {}), rest.pop("patients", {}), rest.pop("near", None)
     places = [SPLITS.index(stored[key]) if key in stored else -1 for key in images.text("key").to_pylist()]
     before = EarlierSplits(
         np.array(places, np.int8),
         pa.array(list(patients), pa.string()),
         np.array([SPLITS.index(split) for split in patients.values()], np.int8),
     )
-    assign_splits(images, SplitSection(**rest), frozenset(official), before)
+    assign_splits(images, SplitSection(**rest), frozenset(official), before, groups)
     names = [SPLITS[code] if code >= 0 else "" for code in images.numbers("split")]
     return dict(zip(images.text("key").to_pylist(), names, strict=True))
 
@@ -168,3 +169,54 @@ def test_a_class_absent_from_test_is_a_note() -> None:
     images = table_of(entries)
     assign(images, ("train", "val", "test"))
     assert check_splits(images, ["x", "y"], SplitSection()) == ["no image of class y in the test split"]
+
+
+def near(cluster: Sequence[int], stored: Sequence[tuple[int, str]] = ()) -> NearGroups:
+    """Clusters by row, and clusters of stored images with their splits."""
+    numbers = np.array(cluster, np.int64)
+    return NearGroups(
+        numbers,
+        56,
+        len(numbers),
+        0,
+        np.bincount(numbers[numbers >= 0]),
+        np.array([at for at, _ in stored], np.int64),
+        np.array([SPLITS.index(split) for _, split in stored], np.int8),
+    )
+
+
+@given(st.lists(st.tuples(st.integers(-1, 8), st.integers(-1, 2)), min_size=1, max_size=40), st.integers(0, 5))
+def test_near_duplicates_never_straddle_splits_of_our_making(images: list[tuple[int, int]], seed: int) -> None:
+    entries = [Image(f"i{i}", "", label) for i, (_, label) in enumerate(images)]
+    numbers = np.unique([cluster for cluster, _ in images if cluster >= 0]).tolist()
+    clusters = [numbers.index(cluster) if cluster >= 0 else -1 for cluster, _ in images]
+    found = assign(entries, near=near(clusters), seed=seed, val=0.3, test=0.3)
+    for cluster in set(clusters) - {-1}:
+        assert len({found[e.key] for e, own in zip(entries, clusters, strict=True) if own == cluster}) == 1
+
+
+def test_new_near_duplicates_of_what_is_gone_from_the_folder_follow_it() -> None:
+    found = assign([*pairs(10, 2), Image("a", "", 0), Image("b", "", 1)], near=near([-1] * 20 + [0, 1], [(0, "val")]))
+    assert found["a"] == "val"
+
+
+def test_an_unlabelled_near_duplicate_of_official_test_goes_there_and_a_labelled_one_does_not() -> None:
+    entries = [Image(f"i{n}", "", n % 2, "test" if n < 4 else "train") for n in range(40)]
+    entries += [Image("pool"), Image("other")]
+    # Rows 0 (test) and 10 (train) are near each other, and so is the first of the pool.
+    clusters = [-1] * 42
+    clusters[0] = clusters[10] = clusters[40] = 0
+    found = assign(entries, ("train", "test"), near=near(clusters), val=0.25)
+    assert (found["i0"], found["pool"], found["other"]) == ("test", "test", "train")
+    assert found["i10"] in ("train", "val")
+
+
+def test_an_official_training_image_near_a_stored_test_image_does_not_become_one() -> None:
+    entries = [Image(f"i{n}", "", n % 2, "test" if n < 4 else "train") for n in range(40)]
+    clusters = [-1] * 40
+    clusters[0] = clusters[10] = 0
+    stored = {f"i{n}": "test" for n in range(4)}
+    places = {f"image:i{n}": "test" for n in range(4)}
+    given_ = near(clusters, [(0, "test")])
+    found = assign(entries, ("train", "test"), near=given_, stored=stored, patients=places, val=0.25)
+    assert found["i10"] in ("train", "val")

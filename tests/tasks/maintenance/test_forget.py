@@ -11,12 +11,14 @@ from infra.compute.cluster import Cluster
 from infra.errors import PermanentError, UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
+from tasks.data.catalog import table_of
 from tasks.data.soft_labels import SoftLabelReader
 from tasks.maintenance.forgetting.forget import forget
 from tasks.maintenance.under_way import RunRecord
 from tasks.maintenance.verify import verify
 from tests.tasks.corpora.layouts import csv, eyepacs, image, many_patients
 from tests.tasks.ingest.specs import run, spec
+from tests.tasks.ingest.videos import videos
 from tests.tasks.maintenance.conftest import IngestedStore
 from tests.tasks.maintenance.erasing import contents_of, corpus_of, label_store, labels_of, rows_of, search, traces
 
@@ -263,3 +265,20 @@ def test_a_private_corpus_is_asked_by_the_patient_s_name(tmp_path: Path, store: 
     keys = set(catalog["key"].to_pylist()) - set(left["key"].to_pylist())
     assert [text for text in (*gone, *keys) if text.encode() in shown] == []
     assert verify(store).defects == ()
+
+
+def test_remembered_hashes_of_erased_images_go(tmp_path: Path, store: LocalStore, cluster: Cluster) -> None:
+    root = videos(tmp_path / "frames")
+    corpus = {"adapter": "folder", "modality": "endoscopy", "folder": {"layout": "{label}"}}
+    given = spec(root, store, corpus, ingest={"size": 64})
+    manifest = run(given, cluster).manifest
+    index = table_of(store, manifest, "index")
+    key, phash = str(index["key"][0]), index["phash"][0].as_py()
+    assert [name for name, data in contents_of(store) if phash in data and name.startswith("listings/")] == [
+        "listings/folder.hashes.parquet"
+    ]
+    forget(store, keys=[key])
+    assert not any(phash in data for _, data in contents_of(store))
+    again = run(given, cluster).manifest
+    assert key not in table_of(store, again, "index")["key"].to_pylist()
+    assert not any(phash in data for _, data in contents_of(store))
