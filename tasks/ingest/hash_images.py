@@ -96,14 +96,17 @@ def hash_rows(
         return
     context.message(f"hashing {len(order):,} images, so that near duplicates are kept in one split")
     faults: list[str] = []
+    done, total = 0, -(-len(order) // batch)
     saved_at = time.monotonic()
     try:
         jobs = _jobs(images, order, settings, batch)
         with closing(each_done(context, listed, hash_images, probe_hashes, jobs)) as found:
-            for done in found:
-                cache.add(done.hashes)
-                faults += done.faults
+            for one in found:
+                cache.add(one.hashes)
+                faults += one.faults
                 check(faults)
+                done += 1
+                context.progress(done, total)
                 if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
                     cache.save()
                     saved_at = time.monotonic()

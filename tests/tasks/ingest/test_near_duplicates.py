@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from csv import DictReader
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,11 @@ from hypothesis import strategies as st
 
 from tasks.corpora.phantom.fundus import draw_fundus
 from tasks.ingest.near_duplicates import BYTES, LIMITS, near_clusters, near_pairs, perceptual_hash
+from tasks.ingest.pixels import ImageRecipe, hash_image
 from tests.tasks.ingest.pictures import noisy, packed, smooth
+
+STORED_FUNDUS = ImageRecipe(size=512, encode="jpeg", quality=92, crop="fundus", max_pixels=10**8)
+STORED_FRAMES = replace(STORED_FUNDUS, crop="endoscopy")
 
 
 def differ(one: np.ndarray, two: np.ndarray) -> int:
@@ -178,3 +184,30 @@ def test_real_patients_do_not_match(real_data: Path) -> None:
         hashes.append(np.frombuffer(perceptual_hash(cv2.imread(str(path))), np.uint8))
         patients.append(int(path.name[:8]))
     assert len(near_pairs(np.stack(hashes), np.array(patients), 2 * LIMITS["xray"])) == 0
+
+
+@pytest.mark.real
+def test_real_photographs_of_other_patients_do_not_match(real_data: Path) -> None:
+    files = sorted((real_data / "imo-fundus/images").glob("*.jpg"))
+    hashes = np.stack([np.frombuffer(hash_image(path.read_bytes(), STORED_FUNDUS), np.uint8) for path in files])
+    patients = np.array([path.name.split("_")[0] for path in files])
+    pairs = near_pairs(hashes, np.unique(patients, return_inverse=True)[1], 2 * LIMITS["fundus"])
+    # One file is there under two patients.
+    assert [(files[one].name, files[two].name) for one, two in pairs] == [("0551_OD_f_1.jpg", "0827_OD_f_1.jpg")]
+
+
+@pytest.mark.real
+def test_real_frames_match_those_of_their_video_and_no_others(real_data: Path) -> None:
+    """Of 320 frames of bowel preparation, 111 have one in the other fold with which their greys correlate above .97."""
+    with (real_data / "hyper-kvasir/2_fold_split.csv").open() as lines:
+        fold_of = {row["file-name"]: int(row["split-index"]) for row in DictReader(lines, delimiter=";")}
+    files = sorted((real_data / "hyper-kvasir/labeled-images").glob("*/*/*/*.jpg"))
+    hashes = np.stack([np.frombuffer(hash_image(path.read_bytes(), STORED_FRAMES), np.uint8) for path in files])
+    kinds = [path.parts[-2] for path in files]
+    # The three classes of bowel preparation are of the same videos.
+    kind = np.array([("cecum", "polyps").index(name) + 1 if name in ("cecum", "polyps") else 0 for name in kinds])
+    assert len(near_pairs(hashes, kind, LIMITS["endoscopy"])) == 0
+    fold = np.array([fold_of[path.name] for path in files])
+    twins = np.unique(near_pairs(hashes, fold, LIMITS["endoscopy"]))
+    assert (kind == 0).sum() == 320
+    assert 95 <= (kind[twins] == 0).sum() <= 111

@@ -167,8 +167,11 @@ def test_only_new_frames_are_read_for_their_hash(root: Path, store: LocalStore, 
 
 def test_a_run_that_was_cut_short_hashes_nothing_again(root: Path, store: LocalStore, cluster: Cluster) -> None:
     given, done = own(root, store), list[int]()
+    # Nine jobs hash 72 images, and then shards are made.
     with pytest.raises(CancelledError):
-        ingest(Context(store, cluster, progress=lambda made, _: done.append(made), stop=lambda: len(done) > 2), given)
+        ingest(Context(store, cluster, progress=lambda made, _: done.append(made), stop=lambda: len(done) > 11), given)
+    assert done[:9] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert store.sizes("manifests/") == {}
     assert messages(given, store, cluster) == []
 
 

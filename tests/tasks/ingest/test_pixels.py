@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,9 +14,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tasks.ingest.crop import Box
-from tasks.ingest.pixels import ImageRecipe, encode_image
+from tasks.ingest.pixels import ImageRecipe, encode_image, hash_image
+from tasks.ingest.unreadable import UnreadableError
 from tests.tasks.corpora.layouts import image
-from tests.tasks.ingest.pictures import PLAIN, packed, saved, smooth, tagged, unpacked
+from tests.tasks.ingest.pictures import PLAIN, noisy, packed, saved, smooth, tagged, unpacked
 
 
 def stored(data: bytes, size: int = 512) -> np.ndarray:
@@ -126,3 +127,33 @@ def test_a_small_field_of_view_is_decoded_again_at_a_larger_scale() -> None:
 def test_a_crop_that_finds_nothing_keeps_the_whole_frame() -> None:
     out = encode_image(packed(smooth(60, 90)), replace(PLAIN, size=20, crop="fundus"))
     assert (unpacked(out.data).shape, out.cropped) == ((20, 30, 3), False)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"size": 100},
+        {"size": 100, "encode": "jpeg", "quality": 20},
+        {"size": None, "encode": "keep"},
+        {"size": 100, "crop": "endoscopy"},
+        {"size": 100, "mask": [[(0.0, 0.0), (0.5, 0.0), (0.0, 0.5)]]},
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_hash_alone_is_that_of_the_picture_that_is_stored(suffix: str, changed: dict[str, Any]) -> None:
+    framed = cv2.copyMakeBorder(noisy(700, 900), 60, 60, 90, 90, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    data, recipe = packed(framed, suffix), replace(PLAIN, **changed)
+    assert hash_image(data, recipe) == encode_image(data, recipe).phash
+
+
+def test_the_hash_of_deep_samples_is_that_of_the_bits_in_use() -> None:
+    deep = smooth(120, 160)[..., 0].astype(np.uint16) * 8
+    data = packed(deep)
+    assert hash_image(data, PLAIN) == encode_image(data, replace(PLAIN, bits=11)).phash
+    assert hash_image(data, replace(PLAIN, bits=12)) == encode_image(data, replace(PLAIN, bits=12)).phash
+
+
+def test_what_cannot_be_stored_has_no_hash() -> None:
+    with pytest.raises(UnreadableError, match="cut-off JPEG"):
+        hash_image(packed(smooth(60, 90), ".jpg")[:-50], PLAIN)
