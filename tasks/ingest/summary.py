@@ -122,6 +122,7 @@ class Preview:
     source_bytes: int
     unknown: int  # images that the listing does not know yet
     cached: bool  # nothing to do
+    to_hash: int = 0  # images whose pictures are read once more, to find near duplicates
 
 
 def preview(spec: Spec, store: Store, number: int = 0) -> Preview:
@@ -171,6 +172,7 @@ def preview_of(scanned: ScannedCorpus, section: IngestSection, store: Store, *, 
         source_bytes=int(images.numbers("bytes")[plan.new].sum()),
         unknown=unknown,
         cached=same and not lost,
+        to_hash=plan.near.unknown if plan.near is not None else 0,
     )
 
 

@@ -27,6 +27,7 @@ class CorpusCounts:
     unhashed: int
     drawn: bool  # False: phantoms, planned from the spec
     manifest: Manifest | None  # of the ingest, where that is cached; of the training set where several form it
+    to_hash: int = 0  # images that are read before the split too, to find near duplicates
     parts: tuple[CorpusCounts, ...] = ()  # of each corpus, where there are several
 
     @property

@@ -35,6 +35,7 @@ from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.run import LabelRunSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
+HASHING = 0.9  # of the time to store an image: to read it for its hash alone; measured 0.80 to 0.96
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
 COMPARE = 1.0  # seconds: intervals of the teachers beside the student on labels alone; 0.5 for 400 images, 9 models
 SELECT = 2.0  # seconds: reading the soft labels
@@ -112,7 +113,7 @@ class _Estimate:
             name = f"{step.title}_images_per_second".replace(" ", "_")
             rates[name] = known or self.machine.slots / max(1e-9, part.sample.image_seconds)
             if self.states[step.title].state != CACHED:
-                seconds[step.title] = seconds.pop("start", 0.0) + part.images / rates[name]
+                seconds[step.title] = seconds.pop("start", 0.0) + (part.images + HASHING * part.to_hash) / rates[name]
         for teacher in self.spec.teachers:
             self._label(teacher)
             if teacher.train:

@@ -54,6 +54,7 @@ def count_corpus(spec: Spec, store: Store, number: int = 0) -> CorpusCounts:
         unhashed=preview.unknown,
         drawn=True,
         manifest=read_head(store, corpus.title) if preview.cached else None,
+        to_hash=preview.to_hash,
     )
 
 
