@@ -35,7 +35,8 @@ class HashCache:
     """
 
     def __init__(self, store: Store, title: str, recipe: Mapping[str, Any], *, private: bool) -> None:
-        self._store, self._name = store, _names(title)[private]
+        self._plain, keyed = _names(title)
+        self._store, self._name, self._private = store, keyed if private else self._plain, private
         keeps = {"keep": recipe["encode"] == "keep"}
         self._recipe = digest_of([FORMULA, {name: recipe.get(name) for name in _OF_PICTURE} | keeps])[:16]
         self._others = SCHEMA.empty_table()
@@ -73,6 +74,9 @@ class HashCache:
         table = pa.concat_tables([self._others, own]).sort_by([("recipe", "ascending"), ("sha256", "ascending")])
         pq.write_table(table, sink, compression="zstd")
         self._store.put(self._name, sink.getvalue())
+        if self._private:
+            # Of before the corpus became private: digests that are not keyed.
+            self._store.delete(self._plain)
         self._changed = False
 
 

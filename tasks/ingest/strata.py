@@ -48,7 +48,8 @@ def attribute_strata(
         coded = stratum_values(images, attribute).take(pa.array(rows)).dictionary_encode()
         # By their names, so that the order of the rows does not decide between values of one frequency.
         names = sorted(coded.dictionary.to_pylist())
-        place = np.array([names.index(name) for name in coded.dictionary.to_pylist()], np.int64)
+        place_of = {name: place for place, name in enumerate(names)}
+        place = np.array([place_of[name] for name in coded.dictionary.to_pylist()], np.int64)
         pairs = np.stack([group, place[coded.indices.to_numpy()]], axis=1)
         for number, value in _rarest(pairs).items():
             found[number].append(names[value])
