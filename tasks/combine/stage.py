@@ -22,7 +22,7 @@ from tasks.data.catalog import SPLITS
 from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.image_table import as_text, place_in
 from tasks.ingest.leakage import mark_leaks
-from tasks.ingest.near_duplicates import LIMITS, OTHER_LIMIT
+from tasks.ingest.near_duplicates import limit_of
 from tasks.ingest.parent import Parent
 from tasks.ingest.splits import check_splits
 from tasks.ingest.summary import counts_of
@@ -67,7 +67,7 @@ class CombineWork(StageWork):
         index = combined_index(parents)
         first = next(member for member in members if member.entry.use == ALL)
         facts = first.manifest.facts
-        leaks = mark_leaks(images, index, LIMITS.get(str(facts["modality"]), OTHER_LIMIT))
+        leaks = mark_leaks(images, index, limit_of(str(facts["modality"])))
         try:
             notes += check_splits(images, facts["classes"], self._splits)
         except CorpusError as error:

@@ -20,10 +20,13 @@ import cv2
 import numpy as np
 
 from infra.errors import UsageError
-from tasks.ingest.near_duplicates import LIMITS, near_pairs, perceptual_hash
+from tasks.ingest.near_duplicates import near_pairs, perceptual_hash
 
 SIDE = 256
 """Longest side in pixels of the images that are written; most originals are smaller or little larger."""
+
+_ALIKE = 40
+"""Bits within which two frames count as one patient: as when the tables of docs/recipes.md were made."""
 
 # Left, top and side of the square inside an endoscope's picture that no text or inset reaches, as shares of the width.
 _INSIDE = (0.345, 0.115, 0.575)
@@ -164,7 +167,7 @@ def _hyper_kvasir(real: Path) -> list[Source]:
     paths += pool
     hashes = np.stack([_hash(path) for path in paths])
     group = np.arange(len(paths))
-    for one, two in near_pairs(hashes, group.copy(), LIMITS["endoscopy"]).tolist():
+    for one, two in near_pairs(hashes, group.copy(), _ALIKE).tolist():
         group[group == group[two]] = group[one]
     return [Source(path, label, f"g{own}") for path, label, own in zip(paths, labels, group.tolist(), strict=True)]
 
