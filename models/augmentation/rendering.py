@@ -8,13 +8,15 @@ single warp resamples once where a chain of augmentations would blur several tim
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from models.augmentation.draws import Draw, Mixture, ViewRecipe
+from models.augmentation.plain_view import decode, plain_view, resize, to_input
 from models.augmentation.transforms import transform
+
+__all__ = ["decode", "mix", "render", "resize", "to_input"]
 
 # ITU-R BT.601 luma, the grey that contrast and saturation turn around.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -29,17 +31,6 @@ _REST = 1.25
 # through, and twice that aliases no more than an exact area reduction, at a third of its time, and keeps more detail.
 _LEAST_SIGMA = 0.2  # of the Gaussian in pixels: below, its outer taps are nothing
 _WIDE_SIGMA = 0.7  # from here on, five taps
-
-
-def decode(data: bytes) -> np.ndarray:
-    """Encoded image -> RGB uint8 [H, W, 3]; ValueError when OpenCV cannot read the bytes as an image."""
-    try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError(f"{len(data)} bytes that start with {data[:4]!r} are not an image")
-    return np.asarray(image)
 
 
 def render(image: np.ndarray, recipe: ViewRecipe, draw: Draw) -> np.ndarray:
@@ -62,10 +53,7 @@ def render(image: np.ndarray, recipe: ViewRecipe, draw: Draw) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"a view needs a uint8 [H, W, 3] image, got {image.dtype} {list(image.shape)}")
     if draw.plain:
-        height, width = image.shape[:2]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        return resize(image[top : top + side, left : left + side], recipe.size)
+        return plain_view(image, recipe.size)
     view = _recolour(_warp(image, recipe.size, draw), draw)
     return transform(view, recipe.transforms, draw.seed) if recipe.transforms else view
 
@@ -87,41 +75,6 @@ def mix(own: np.ndarray, other: np.ndarray, mixture: Mixture) -> np.ndarray:
     mixed = own.copy()
     mixed[top:bottom, left:right] = other[top:bottom, left:right]
     return mixed
-
-
-def to_input(views: np.ndarray, size: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Rendered views as the input of one model.
-
-    Args:
-        views: RGB uint8 [B, S, S, 3].
-        size: side of the model's input; shrinking averages areas, growing is bilinear.
-        mean, std: per channel, for values scaled to 0..1.
-
-    Returns:
-        float32 [B, 3, size, size], (x / 255 - mean) / std. The memory is channels-last, so that
-        `torch.from_numpy` gives a channels_last tensor without a copy.
-    """
-    if views.ndim != 4 or views.dtype != np.uint8 or views.shape[3] != 3:
-        raise ValueError(f"to_input needs uint8 [B, S, S, 3], got {views.dtype} {list(views.shape)}")
-    scale = np.tile(1.0 / (255.0 * np.asarray(std, dtype=np.float64)), size).astype(np.float32)
-    shift = np.tile(np.asarray(mean, dtype=np.float64) / np.asarray(std, dtype=np.float64), size).astype(np.float32)
-    x = np.empty((len(views), size, size, 3), dtype=np.float32)
-    for row, view in enumerate(views):
-        # Image by image, to fit the cache, and whole lines: numpy is ten times slower on an innermost axis of three.
-        lines = x[row].reshape(size, size * 3)
-        lines[...] = (view if len(view) == size else resize(view, size)).reshape(size, size * 3)
-        lines *= scale
-        lines -= shift
-    return x.transpose(0, 3, 1, 2)
-
-
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [H, W, 3] as uint8 [side, side, 3]: shrinking averages areas, growing is bilinear; always a copy."""
-    if image.shape[0] == side and image.shape[1] == side:
-        return image.copy()
-    shrinks = image.shape[0] >= side and image.shape[1] >= side
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (side, side), interpolation=method))
 
 
 def _warp(image: np.ndarray, side: int, draw: Draw) -> np.ndarray:

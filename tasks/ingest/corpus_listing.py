@@ -23,7 +23,6 @@ from tasks.data.catalog import OK, SPLITS
 from tasks.data.tombstones import COLUMNS, Tombstones
 from tasks.ingest.corrections import correct
 from tasks.ingest.digest_cache import DigestCache
-from tasks.ingest.frame_mask import polygons_of
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, matrix, place_in
 from tasks.ingest.keys import KeyedHasher, assign_keys
 from tasks.ingest.parent import Parent
@@ -31,6 +30,7 @@ from tasks.ingest.private_classes import refuse_rare_classes
 from tasks.ingest.private_words import PrivateWords, guarded, words_of
 from tasks.ingest.secret import digest_of_secret, secret_of
 from tasks.ingest.splits import hold_out
+from tasks.preprocessing.frame_mask import polygons_of
 from tasks.sources import open_source
 from tasks.sources.base import Source
 from tasks.sources.passed_over import passed_over

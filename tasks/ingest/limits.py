@@ -1,8 +1,7 @@
-"""What one image may cost: scans, pixels for its bytes, processor time (the most pixels are `ingest.max_pixels`).
+"""The processor time that one image may take; `tasks.preprocessing.effort` judges before what its header announces.
 
-Small files that take minutes or gigabytes to decode are refused by what they announce, before anything is decoded.
-What no announcement tells is ended by the clock. A decoder cannot be interrupted, so it works in a thread of its own,
-which is left behind when its time is up: it ends when the decoder does, and nothing waits for it.
+A decoder cannot be interrupted, so it works in a thread of its own, which is left behind when its time is up: it ends
+when the decoder does, and nothing waits for it.
 """
 
 from __future__ import annotations
@@ -13,42 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tasks.ingest import jpegfile
-from tasks.ingest.unreadable import UnreadableError
+from tasks.preprocessing.unreadable import UnreadableError
 
-MOST_SCANS = 100
-"""Of a JPEG. Encoders write 1 to 11, optimizers of scans up to some dozens, attackers thousands."""
-
-SMALL_PIXELS = 4_000_000
-"""Pictures up to that size decode in a moment, however few bytes they have: blank ones are no attack."""
-
-PIXELS_A_BYTE = 2_000
-"""Of larger pictures. A blank JPEG has 340, a blank grey PNG 1,030 (RFC 1951); a photograph less than 100."""
-
-_SCAN = b"\xff\xda"  # within the data of a scan 0xFF is followed by 0 or a restart marker
 _LOOKS = 20  # how often the clock is looked at before the time is up
 
 _T = TypeVar("_T")
-
-
-def check_effort(data: bytes, kind: str, width: int, height: int) -> None:
-    """Refuse what costs more than any photograph would, by its header.
-
-    Args:
-        data: the whole file.
-        kind: its format, for the message.
-        width: in pixels, as the header says; so is the height.
-
-    Raises:
-        UnreadableError: a decompression bomb.
-    """
-    if data.startswith(jpegfile.START) and (scans := data.count(_SCAN)) > MOST_SCANS:
-        raise UnreadableError(f"the JPEG has {scans} scans, and no more than {MOST_SCANS} are decoded")
-    pixels = width * height
-    if pixels > SMALL_PIXELS and pixels > PIXELS_A_BYTE * len(data):
-        raise UnreadableError(
-            f"the {kind} announces {width} x {height} pixels in {len(data)} bytes, as a decompression bomb does"
-        )
 
 
 class LimitedCalls:

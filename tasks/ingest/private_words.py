@@ -40,7 +40,7 @@ from tasks.spec import CorpusSection
 
 KINDS = "JPEG|PNG|TIFF|BMP|WebP|GIF|JPEG 2000|DICOM|HEIC|HEIF|AVIF"
 
-# Of files. Texts of `tasks/ingest/unreadable.py` hold nothing of the file but numbers, and may stay as a whole.
+# Of files. Texts of `tasks/preprocessing/unreadable.py` hold nothing of the file but numbers, and may stay as a whole.
 _FILE = tuple(
     re.compile(pattern)
     for pattern in (

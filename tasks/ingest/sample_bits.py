@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from infra.errors import CorpusError
 from infra.storage.manifest import Manifest
-from tasks.ingest.formats import DEEP
 from tasks.ingest.shard import ShardJob
 from tasks.ingest.shard_results import ShardResults
+from tasks.preprocessing.formats import DEEP
 from tasks.spec import IngestSection
 
 FACT = "bits"

@@ -10,10 +10,10 @@ import cv2
 
 from tasks.corpora.label_maps import MAPS
 from tasks.data.catalog import SPLITS
-from tasks.ingest.frame_mask import polygons_of
 from tasks.ingest.pixels import ImageRecipe
 from tasks.planning.corpus_counts import CorpusCounts
 from tasks.planning.measurements import sample_sources
+from tasks.preprocessing.frame_mask import polygons_of
 from tasks.spec import CorpusSection, IngestSection, PhantomSection
 
 DRAWN = 12

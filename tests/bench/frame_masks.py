@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from tasks.evaluate.baselines import border, linear, thumbnail
-from tasks.ingest.frame_mask import PRESETS, paint
+from tasks.preprocessing.frame_mask import PRESETS, paint
 
 FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"borders": border, "thumbnails": thumbnail}
 TILE = (216, 180)

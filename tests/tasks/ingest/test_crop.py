@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.corpora.phantom.fundus import draw_fundus
-from tasks.ingest.crop import Box, find_endoscopy, find_fundus
+from tasks.preprocessing.crop import Box, find_endoscopy, find_fundus
 from tests.tasks.ingest.pictures import noisy, smooth
 
 

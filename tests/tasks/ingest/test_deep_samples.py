@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ingest.formats import decode_all, read_header
 from tasks.ingest.pixels import ImageRecipe, encode_image
+from tasks.preprocessing.formats import decode_all, read_header
 from tests.tasks.ingest.pictures import KEEP, PLAIN, packed, saved, smooth, unpacked
 
 

@@ -11,9 +11,10 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
 from pydicom.uid import RLELossless
 
-from tasks.ingest.dicomfile import attributes_of, decode_dicom, is_burned_in, is_dicom, read_size
+from tasks.ingest.dicom_attributes import attributes_of
 from tasks.ingest.pixels import encode_image
-from tasks.ingest.unreadable import UnreadableError
+from tasks.preprocessing.dicomfile import decode_dicom, is_burned_in, is_dicom, read_size
+from tasks.preprocessing.unreadable import UnreadableError
 from tests.tasks.ingest.dicoms import PLANTED, dataset, dicom, written
 from tests.tasks.ingest.pictures import KEEP, PLAIN
 

@@ -11,8 +11,8 @@ import pytest
 from infra.compute.cluster import Cluster
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus, load_image
-from tasks.ingest.frame_mask import PRESETS, box, paint, polygons_of
 from tasks.ingest.pixels import ImageRecipe, encode_image
+from tasks.preprocessing.frame_mask import PRESETS, box, paint, polygons_of
 from tests.tasks.corpora.layouts import eyepacs, many_patients
 from tests.tasks.ingest.pictures import PLAIN, smooth
 from tests.tasks.ingest.specs import run, spec

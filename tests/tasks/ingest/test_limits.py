@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ingest.limits import MOST_SCANS, LimitedCalls
+from tasks.ingest.limits import LimitedCalls
 from tasks.ingest.pixels import EncodedImage, ImageRecipe, encode_image
-from tasks.ingest.unreadable import UnreadableError
+from tasks.preprocessing.effort import MOST_SCANS
+from tasks.preprocessing.unreadable import UnreadableError
 from tests.tasks.ingest.pictures import noisy
 
 RECIPE = ImageRecipe(size=32, encode="jpeg", quality=90, crop="none", max_pixels=100_000_000)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from infra.compute.cluster import Cluster
 from infra.storage.store import LocalStore
-from tasks.ingest.formats import read_header
+from tasks.preprocessing.formats import read_header
 from tests.tasks.corpora.layouts import eyepacs, many_patients
 from tests.tasks.ingest.specs import run, spec
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tasks.ingest.crop import Box
 from tasks.ingest.pixels import ImageRecipe, encode_image, hash_image
-from tasks.ingest.unreadable import UnreadableError
+from tasks.preprocessing.crop import Box
+from tasks.preprocessing.unreadable import UnreadableError
 from tests.tasks.corpora.layouts import image
 from tests.tasks.ingest.pictures import PLAIN, noisy, packed, saved, smooth, tagged, unpacked
 

@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.ingest.exif import UPRIGHT, orientation_block, read_orientation
-from tasks.ingest.unreadable import UnreadableError
+from tasks.preprocessing.exif import UPRIGHT, orientation_block, read_orientation
+from tasks.preprocessing.unreadable import UnreadableError
 
-START = b"\x89PNG\r\n\x1a\n"
+PNG_START = b"\x89PNG\r\n\x1a\n"
 # gAMA, iCCP and their kin do not change colours as OpenCV and Pillow decode them (libpng weighs its own grey by
 # them, which nothing here asks for); of an animation the picture that every reader shows stays.
-_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read_png(data: bytes) -> PngHeader:
     return PngHeader(int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big"), orientation, head[8], bits)
 
 
-def without_metadata(data: bytes, orientation: int) -> bytes:
+def strip_png(data: bytes, orientation: int) -> bytes:
     """The same PNG with the chunks alone that its pixels need, their bytes unchanged.
 
     An orientation other than 1 comes back as an eXIf chunk with this tag alone.
@@ -67,9 +67,9 @@ def without_metadata(data: bytes, orientation: int) -> bytes:
         data: a file that `read_png` accepts.
         orientation: 1 to 8.
     """
-    parts = [START]
+    parts = [PNG_START]
     for kind, start, end in _chunks(data):
-        if kind in _PIXELS:
+        if kind in _PIXEL_CHUNKS:
             parts.append(data[start:end])
         if kind == b"IHDR" and orientation != UPRIGHT:
             parts.append(_chunk(b"eXIf", orientation_block(orientation)))
@@ -82,7 +82,7 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(kind, start, end) of each whole chunk up to IEND; stops early where the file does."""
-    at = len(START)
+    at = len(PNG_START)
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if end > len(data):

@@ -9,16 +9,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.ingest.exif import UPRIGHT, orientation_block, read_orientation
-from tasks.ingest.unreadable import UnreadableError
+from tasks.preprocessing.exif import UPRIGHT, orientation_block, read_orientation
+from tasks.preprocessing.unreadable import UnreadableError
 
-START = b"\xff\xd8\xff"
+JPEG_START = b"\xff\xd8\xff"
 _END = b"\xff\xd9"
 _EOI, _SOS, _DQT, _DRI, _DNL = 0xD9, 0xDA, 0xDB, 0xDD, 0xDC
 _DHT, _DAC, _APP0, _APP1, _APP14 = 0xC4, 0xCC, 0xE0, 0xE1, 0xEE
 _SCAN_DATA = 0  # no marker has this code
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
-_PIXELS = _FRAMES | {_SCAN_DATA, _EOI, _SOS, _DQT, _DRI, _DNL, _DHT, _DAC}
+_PIXEL_MARKERS = _FRAMES | {_SCAN_DATA, _EOI, _SOS, _DQT, _DRI, _DNL, _DHT, _DAC}
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _EXIF = b"Exif\0\0"
 # In entropy-coded data 0xFF is followed by 00 or a restart marker; any other byte begins a real marker.
@@ -63,7 +63,7 @@ def read_jpeg(data: bytes) -> JpegHeader:
     raise UnreadableError("cut-off JPEG: no end-of-image marker")
 
 
-def without_metadata(data: bytes, orientation: int) -> bytes:
+def strip_jpeg(data: bytes, orientation: int) -> bytes:
     """The same JPEG with nothing but what its pixels need; every scan keeps its bytes.
 
     JFIF and Adobe segments stay (decoders choose the colour transform by them), without JFIF's thumbnail.
@@ -82,11 +82,11 @@ def without_metadata(data: bytes, orientation: int) -> bytes:
             head.append(_segment(_APP0, payload[:12] + b"\0\0"))
         elif (code == _APP14 and payload[:5] == b"Adobe") and len(payload) >= 12:
             body.append(_segment(_APP14, payload[:12]))
-        elif code in _PIXELS:
+        elif code in _PIXEL_MARKERS:
             body.append(data[start:end])
     if orientation != UPRIGHT:
         head.append(_segment(_APP1, _EXIF + orientation_block(orientation)))
-    return b"".join([START[:2], *head, *body])
+    return b"".join([JPEG_START[:2], *head, *body])
 
 
 def starved(data: bytes) -> list[bytes]:

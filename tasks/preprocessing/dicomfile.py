@@ -1,4 +1,4 @@
-"""DICOM: the picture as a viewer shows it first, and the few facts of its header that may leave it.
+"""DICOM: the picture as a viewer shows it first.
 
 Grey values pass the modality transformation (rescale or table), then the first window or table of values of interest,
 then the inversion of MONOCHROME1 (DICOM PS3.3 C.11.1, C.11.2). Where the file names no window, the least and the
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.corpora.attributes import age, day, eye, projection, sex
-from tasks.ingest.unreadable import UnreadableError
+from tasks.preprocessing.unreadable import UnreadableError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
 EXTRA = "the content is DICOM; pip install 'stillroom[dicom]' reads it"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MARK = slice(128, 132)
-_OPHTHALMIC = ("OP", "OPT", "OPM", "OPTBSV", "OPTENF")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
-_DATES = ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate")
 _TOP = 255.0
 
 
@@ -43,7 +40,7 @@ def read_size(data: bytes) -> tuple[int, int]:
         UnreadableError: damaged, without pixels, of several frames, of a transfer syntax that would be inflated whole,
             or pydicom is not installed.
     """
-    with _read(data) as dataset:
+    with open_dicom(data) as dataset:
         if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
             raise UnreadableError("the DICOM has no pixels (a report, a plan or a directory); take the file out")
         frames = int(dataset.get("NumberOfFrames") or 1)
@@ -54,7 +51,7 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 def is_burned_in(data: bytes) -> bool:
     """Whether its header says that text, perhaps a name, is burned into the pixels."""
-    with _read(data, pixels=False) as dataset:
+    with open_dicom(data, pixels=False) as dataset:
         return str(dataset.get("BurnedInAnnotation") or "").upper() == "YES"
 
 
@@ -66,7 +63,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
     """
     from pydicom.pixels import apply_color_lut, pixel_array
 
-    with _read(data) as dataset:
+    with open_dicom(data) as dataset:
         kind = str(dataset.PhotometricInterpretation)
         stored = pixel_array(dataset)
         if kind in _GREY:
@@ -82,25 +79,6 @@ def decode_dicom(data: bytes) -> np.ndarray:
             bits = 16 if kind == "PALETTE COLOR" else int(dataset.BitsStored)
             colours = (colours >> (bits - 8)).astype(np.uint8)
         return np.ascontiguousarray(colours[..., 2::-1])
-
-
-def attributes_of(data: bytes) -> dict[str, str]:
-    """What of the header may stand in a catalog where it is known: eye, projection, age, sex, camera (maker), date."""
-    with _read(data, pixels=False) as dataset:
-
-        def text(*names: str) -> str:
-            return next((str(dataset.get(name)).strip() for name in names if dataset.get(name)), "")
-
-        side = text("ImageLaterality", "Laterality") if text("Modality") in _OPHTHALMIC else ""
-        found = {
-            "eye": eye(side),
-            "projection": projection(text("ViewPosition")),
-            "age": age(text("PatientAge")),
-            "sex": sex(text("PatientSex")),
-            "camera": text("Manufacturer"),
-            "date": day(text(*_DATES)),
-        }
-        return {name: value for name, value in found.items() if value}
 
 
 def _grey(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -141,7 +119,7 @@ def _first(value: Any) -> float:
 
 
 @contextmanager
-def _read(data: bytes, *, pixels: bool = True) -> Iterator[Dataset]:
+def open_dicom(data: bytes, *, pixels: bool = True) -> Iterator[Dataset]:
     """The data set, or what stands before its pixels.
 
     Whatever goes wrong inside becomes an UnreadableError that quotes nothing of the file.

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, TiffImagePlugin, WebPImagePlugin
 
-from tasks.ingest import jpegfile, pngfile
-from tasks.ingest.dicomfile import decode_dicom, is_dicom, read_size
-from tasks.ingest.exif import read_orientation, turned, upright
-from tasks.ingest.limits import check_effort
-from tasks.ingest.unreadable import UnreadableError, check_size, no_image
+from tasks.preprocessing.dicomfile import decode_dicom, is_dicom, read_size
+from tasks.preprocessing.effort import check_effort
+from tasks.preprocessing.exif import read_orientation, turned, upright
+from tasks.preprocessing.jpegfile import JPEG_START, read_jpeg, starved
+from tasks.preprocessing.pngfile import PNG_START, read_png
+from tasks.preprocessing.unreadable import UnreadableError, check_size, no_image
 
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -71,11 +72,11 @@ def read_header(data: bytes, max_pixels: int) -> Header:
     Raises:
         UnreadableError: no bytes, no image of a format that is read, too large, cut off or damaged.
     """
-    if data.startswith(jpegfile.START):
-        jpeg = jpegfile.read_jpeg(data)
+    if data.startswith(JPEG_START):
+        jpeg = read_jpeg(data)
         header = Header("JPEG", jpeg.width, jpeg.height, jpeg.orientation)
-    elif data.startswith(pngfile.START):
-        png = pngfile.read_png(data)
+    elif data.startswith(PNG_START):
+        png = read_png(data)
         header = Header("PNG", png.width, png.height, png.orientation, png.depth == DEEP, said=png.bits or 0)
     elif is_dicom(data):
         header = Header("DICOM", *read_size(data), orientation=1)
@@ -92,7 +93,7 @@ def read_header(data: bytes, max_pixels: int) -> Header:
     return header
 
 
-def decode(data: bytes, header: Header, factor: int = 1, bits: int = DEEP) -> np.ndarray:
+def decode_file(data: bytes, header: Header, factor: int = 1, bits: int = DEEP) -> np.ndarray:
     """The picture as it is looked at, BGR uint8 [H, W, 3].
 
     Grey becomes three equal channels, alpha is dropped, of deep samples the highest 8 of the bits in use stay, CMYK is
@@ -117,7 +118,7 @@ def decode(data: bytes, header: Header, factor: int = 1, bits: int = DEEP) -> np
     flags = _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = _imdecode(data, flags, header.kind)
     if header.kind == "JPEG" and tuple(pixels[-1, -1]) == _MISSING:
-        for variant in jpegfile.starved(data):
+        for variant in starved(data):
             if not np.array_equal(_imdecode(variant, flags, header.kind), pixels):
                 raise UnreadableError("damaged JPEG: its last rows have no data")
     return upright(pixels, header.orientation)
@@ -129,13 +130,13 @@ def decode_all(data: bytes, header: Header, bits: int = DEEP) -> np.ndarray:
     CMYK alone loses: it is turned to RGB. A palette is turned to its colours. Deep samples fill 16 bits.
 
     Args:
-        bits: as of `decode`.
+        bits: as of `decode_file`.
 
     Returns:
         uint8 or uint16, [H, W], [H, W, 3] or with alpha [H, W, 4].
 
     Raises:
-        UnreadableError: as `decode`; also TIFF of other depths than 1, 8 or 16 bits.
+        UnreadableError: as `decode_file`; also TIFF of other depths than 1, 8 or 16 bits.
     """
     if header.deep:
         pixels, inverted = deep_pixels(data, header)
@@ -158,7 +159,7 @@ def deep_pixels(data: bytes, header: Header) -> tuple[np.ndarray, bool]:
         uint16 [H, W], [H, W, 3] or with alpha [H, W, 4], in OpenCV's order of channels.
 
     Raises:
-        UnreadableError: as `decode`.
+        UnreadableError: as `decode_file`.
     """
     if header.kind == "PNG":
         return _imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, header.kind), False
