@@ -87,7 +87,7 @@ def tiny_corpus(
         version=1,
         key=digest_of([title, *([] if modality == "other" else [modality]), [output.id for output in outputs]]),
         inputs=[],
-        section={},
+        section={"ingest": {"encode": "png", "size": None, "crop": "none", "quality": 92, "max_pixels": 10**8}},
         outputs=outputs,
         facts={
             "corpus": title,

@@ -23,9 +23,9 @@ from tasks.ingest.leakage import refuse_contradictions
 from tasks.ingest.left_out import leave_out
 from tasks.ingest.near_groups import NearGroups, new_without_patient, stored_rows
 from tasks.ingest.parent import Parent
-from tasks.ingest.pixels import ImageRecipe
 from tasks.ingest.shard import ShardItem, ShardJob
 from tasks.ingest.splits import EarlierSplits, assign_splits, check_splits
+from tasks.preprocessing.stored_image import recipe_of
 from tasks.spec import IngestSection
 
 Check = Callable[[Sequence[str]], None]
@@ -209,11 +209,6 @@ def shard_folder(title: str, section: dict[str, object]) -> str:
 def _plain_recipe(section: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe for jobs; what came later is left out where it is unset, so that units of before are found."""
     return {name: value for name, value in asdict(recipe_of(section)).items() if name != "mask" or value}
-
-
-def recipe_of(section: Mapping[str, Any]) -> ImageRecipe:
-    """What becomes of an image, as a resolved section says."""
-    return ImageRecipe(**{name: value for name, value in section["ingest"].items() if name != "shard_size"})
 
 
 class ShardPlan:

@@ -15,15 +15,15 @@ from infra.storage.manifest import Manifest
 from tasks.ingest.shard import ShardJob
 from tasks.ingest.shard_results import ShardResults
 from tasks.preprocessing.formats import DEEP
+from tasks.preprocessing.stored_image import BITS_FACT
 from tasks.spec import IngestSection
-
-FACT = "bits"
-"""Fact of an ingest manifest: bits in use of deep samples; not there where no image has any."""
 
 
 def known_bits(section: IngestSection | None, before: Manifest | None) -> int | None:
     """Bits in use as the spec or an earlier ingest says; None where neither does."""
-    found = (section.bits if section is not None else None) or (before.facts.get(FACT) if before is not None else None)
+    found = (section.bits if section is not None else None) or (
+        before.facts.get(BITS_FACT) if before is not None else None
+    )
     return int(found) if found else None
 
 

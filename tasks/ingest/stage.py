@@ -30,7 +30,6 @@ from tasks.ingest.ingest_plan import (
     ShardPlan,
     ShardSettings,
     plan_ingest,
-    recipe_of,
     repair_jobs,
     shard_folder,
 )
@@ -42,7 +41,6 @@ from tasks.ingest.near_duplicates import limit_facts, limit_of, limit_of_facts
 from tasks.ingest.near_groups import FACT as NEAR_FACT
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
 from tasks.ingest.private_words import guarded, guarded_method, words_of
-from tasks.ingest.sample_bits import FACT as BITS_FACT
 from tasks.ingest.sample_bits import bits_note, known_bits, settled_bits
 from tasks.ingest.secret import FACT as SECRET_FACT
 from tasks.ingest.secret import secret_of
@@ -55,6 +53,7 @@ from tasks.pipeline.context import Context
 from tasks.pipeline.rates import INGEST as RATE
 from tasks.pipeline.rates import ingest_details, remember_rate
 from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, UnitCount, run_stage
+from tasks.preprocessing.stored_image import BITS_FACT, recipe_of
 from tasks.sources.base import Source
 from tasks.spec import CorpusSection, IngestSection, Spec
 

@@ -12,13 +12,13 @@ from infra.storage.store import Store
 from tasks.data.catalog import OK
 from tasks.ingest.corpus_listing import scan_spec
 from tasks.ingest.image_table import as_text, place_in
-from tasks.ingest.ingest_plan import recipe_of
 from tasks.ingest.parent import read_head
 from tasks.ingest.private_words import PrivateWords
 from tasks.ingest.summary import preview_of
 from tasks.planning.corpus_counts import CorpusCounts
 from tasks.planning.measurements import ImageSample, sample_images
 from tasks.planning.phantom_counts import count_phantoms
+from tasks.preprocessing.stored_image import recipe_of
 from tasks.spec import Spec
 
 

@@ -12,14 +12,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tasks.preprocessing.unreadable import UnreadableError
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
 
 EXTRA = "the content is DICOM; pip install 'stillroom[dicom]' reads it"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -81,7 +78,7 @@ def decode_dicom(data: bytes) -> np.ndarray:
         return np.ascontiguousarray(colours[..., 2::-1])
 
 
-def _grey(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def _grey(stored: np.ndarray, dataset: Any) -> np.ndarray:
     """float64 [H, W] of 0 to 255, before an inversion."""
     from pydicom.pixels import apply_modality_lut, apply_voi
 
@@ -119,8 +116,8 @@ def _first(value: Any) -> float:
 
 
 @contextmanager
-def open_dicom(data: bytes, *, pixels: bool = True) -> Iterator[Dataset]:
-    """The data set, or what stands before its pixels.
+def open_dicom(data: bytes, *, pixels: bool = True) -> Iterator[Any]:
+    """The `pydicom.dataset.Dataset`, or what stands before its pixels.
 
     Whatever goes wrong inside becomes an UnreadableError that quotes nothing of the file.
     """

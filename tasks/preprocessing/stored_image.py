@@ -5,9 +5,9 @@ A registered student runs this same code on a photograph before it looks at it, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from tasks.preprocessing.pngfile import strip_png
 from tasks.preprocessing.unreadable import UnreadableError
 
 EXTENSIONS = {"jpeg": "jpg", "png": "png"}
+BITS_FACT = "bits"
+"""Fact of an ingest manifest: bits in use of deep samples; not there where no image has any."""
+
 _SMALL = 256  # shorter side in pixels that is enough to hash
 
 
@@ -35,6 +38,16 @@ class ImageRecipe:
     max_pixels: int  # of the source; a file that announces more is never decoded
     bits: int = DEEP  # in use, of 16-bit samples
     mask: Sequence[Polygon] = ()  # painted black in the whole frame
+
+
+def recipe_of(section: Mapping[str, Any], bits: int | None = None) -> ImageRecipe:
+    """What becomes of an image, as the section of an ingest manifest says.
+
+    Args:
+        bits: in use of deep samples, as the manifest's fact `BITS_FACT` says.
+    """
+    how = {name: value for name, value in section["ingest"].items() if name != "shard_size"}
+    return ImageRecipe(**how | ({"bits": bits} if bits else {}))
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,35 @@
-"""The student as an MLflow model that needs nothing of ours, and the proof that it answers as evaluated."""
+"""The student as an MLflow model that needs nothing of ours."""
 
 from __future__ import annotations
 
-import io
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-import pyarrow.parquet as pq
 
-from infra.errors import PermanentError, UsageError
+from infra.errors import PermanentError
 from infra.servers.tracking import quiet
 from infra.storage.manifest import Manifest
-from models.augmentation.rendering import decode
 from models.networks.weight_files import export_pt2
-from tasks.data.corpus import Corpus, read_image
+from tasks.data.corpus import Corpus
 from tasks.data.decisions import decision_of
 from tasks.data.trained_network import load_trained_network
+from tasks.preprocessing.network_input import Preprocessing
+from tasks.preprocessing.stored_image import BITS_FACT, recipe_of
 from tasks.register.consumer import consumer_code
 
-TOLERANCE = 0.05  # largest difference of a probability; ties of numpy's and OpenCV's resizing move single values by one
-CHECKED = 8  # test images of the parity check
+_REQUIRED = ("mlflow", "numpy", "opencv-python-headless", "pillow", "torch")
 
 INPUT = (
-    "one RGB image uint8 [height, width, 3], a batch uint8 [N, height, width, 3], or an object array of images of "
-    "several sizes"
+    "numpy array of objects, each the bytes of an image file as the device wrote it (in JSON: base64); or whole "
+    "photographs decoded by the caller, upright, RGB: uint8 [height, width, 3], [N, height, width, 3], or an object "
+    "array of several sizes. Do not crop, mask, resize or encode before: artifacts/preprocessing.json says what the "
+    "model does"
 )
 
 OUTPUT = "probabilities float32 [N, C] in the order of classes"
@@ -42,16 +43,8 @@ CLASSES = (
 )
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How far the packed model's probabilities are from those of the evaluation."""
-
-    largest: float
-    images: int
-
-
 def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, report: Manifest | None = None) -> Path:
-    """Save the student under `folder`/model as a pyfunc: one code file, a `.pt2` graph and a small JSON.
+    """Save the student under `folder`/model as a pyfunc: one code file, a `.pt2` graph and two small JSON files.
 
     Args:
         chosen: manifest of the student.
@@ -60,7 +53,8 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
         report: the evaluation that judged it; it says how the probabilities are read.
 
     Raises:
-        PermanentError: the network cannot be exported, or its weights do not fit.
+        PermanentError: the network cannot be exported, its weights do not fit, or nobody knows how its images were
+            stored.
     """
     facts = chosen.facts
     network = load_trained_network(corpus, chosen)
@@ -71,10 +65,12 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
     about = {k: facts[k] for k in ("model", "task", "classes", "view_size", "input_size", "mean", "std")}
     decision = {} if report is None else decision_of(report.facts, facts["arm"], facts["seed"])
     about |= decision
+    document = preprocessing_of(corpus.manifest, facts).document()
     source = folder / "source"
     source.mkdir()
     (source / "network.pt2").write_bytes(graph)
     (source / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+    (source / "preprocessing.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     (source / "student.py").write_text(consumer_code(), encoding="utf-8")
     target = folder / "model"
     with quiet():
@@ -85,14 +81,18 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
         mlflow.pyfunc.save_model(
             target,
             python_model=str(source / "student.py"),
-            artifacts={"network": str(source / "network.pt2"), "about": str(source / "about.json")},
+            artifacts={
+                "network": str(source / "network.pt2"),
+                "about": str(source / "about.json"),
+                "preprocessing": str(source / "preprocessing.json"),
+            },
             # A tensor of objects is MLflow's only input that lets one image and a batch of them pass.
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
                 outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(about["classes"])))]),
             ),
             input_example=_example(),
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "numpy", "torch")],
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIRED],
             metadata={
                 **about,
                 "input": INPUT,
@@ -105,48 +105,24 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
     return target
 
 
-def parity(corpus: Corpus, chosen: Manifest, report: Manifest, packed: Path) -> Parity:
-    """Compare the packed model with the evaluation's predictions on a few test images.
+def preprocessing_of(ingest: Manifest, facts: Mapping[str, Any]) -> Preprocessing:
+    """What a student's images went through, as the manifest of their ingest and the facts of its training say.
 
     Raises:
-        PermanentError: a probability differs by more than `TOLERANCE`; the image's key is named.
-        UsageError: the report does not judge this student.
+        PermanentError: the manifest does not say it.
     """
-    expected = _predictions(corpus, chosen, report)
-    keys = sorted(expected)
-    picked = keys[:: max(1, len(keys) // CHECKED)][:CHECKED]
-    rows = {str(k): (shard, r) for shard in corpus.of_split("test") for r, k in enumerate(shard.keys)}
-    with quiet():
-        import mlflow.pyfunc
-
-        model = mlflow.pyfunc.load_model(str(packed))
-    largest = 0.0
-    for key in picked:
-        shard, row = rows[key]
-        found = model.predict(decode(read_image(corpus.store, shard, row)))
-        gap = float(np.abs(found[0] - expected[key]).max())
-        if not gap <= TOLERANCE:
-            raise PermanentError(
-                f"the packed student differs by {gap:.3f} from its evaluation on test image {key} "
-                f"(at most {TOLERANCE} is allowed), so it is not registered; report this with the model's name"
-            )
-        largest = max(largest, gap)
-    return Parity(largest, len(picked))
-
-
-def _predictions(corpus: Corpus, chosen: Manifest, report: Manifest) -> dict[str, np.ndarray]:
-    facts: Mapping[str, Any] = chosen.facts
-    table = pq.read_table(
-        io.BytesIO(corpus.store.get(report.output(kind="predictions").name)),
-        filters=[("arm", "=", facts["arm"]), ("seed", "=", facts["seed"]), ("split", "=", "test")],
-    )
-    if not table.num_rows:
-        raise UsageError(f"report {report.key[:12]} does not judge {facts['arm']} seed {facts['seed']}")
-    return dict(zip(table["key"].to_pylist(), map(np.array, table["prob"].to_pylist()), strict=True))
+    try:
+        recipe = recipe_of(ingest.section, ingest.facts.get(BITS_FACT))
+    except (KeyError, TypeError) as error:
+        raise PermanentError(
+            f"ingest manifest {ingest.key[:12]} does not say how images were stored ({error}); ingest the corpus again"
+        ) from None
+    return Preprocessing(recipe, facts["view_size"], facts["input_size"], facts["mean"], facts["std"])
 
 
 def _example() -> np.ndarray:
-    """Two small pictures of nothing: an input example must never show a patient."""
+    """Two small pictures of nothing, as JSON has them: an input example must never show a patient."""
     ramp = np.linspace(0, 255, 24).astype(np.uint8)
     image = np.stack([np.tile(ramp, (16, 1)), np.tile(ramp[::-1], (16, 1)), np.full((16, 24), 128, np.uint8)], axis=2)
-    return np.stack([image, image[:, ::-1]])
+    files = [cv2.imencode(".png", picture)[1].tobytes() for picture in (image, image[:, ::-1])]
+    return np.array([base64.b64encode(file).decode() for file in files], dtype=object)

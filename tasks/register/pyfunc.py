@@ -1,11 +1,11 @@
-"""The model that MLflow serves: one raw image in, class probabilities out.
+"""The model that MLflow serves: photographs in, class probabilities out.
 
-This one file travels with every registered model as its code, with the text of `graph_archive` in place of its import
-(`tasks.register.consumer`), so that numpy, torch and mlflow are all a consumer needs. It repeats the plain view of
-`models/augmentation/rendering.py` in numpy, down to how OpenCV rounds; the few values that still differ, by one grey
-level, are ties of a float sum.
+It is the last part of the one file that travels with every registered model as its code (`tasks.register.consumer`).
+What is done to a photograph stands in the artifact preprocessing.json.
 """
 
+import base64
+import binascii
 import json
 from pathlib import Path
 from typing import Any
@@ -15,67 +15,69 @@ import numpy as np
 import torch
 
 from models.networks.graph_archive import load_graph
+from tasks.preprocessing.network_input import Preprocessing
+from tasks.preprocessing.unreadable import UnreadableError
 
 BATCH = 32
 
 
-def resize_matrix(before: int, after: int) -> np.ndarray:
-    """[after, before] float64 weights of one axis: area-averaged when it shrinks, bilinear when it grows."""
-    if after <= before:
-        edges = np.arange(after + 1) * (before / after)
-        pixel = np.arange(before)
-        cover = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-        return np.clip(cover, 0, None) * (after / before)
-    centre = np.clip((np.arange(after) + 0.5) * (before / after) - 0.5, 0, before - 1)
-    return np.clip(1 - np.abs(centre[:, None] - np.arange(before)), 0, None)
+def images_of(data: Any) -> list[bytes | np.ndarray]:
+    """One image or several, of any sizes, in any wrapping -> a list of files' bytes and of pixels uint8 [H, W, 3].
+
+    Raises:
+        ValueError: something is neither.
+    """
+    if not isinstance(data, np.ndarray) and hasattr(data, "to_numpy"):
+        data = data.to_numpy()
+    if _is_file(data):
+        items = [data]
+    elif isinstance(data, np.ndarray) and data.dtype.kind == "S":
+        raise ValueError(
+            "an array of numpy's own byte strings loses the zeros at their ends; pass np.array([data], dtype=object)"
+        )
+    elif isinstance(data, np.ndarray) and data.size and _is_file(data.flat[0]):
+        items = list(data.ravel())
+    else:
+        items = _pictures(data)
+    return [_image(item, row) for row, item in enumerate(items)]
 
 
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """uint8 square [n, n, 3] to [side, side, 3]."""
-    if image.shape[0] == side:
-        return image
-    matrix = resize_matrix(image.shape[0], side)
-    rows = np.tensordot(matrix, image.astype(np.float64), axes=(1, 0))
-    both = np.tensordot(rows, matrix, axes=(1, 1)).transpose(0, 2, 1)
-    # OpenCV halves an image in whole numbers, where a half rounds up; elsewhere it rounds to even.
-    halves = image.shape[0] == 2 * side
-    return np.clip(np.floor(both + 0.5) if halves else np.rint(both), 0, 255).astype(np.uint8)
+def _is_file(data: Any) -> bool:
+    return isinstance(data, bytes | bytearray | memoryview | str)
 
 
-def plain_view(image: np.ndarray, view_size: int, input_size: int) -> np.ndarray:
-    """uint8 [H, W, 3] RGB of any size to uint8 [input_size, input_size, 3], as the student was evaluated."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = image[top : top + side, left : left + side]
-    return resize(resize(square, view_size), input_size)
-
-
-def images_of(data: Any) -> list[np.ndarray]:
-    """One image, a batch or a list of images of several sizes -> list of uint8 [H, W, 3]."""
-    if not isinstance(data, np.ndarray):
-        data = data.to_numpy() if hasattr(data, "to_numpy") else data
+def _pictures(data: Any) -> list[Any]:
+    """Items of a list or array of pictures, or the one that it is."""
     if isinstance(data, np.ndarray) and data.dtype is np.dtype(object) and data.ndim > 1:
         data = np.array(data.tolist())  # equal sizes: what a JSON request becomes
     if isinstance(data, np.ndarray) and data.dtype is not np.dtype(object):
-        items = [data] if data.ndim == 3 else list(data)
-    else:
-        items = list(data)
-        if items and np.ndim(items[0]) == 2:
-            items = [items]  # one image as nested lists
-        elif len(items) == 1 and np.ndim(items[0]) == 4:
-            items = list(items[0])
-    images = []
-    for row, item in enumerate(items):
-        image = np.asarray(item.tolist() if getattr(item, "dtype", None) is np.dtype(object) else item)
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image {row} has shape {image.shape}; expected height x width x 3, RGB")
-        if image.dtype != np.uint8:
-            if not np.issubdtype(image.dtype, np.integer) or image.min() < 0 or image.max() > 255:
-                raise ValueError(f"image {row} has {image.dtype} values; expected whole numbers 0 to 255")
-            image = image.astype(np.uint8)
-        images.append(image)
-    return images
+        return [data] if data.ndim == 3 else list(data)
+    items = list(data)
+    if items and not _is_file(items[0]) and np.ndim(items[0]) == 2:
+        return [items]  # one image as nested lists
+    if len(items) == 1 and not _is_file(items[0]) and np.ndim(items[0]) == 4:
+        return list(items[0])
+    return items
+
+
+def _image(item: Any, row: int) -> bytes | np.ndarray:
+    if isinstance(item, str):
+        try:
+            return base64.b64decode(item, validate=True)
+        except binascii.Error:
+            raise ValueError(
+                f"image {row} is text, but no base64 of a file; pass the bytes of the file, not its name"
+            ) from None
+    if _is_file(item):
+        return bytes(item)
+    image = np.asarray(item.tolist() if getattr(item, "dtype", None) is np.dtype(object) else item)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image {row} has shape {image.shape}; expected height x width x 3, RGB, or a file's bytes")
+    if image.dtype != np.uint8:
+        if not np.issubdtype(image.dtype, np.integer) or image.min() < 0 or image.max() > 255:
+            raise ValueError(f"image {row} has {image.dtype} values; expected whole numbers 0 to 255")
+        image = image.astype(np.uint8)
+    return image
 
 
 class Student(mlflow.pyfunc.PythonModel):
@@ -84,31 +86,46 @@ class Student(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the network and what it needs to know of its input."""
         self.about = json.loads(Path(context.artifacts["about"]).read_text(encoding="utf-8"))
+        document = Path(context.artifacts["preprocessing"]).read_text(encoding="utf-8")
+        self.preprocessing = Preprocessing.of_document(json.loads(document))
         # The archive may have been exchanged since it was registered.
         self.network = load_graph(Path(context.artifacts["network"]).read_bytes()).module()
-        self.mean = np.asarray(self.about["mean"], dtype=np.float32)
-        self.std = np.asarray(self.about["std"], dtype=np.float32)
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """uint8 RGB [H, W, 3], [N, H, W, 3] or a list of images -> float32 [N, C]."""
+        """Files' bytes, or photographs uint8 RGB [H, W, 3] or [N, H, W, 3] -> float32 [N, C].
+
+        Raises:
+            ValueError: one is no image, or none that may be taken; its place is named.
+        """
         images = images_of(model_input)
-        logits = [self._logits(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        if not logits:
-            return np.zeros((0, len(self.about["classes"])), dtype=np.float32)
-        return self._probabilities(np.concatenate(logits).astype(np.float64)).astype(np.float32)
+        found = [np.zeros((0, len(self.about["classes"])), dtype=np.float32)]
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            views = [self.view(image, row) for row, image in enumerate(batch, start)]
+            found.append(self.probabilities(np.stack(views)))
+        return np.concatenate(found)
 
-    def _logits(self, images: list[np.ndarray]) -> np.ndarray:
-        about = self.about
-        views = np.stack([plain_view(image, about["view_size"], about["input_size"]) for image in images])
-        x = (views.astype(np.float32) / 255 - self.mean) / self.std
+    def view(self, image: bytes | np.ndarray, row: int = 0) -> np.ndarray:
+        """The plain view uint8 [S, S, 3] of a photograph, as the student was evaluated on it.
+
+        Args:
+            row: its place, for the message of an error.
+        """
+        how = self.preprocessing
+        try:
+            return how.view(how.stored(image) if isinstance(image, bytes) else how.stored_of_pixels(image))
+        except UnreadableError as error:
+            raise ValueError(f"image {row}: {error}") from None
+
+    def probabilities(self, views: np.ndarray) -> np.ndarray:
+        """Plain views uint8 [B, S, S, 3] -> float32 [B, C]."""
         with torch.no_grad():
-            return self.network(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(np.ascontiguousarray(self.preprocessing.network_input(views)))
+            logits = self.network(x).numpy().astype(np.float64)
         if self.about["task"] == "multilabel":
-            return 1 / (1 + np.exp(-logits))
+            return (1 / (1 + np.exp(-logits))).astype(np.float32)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
+        return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 mlflow.models.set_model(Student())

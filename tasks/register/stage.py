@@ -17,17 +17,18 @@ from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, run_stage
-from tasks.register.versions import make_version, move_aliases, version_of
+from tasks.register.versions import PARITY_TAG, SOURCES_TAG, make_version, move_aliases, version_of
 from tasks.spec import Spec
 
 STAGE = "register"
-VERSION = 4
+VERSION = 5
 
 
 class Registration(StageWork):
     """Make the best student a version of `register.name` (default: the spec's name).
 
-    The manifest has no outputs; its facts are {name, version, aliases, run_id, verdict, reason, parity}.
+    The manifest has no outputs; its facts are {name, version, aliases, run_id, verdict, reason, parity,
+    parity_sources}.
 
     Args:
         report: manifest of stage evaluate.
@@ -107,7 +108,8 @@ class Registration(StageWork):
                 "run_id": held.run_id,
                 "verdict": decision.alias,
                 "reason": decision.reason,
-                "parity": held.tags["stillroom.parity"],
+                "parity": held.tags[PARITY_TAG],
+                "parity_sources": held.tags[SOURCES_TAG],
             },
         )
         return Made(manifest, made=1, total=1)

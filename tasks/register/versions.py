@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra.servers.tracking import (
     TRAINING_TAG,
@@ -25,8 +25,14 @@ from tasks.data.corpus import Corpus
 from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run, verdict_tags
 from tasks.spec import Spec
 
+if TYPE_CHECKING:
+    from tasks.register.parity import Parity
+
 KEY_TAG = "stillroom.key"
 """Tag of a version and of its MLflow run: the key of the registration."""
+
+PARITY_TAG, SOURCES_TAG = "stillroom.parity", "stillroom.parity_sources"
+"""Tags of a version: the largest difference from the evaluation, and what was compared of the corpus's own files."""
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
@@ -136,8 +142,8 @@ def make_version(
     try:
         log_run(client, run_id, tags, report, student, corpus, spec, with_curve=made_here)
         with quiet():
-            source, model_id, largest = _log_model(client, place, run_id, report, student, corpus)
-            parity = {"stillroom.parity": f"{largest:.6f}"}
+            source, model_id, found = _log_model(client, place, run_id, report, student, corpus, spec)
+            parity = {PARITY_TAG: f"{found.largest:.6f}", SOURCES_TAG: found.sources}
             made = _new_version(client, name, source, run_id, model_id, {**tags, **parity})
     except BaseException:
         if made_here:
@@ -157,26 +163,27 @@ def _end_dead_runs(client: Any, place: str, key: str) -> None:
 
 
 def _log_model(
-    client: Any, place: str, run_id: str, report: Manifest, student: Manifest, corpus: Corpus
-) -> tuple[str, str, float]:
+    client: Any, place: str, run_id: str, report: Manifest, student: Manifest, corpus: Corpus, spec: Spec
+) -> tuple[str, str, Parity]:
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    from tasks.register.model import pack, parity
+    from tasks.register.model import pack
+    from tasks.register.parity import parity
 
     logged = client.create_logged_model(place, name="student", source_run_id=run_id)
     try:
         with _PACKING, tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
             about = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
             packed = pack(corpus, student, Path(folder), about, report)
-            found = parity(corpus, student, report, packed)
+            found = parity(corpus, student, report, packed, spec.corpus)
             client.log_model_artifacts(logged.model_id, str(packed))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return model_source(client, logged), logged.model_id, found.largest
+    return model_source(client, logged), logged.model_id, found
 
 
 def _new_version(client: Any, name: str, source: str, run_id: str, model_id: str | None, tags: dict[str, str]) -> Any:

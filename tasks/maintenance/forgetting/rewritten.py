@@ -16,13 +16,13 @@ from infra.storage.stage_cache import StageCache, read_output
 from tasks.data.catalog import INDEX
 from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.image_table import ImageTable, mask
-from tasks.ingest.ingest_plan import recipe_of
 from tasks.ingest.leakage import mark_leaks
 from tasks.ingest.near_duplicates import limit_of_facts
 from tasks.ingest.parent import Parent
 from tasks.ingest.sample_bits import known_bits
 from tasks.ingest.shard import STAGE, VERSION, ShardItem, ShardJob, ShardWriter
 from tasks.ingest.summary import counts_of, quarantine_of
+from tasks.preprocessing.stored_image import recipe_of
 
 ERASED = "an image that was erased"
 """In place of the name of an erased image in texts about others."""
