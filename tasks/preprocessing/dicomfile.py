@@ -30,6 +30,15 @@ def is_dicom(data: bytes) -> bool:
     return data[_MARK] == b"DICM"
 
 
+def can_read_dicom() -> bool:
+    """Whether pydicom is installed."""
+    try:
+        import pydicom  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def read_size(data: bytes) -> tuple[int, int]:
     """(width, height) in pixels, before anything is decoded.
 

@@ -2,6 +2,8 @@
 
 What training saw went through ingestion first, the JPEG of its shard included. A network notices compression, so a
 JPEG is made and read again here too: with the same code and libraries the input is that of the evaluation, bit for bit.
+Without it the probabilities of small students moved by up to 0.045 on 69 real fundus photographs and by up to 0.064 on
+187 real chest x-rays, 4 of which changed their class.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from models.augmentation.plain_view import decode, plain_view, to_input
-from tasks.preprocessing.dicomfile import is_burned_in, is_dicom
+from tasks.preprocessing.dicomfile import can_read_dicom, is_burned_in, is_dicom
 from tasks.preprocessing.formats import DEEP, bits_in_use, read_header
 from tasks.preprocessing.stored_image import ImageRecipe, store_image, store_pixels
 from tasks.preprocessing.unreadable import UnreadableError
@@ -80,13 +82,11 @@ class Preprocessing:
     def _check_dicom(self, data: bytes) -> None:
         if self.recipe.encode == "keep":
             raise UnreadableError("the content is DICOM, which is not taken (encode: keep); export it as PNG")
-        try:
-            import pydicom  # noqa: F401
-        except ImportError:
+        if not can_read_dicom():
             raise UnreadableError(
                 "the content is DICOM, which is read where pydicom is installed (and python-gdcm, for compressed "
                 f"ones); install them, or export it as one of {', '.join(_FORMATS)}"
-            ) from None
+            )
         if is_burned_in(data) and not self.recipe.mask:
             raise UnreadableError("the DICOM says that text is burned into its pixels; the network has seen none such")
 

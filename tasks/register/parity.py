@@ -18,7 +18,8 @@ from infra.errors import PermanentError, StillroomError, UsageError
 from infra.servers.tracking import quiet
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus, load_image
-from tasks.sources import open_source
+from tasks.preprocessing.dicomfile import can_read_dicom, is_dicom
+from tasks.sources import Source, SourceFileChangedError, open_source
 from tasks.spec import CorpusSection
 
 TOLERANCE = 0.01
@@ -65,17 +66,17 @@ def parity(corpus: Corpus, chosen: Manifest, report: Manifest, packed: Path, sec
         views[key] = student.preprocessing.view(load_image(corpus.store, *rows[key]))
         gap = float(np.abs(student.probabilities(views[key][None])[0] - expected[key]).max())
         largest = max(largest, _checked(gap, key, "its evaluation"))
-    if section.private:
-        return Parity(largest, len(picked), "not compared: the corpus is private")
-    try:
-        files = _source_files(corpus, section.root, picked)
-    except (StillroomError, OSError):
-        return Parity(largest, len(picked), "not compared: corpus.root cannot be read any more")
-    if not files:
-        return Parity(largest, len(picked), "not compared: corpus.root has none of the files as they were ingested")
+    files, why = _source_files(corpus, section, picked)
+    if why:
+        return Parity(largest, len(picked), f"not compared: {why}")
     furthest, levels = 0.0, 0
     for key, data in files.items():
-        gap = float(np.abs(model.predict(np.array([data], dtype=object))[0] - expected[key]).max())
+        try:
+            found = model.predict(np.array([data], dtype=object))[0]
+        except ValueError as error:
+            why = f"the packed student cannot read the source file of test image {key}: {error}"
+            raise PermanentError(why) from None
+        gap = float(np.abs(found - expected[key]).max())
         furthest = max(furthest, _checked(gap, key, "its evaluation, given the source file,"))
         levels = max(levels, int(np.abs(student.view(data).astype(int) - views[key]).max()))
     same = "inputs equal" if not levels else f"inputs within {levels} of 255"
@@ -92,23 +93,40 @@ def _checked(gap: float, key: str, what: str) -> float:
     return gap
 
 
-def _source_files(corpus: Corpus, root: str, keys: Sequence[str]) -> dict[str, bytes]:
-    """Bytes of the images' source files, of those that are as they were ingested."""
+def _source_files(corpus: Corpus, section: CorpusSection, keys: Sequence[str]) -> tuple[dict[str, bytes], str]:
+    """Bytes of the images' source files, of those that are as they were ingested; why there are none, or ""."""
+    if section.private:
+        return {}, "the corpus is private"
     catalog = corpus.catalog.filter(pc.is_in(corpus.catalog["key"], value_set=pa.array(keys)))
-    wanted = {row["key"]: row for row in catalog.select(["key", "source", "source_sha256"]).to_pylist()}
-    source = open_source(root)
-    listed = source.files()
+    rows = {row["key"]: row for row in catalog.select(["key", "source", "source_sha256"]).to_pylist()}
+    try:
+        source = open_source(section.root)
+        listed = source.files()
+    except (StillroomError, OSError):
+        return {}, "corpus.root cannot be read any more"
     found = {}
     for key in keys:
-        path = wanted[key]["source"]
-        # An adapter may have found the corpus in a folder below the root.
-        fits = pc.or_(pc.equal(listed["path"], path), pc.ends_with(listed["path"], f"/{path}"))
-        for file in listed.filter(fits).to_pylist() if path else ():
+        data = _as_ingested(source, listed, rows[key]["source"], rows[key]["source_sha256"])
+        if data is not None:
+            found[key] = data
+    if not found:
+        return {}, "corpus.root has none of the files as they were ingested"
+    if any(is_dicom(data) for data in found.values()) and not can_read_dicom():
+        return {}, "the source files are DICOM, and pydicom is not installed"
+    return found, ""
+
+
+def _as_ingested(source: Source, listed: pa.Table, path: str, sha256: str) -> bytes | None:
+    # An adapter may have found the corpus in a folder below the root.
+    fits = pc.or_(pc.equal(listed["path"], path), pc.ends_with(listed["path"], f"/{path}"))
+    for file in listed.filter(fits).to_pylist() if path else ():
+        try:
             data = source.read(file["path"], file["stamp"])
-            if hashlib.sha256(data).hexdigest() == wanted[key]["source_sha256"]:
-                found[key] = data
-                break
-    return found
+        except (SourceFileChangedError, OSError):
+            continue
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+    return None
 
 
 def _predictions(corpus: Corpus, chosen: Manifest, report: Manifest) -> dict[str, np.ndarray]:

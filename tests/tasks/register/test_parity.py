@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from infra.compute.cluster import Cluster
+from infra.digest import sha256_bytes
 from infra.errors import PermanentError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
@@ -17,6 +21,7 @@ from tasks.pipeline.context import Context
 from tasks.register import parity as module
 from tasks.register.model import pack, preprocessing_of
 from tasks.register.parity import Parity, parity
+from tests.tasks.ingest.dicoms import dicom
 from tests.tasks.trained import tiny_spec, trained
 from tests.tiny import tiny_corpus
 
@@ -89,6 +94,21 @@ def test_a_folder_that_is_gone_says_so(line: Line, tmp_path: Path) -> None:
 
 def test_files_of_a_private_corpus_are_not_looked_for(line: Line, root: Path) -> None:
     assert line.compared(root, "corpus.private=true").sources == "not compared: the corpus is private"
+
+
+def test_dicom_files_where_nothing_reads_them_say_so(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dicom(np.zeros((70, 70), np.uint8))
+    (tmp_path / "test-0000.png").write_bytes(data)
+    catalog = line.corpus.catalog
+    digests = pc.if_else(pc.equal(catalog["key"], "test-0000"), sha256_bytes(data), catalog["source_sha256"])
+    at = catalog.schema.get_field_index("source_sha256")
+    of_dicom = Corpus(line.corpus.store, line.corpus.manifest)
+    of_dicom.catalog = catalog.set_column(at, "source_sha256", digests)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    found = replace(line, corpus=of_dicom).compared(tmp_path)
+    assert found.sources == "not compared: the source files are DICOM, and pydicom is not installed"
 
 
 def test_a_student_that_treats_source_files_otherwise_is_refused(
