@@ -2,8 +2,8 @@
 
 What training saw went through ingestion first, the JPEG of its shard included. A network notices compression, so a
 JPEG is made and read again here too: with the same code and libraries the input is that of the evaluation, bit for bit.
-Without it the probabilities of small students moved by up to 0.045 on 69 real fundus photographs and by up to 0.064 on
-187 real chest x-rays, 4 of which changed their class.
+Without it the probabilities of students of 51 thousand parameters moved by up to 0.045 on 69 real fundus photographs,
+0.064 on 187 chest x-rays and 0.078 on 399 endoscopic frames, and 0, 4 and 20 images changed their class.
 """
 
 from __future__ import annotations
