@@ -38,15 +38,17 @@ class Parity:
     sources: str  # what came of comparing them as source files, or why none was compared
 
 
-def parity(corpus: Corpus, chosen: Manifest, report: Manifest, packed: Path, section: CorpusSection) -> Parity:
+def parity(
+    corpus: Corpus, chosen: Manifest, report: Manifest, packed: Path, sections: Sequence[CorpusSection]
+) -> Parity:
     """Compare the packed model with the evaluation's predictions on a few test images, stored and as source files.
 
-    Source files are those that `section.root` still holds as they were ingested; those of a private corpus are not
-    looked for, because the store does not know their names.
+    Source files are those that a root still holds as they were ingested; those of a private corpus are not looked for,
+    because the store does not know their names.
 
     Args:
         packed: folder of the model.
-        section: the spec's `corpus`.
+        sections: the spec's corpora.
 
     Raises:
         PermanentError: a probability differs by more than `TOLERANCE`; the image's key is named.
@@ -66,7 +68,7 @@ def parity(corpus: Corpus, chosen: Manifest, report: Manifest, packed: Path, sec
         views[key] = student.preprocessing.view(load_image(corpus.store, *rows[key]))
         gap = float(np.abs(student.probabilities(views[key][None])[0] - expected[key]).max())
         largest = max(largest, _checked(gap, key, "its evaluation"))
-    files, why = _source_files(corpus, section, picked)
+    files, why = _source_files(corpus, sections, picked)
     if why:
         return Parity(largest, len(picked), f"not compared: {why}")
     furthest, levels = 0.0, 0
@@ -93,8 +95,28 @@ def _checked(gap: float, key: str, what: str) -> float:
     return gap
 
 
-def _source_files(corpus: Corpus, section: CorpusSection, keys: Sequence[str]) -> tuple[dict[str, bytes], str]:
+def _source_files(
+    corpus: Corpus, sections: Sequence[CorpusSection], keys: Sequence[str]
+) -> tuple[dict[str, bytes], str]:
     """Bytes of the images' source files, of those that are as they were ingested; why there are none, or ""."""
+    found: dict[str, bytes] = {}
+    why = []
+    # Of several corpora a student prepares images as those of one: others, stored otherwise, are no test of it.
+    ways = corpus.manifest.section.get("corpora", [corpus.manifest.section] * len(sections))
+    same = [way.get("ingest") == corpus.manifest.section["ingest"] for way in ways]
+    for section in (section for section, alike in zip(sections, same, strict=True) if alike):
+        own, reason = _files_of(corpus, section, keys)
+        found |= own
+        why += [reason] if reason else []
+    if not found:
+        return {}, "; ".join(dict.fromkeys(why))
+    if any(is_dicom(data) for data in found.values()) and not can_read_dicom():
+        return {}, "the source files are DICOM, and pydicom is not installed"
+    return found, ""
+
+
+def _files_of(corpus: Corpus, section: CorpusSection, keys: Sequence[str]) -> tuple[dict[str, bytes], str]:
+    """`_source_files` of one corpus, DICOM included."""
     if section.private:
         return {}, "the corpus is private"
     catalog = corpus.catalog.filter(pc.is_in(corpus.catalog["key"], value_set=pa.array(keys)))
@@ -109,11 +131,7 @@ def _source_files(corpus: Corpus, section: CorpusSection, keys: Sequence[str]) -
         data = _as_ingested(source, listed, rows[key]["source"], rows[key]["source_sha256"])
         if data is not None:
             found[key] = data
-    if not found:
-        return {}, "corpus.root has none of the files as they were ingested"
-    if any(is_dicom(data) for data in found.values()) and not can_read_dicom():
-        return {}, "the source files are DICOM, and pydicom is not installed"
-    return found, ""
+    return found, "" if found else "corpus.root has none of the files as they were ingested"
 
 
 def _as_ingested(source: Source, listed: pa.Table, path: str, sha256: str) -> bytes | None:

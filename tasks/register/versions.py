@@ -176,7 +176,7 @@ def _log_model(
         with _PACKING, tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
             about = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
             packed = pack(corpus, student, Path(folder), about, report)
-            found = parity(corpus, student, report, packed, spec.corpus)
+            found = parity(corpus, student, report, packed, spec.each_corpus)
             client.log_model_artifacts(logged.model_id, str(packed))
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")

@@ -38,7 +38,7 @@ class Line:
     def compared(self, root: Path, *overrides: str, packed: Path | None = None) -> Parity:
         """What comes of the comparison where the corpus lies at `root`."""
         spec = tiny_spec(self.corpus.store, f"corpus.root={root}", *overrides)
-        return parity(self.corpus, self.student, self.report, packed or self.packed, spec.corpus)
+        return parity(self.corpus, self.student, self.report, packed or self.packed, spec.each_corpus)
 
 
 def pack_new(corpus: Corpus, student: Manifest, folder: Path) -> Path:

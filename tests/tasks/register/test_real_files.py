@@ -48,7 +48,7 @@ def test_source_files_are_seen_as_evaluated(
     student = trained(corpus, "taught", view_size=96, input_size=80)
     report = evaluate(Context(store, cluster, own.run), corpus, [student], own).manifest
     monkeypatch.setattr(module, "CHECKED", 24)
-    found = module.parity(corpus, student, report, pack_new(corpus, student, tmp_path / "packed"), own.corpus)
+    found = module.parity(corpus, student, report, pack_new(corpus, student, tmp_path / "packed"), own.each_corpus)
     assert found.sources.startswith(f"{found.images} of {found.images} source files: inputs equal")
     assert found.images >= 3
     assert found.largest == pytest.approx(0, abs=1e-5)
