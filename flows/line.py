@@ -14,6 +14,7 @@ from tasks.combine.stage import COMBINE
 from tasks.distill.stage import DISTILL, TEACH
 from tasks.evaluate.stage import EVALUATE
 from tasks.evaluate.teacher_check import COMPARE
+from tasks.gate.stage import GATE
 from tasks.ingest.stage import INGEST
 from tasks.label.stage import LABEL
 from tasks.pipeline.graph import Graph, Step, StepInput
@@ -72,11 +73,19 @@ def line(spec: Spec) -> Graph:
         inputs={"corpus": corpus, "models": models, "select": select},
         after=checks,
     )
+    gate = graph.add(GATE, "gate", "judge the student by the gate", inputs={"corpus": corpus, "report": report})
     graph.add(
         REGISTER,
         "register",
         f"register {spec.register_.name or spec.name}",
-        inputs={"corpus": corpus, "report": report, "models": models, "labels": labels, "select": select},
+        inputs={
+            "corpus": corpus,
+            "report": report,
+            "gate": gate,
+            "models": models,
+            "labels": labels,
+            "select": select,
+        },
     )
     return graph
 

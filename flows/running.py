@@ -105,7 +105,8 @@ def show_outcome(found: dict[str, Any]) -> None:
         click.echo(f"report: {found['report']}  (plots beside it)")
     version = found["results"].get("register")
     if version:
-        click.echo(f"model:  {version['name']} version {version['version']} ({', '.join(version['aliases'])})")
+        aliases = ", ".join(version["aliases"]) or "no alias"
+        click.echo(f"model:  {version['name']} version {version['version']} ({aliases}): {version['reason']}")
     click.echo("pages:  stillroom up   (then Prefect and MLflow in the browser)")
 
 

@@ -33,6 +33,7 @@ student:
   train: {steps: 60, batch: 16, lr: 0.005, checkpoint_every: 4}
   seeds: [0]
 evaluate: {bootstrap: 50}
+gate: {enabled: false}
 run: {device: cpu, cluster: {workers: 2}}
 """
 

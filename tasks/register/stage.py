@@ -27,13 +27,14 @@ VERSION = 5
 class Registration(StageWork):
     """Make the best student a version of `register.name` (default: the spec's name).
 
-    The manifest has no outputs; its facts are {name, version, aliases, run_id, verdict, reason, parity,
-    parity_sources}.
+    The manifest has no outputs; its facts are {name, version, aliases, run_id, verdict, reason, gate, parity,
+    parity_sources}; of these `verdict` is the alias that it got, "" for none.
 
     Args:
         report: manifest of stage evaluate.
         models: trained models, among them the one that the report calls best; or the one student to register.
         upstream: manifests that the student was taught by (label, select), for its lineage tags.
+        gate: manifest of stage gate, without whose pass no alias moves; None: nobody asks for one.
 
     Raises:
         UsageError: the report's best student is not among `models`, or the report does not judge the student.
@@ -50,8 +51,10 @@ class Registration(StageWork):
         corpus: Corpus,
         upstream: Sequence[Manifest],
         spec: Spec,
+        gate: Manifest | None = None,
     ) -> None:
         super().__init__(context)
+        self.gate = gate
         self.report, self.corpus, self.upstream, self.spec = report, corpus, upstream, spec
         self.student = _student(report, models)
         self.name = spec.register_.name or spec.name
@@ -63,7 +66,7 @@ class Registration(StageWork):
         return unit_key(
             STAGE,
             VERSION,
-            inputs=[self.report.key],
+            inputs=[self.report.key, *([self.gate.key] if self.gate else [])],
             section=self.section,
             weights=[self.student.output(kind="model").id],
         )
@@ -88,17 +91,23 @@ class Registration(StageWork):
                 self.corpus,
                 self.upstream,
                 self.spec,
+                gate=self.gate,
                 stage_version=VERSION,
                 flow_run=self.context.run_id,
             )
-            decision = move_aliases(client, self.name, held, self.spec.register_.champion)
+            decision = move_aliases(client, self.name, held, self.spec.register_.champion, gate=self.gate)
         with quiet():
             aliases = sorted(client.get_model_version(self.name, held.version).aliases)
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,
             key=self.key,
-            inputs=[self.report.digest, self.student.digest, self.corpus.manifest.digest],
+            inputs=[
+                self.report.digest,
+                self.student.digest,
+                self.corpus.manifest.digest,
+                *([self.gate.digest] if self.gate else []),
+            ],
             section=self.section,
             outputs=[],
             facts={
@@ -108,6 +117,7 @@ class Registration(StageWork):
                 "run_id": held.run_id,
                 "verdict": decision.alias,
                 "reason": decision.reason,
+                "gate": self.gate.facts["verdict"] if self.gate else "",
                 "parity": held.tags[PARITY_TAG],
                 "parity_sources": held.tags[SOURCES_TAG],
             },
@@ -126,9 +136,10 @@ def register(
     corpus: Corpus,
     upstream: Sequence[Manifest],
     spec: Spec,
+    gate: Manifest | None = None,
 ) -> StageResult:
     """Run the stage; see `Registration`."""
-    return run_stage(Registration(context, report, models, corpus, upstream, spec))
+    return run_stage(Registration(context, report, models, corpus, upstream, spec, gate))
 
 
 def _student(report: Manifest, models: Manifest | Sequence[Manifest]) -> Manifest:
@@ -147,11 +158,12 @@ def _bind(
     *,
     corpus: Manifest,
     report: Manifest,
+    gate: Manifest,
     models: Sequence[Manifest],
     labels: Sequence[Manifest],
     select: Manifest,
 ) -> Registration:
-    return Registration(context, report, models, Corpus(context.store, corpus), [*labels, select], spec)
+    return Registration(context, report, models, Corpus(context.store, corpus), [*labels, select], spec, gate)
 
 
 REGISTER = Stage("register", _bind)

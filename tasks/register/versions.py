@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -36,13 +37,16 @@ PARITY_TAG, SOURCES_TAG = "stillroom.parity", "stillroom.parity_sources"
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
+_OPEN = "passed"  # verdict of the gate
+_LONGEST = 5000  # characters of a tag: what MLflow's page still shows
+
 # Two flows in one process may register at once; MLflow keeps the model that it is packing in a global variable.
 _PACKING = threading.Lock()
 
 
 @dataclass(frozen=True)
 class ChampionDecision:
-    """The alias that a version gets in addition to challenger, or challenger alone, and why."""
+    """The alias that a version gets in addition to challenger, or challenger alone, or none (""), and why."""
 
     alias: str
     reason: str
@@ -86,8 +90,10 @@ def _better(new: Any, champion: Any) -> ChampionDecision:
     return ChampionDecision(CHAMPION if wins else CHALLENGER, reason)
 
 
-def move_aliases(client: Any, name: str, held: Any, policy: str) -> ChampionDecision:
-    """Make a version the challenger, and the champion where the policy says so."""
+def move_aliases(client: Any, name: str, held: Any, policy: str, *, gate: Manifest | None = None) -> ChampionDecision:
+    """Make a version the challenger, and the champion where the policy says so; neither where the gate is closed."""
+    if gate is not None and gate.facts["verdict"] != _OPEN:
+        return ChampionDecision("", f"the gate is closed: {gate.facts['why']}")
     decision = decide(policy, held, alias_of(client, name, CHAMPION))
     with quiet():
         client.set_registered_model_alias(name, CHALLENGER, held.version)
@@ -111,6 +117,7 @@ def make_version(
     upstream: Sequence[Manifest],
     spec: Spec,
     *,
+    gate: Manifest | None = None,
     stage_version: int,
     flow_run: str = "",
 ) -> Any:
@@ -130,6 +137,7 @@ def make_version(
         "stillroom.version.register": str(stage_version),
         **lineage(report, student, corpus, upstream),
         **verdict_tags(report, student.facts["arm"]),
+        **_gate_tags(gate),
         "stillroom.metric": report.facts["metric"],
         "stillroom.metric_value": "" if value is None else repr(value),
     }
@@ -152,6 +160,19 @@ def make_version(
     if made_here:
         end_run(client, place, run_id, "FINISHED")
     return made
+
+
+def _gate_tags(gate: Manifest | None) -> dict[str, str]:
+    """`stillroom.gate`: the verdict; `stillroom.gate_why`: what did not pass; `stillroom.operating_point` as JSON."""
+    if gate is None:
+        return {}
+    facts = gate.facts
+    found = {"stillroom.gate": facts["verdict"], "stillroom.manifest.gate": gate.digest}
+    if facts["why"]:
+        found["stillroom.gate_why"] = facts["why"][:_LONGEST]
+    if facts["operating_point"] is not None:
+        found["stillroom.operating_point"] = json.dumps(facts["operating_point"])
+    return found
 
 
 def _end_dead_runs(client: Any, place: str, key: str) -> None:

@@ -11,6 +11,7 @@ from tasks.spec.corpus import (
     SplitSection,
     TableSection,
 )
+from tasks.spec.gate import GateSection
 from tasks.spec.learn import EvaluateSection, LossTerm, RegisterSection, StudentSection
 from tasks.spec.load import load_spec, parse_spec
 from tasks.spec.run import LabelRunSection, RunSection
@@ -26,6 +27,7 @@ __all__ = [
     "CorpusSection",
     "EvaluateSection",
     "FolderSection",
+    "GateSection",
     "IngestSection",
     "LabelRunSection",
     "LossTerm",

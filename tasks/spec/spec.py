@@ -8,6 +8,7 @@ from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.base import Section
 from tasks.spec.corpora import CorpusEntry, check_corpora, combined_title
 from tasks.spec.corpus import CorpusSection, IngestSection
+from tasks.spec.gate import GateSection
 from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
 from tasks.spec.run import RunSection
 from tasks.spec.select import SelectSection
@@ -30,6 +31,7 @@ class Spec(Section):
     select: SelectSection = SelectSection()
     student: StudentSection
     evaluate: EvaluateSection = EvaluateSection()
+    gate: GateSection = GateSection()
     register_: RegisterSection = Field(RegisterSection(), alias="register")
     run: RunSection = RunSection()
 

@@ -37,6 +37,7 @@ student:
   train: {steps: 40, batch: 16, lr: 0.005}
   seeds: [0]
 evaluate: {bootstrap: 50}
+gate: {enabled: false}
 run: {device: cpu, cluster: {workers: 2}}
 """
 

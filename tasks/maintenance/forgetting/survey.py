@@ -20,6 +20,7 @@ from tasks.data.weights import TEACHER_FILES
 from tasks.distill.request import DISTILL_NAME, TEACH_NAME
 from tasks.evaluate.stage import STAGE as EVALUATE
 from tasks.evaluate.teacher_check import STAGE as COMPARE
+from tasks.gate.stage import STAGE as GATE
 from tasks.ingest.image_table import as_text, mask
 from tasks.ingest.shard import STAGE as INGEST
 from tasks.label.card import STAGE as LABEL_CARD
@@ -33,7 +34,7 @@ from tasks.select.stage import STAGE as SELECT
 FOLDERS = ("shards/", "catalogs/", "labels/", "weights/", "annotate/", "predictions/", "reports/")
 """Folders whose objects may show single images; below each a folder a corpus. Weights of networks lie elsewhere."""
 
-_LABELLED, _JUDGED = (LABEL, LABEL_CARD, SELECT), (COMPARE, EVALUATE)
+_LABELLED, _JUDGED = (LABEL, LABEL_CARD, SELECT), (COMPARE, EVALUATE, GATE)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,124 @@
+"""The stage gate: rules on the student that the report would register, before anything in the registry moves."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from infra.digest import unit_key
+from infra.errors import UsageError
+from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import read_output
+from tasks.data.corpus import Corpus
+from tasks.gate.rules import FAILED, PASSED, Ruling, overall, rule_on_report
+from tasks.gate.screening import OperatingPoint, operating_point, referral_of, rule_on_screening
+from tasks.pipeline.context import Context
+from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage, slug
+from tasks.spec import Spec
+
+STAGE, VERSION = "gate", 1
+
+
+class GateWork(StageWork):
+    """Apply the rules of `gate:` to the best student of a report.
+
+    The manifest has no outputs; its facts are {arm, verdict, rules, operating_point, why}: `verdict` is passed, failed
+    or not judged, `rules` what each rule says (`tasks.gate.rules.Ruling`), `operating_point` the threshold of referral,
+    where something is referred (`tasks.gate.screening.OperatingPoint`), `why` what did not pass, in one line.
+
+    Raises:
+        UsageError: the report has no student.
+        CorruptError: its table of predictions is damaged.
+    """
+
+    stage, version = STAGE, VERSION
+
+    def __init__(self, context: Context, corpus: Corpus, report: Manifest, spec: Spec) -> None:
+        super().__init__(context)
+        self.corpus, self.report, self.spec, self.section = corpus, report, spec, spec.gate
+        if report.facts["best"] is None:
+            raise UsageError(f"report {report.key[:12]} has no student to register")
+
+    @cached_property
+    def key(self) -> str:
+        return unit_key(STAGE, VERSION, inputs=[self.report.key], section=self.section.identity())
+
+    def count(self, manifest: Manifest) -> int:
+        return 1
+
+    def says(self, manifest: Manifest) -> str:
+        return manifest.facts["verdict"] + (f": {why}" if (why := manifest.facts["why"]) else "")
+
+    def make(self) -> Made:
+        rulings: list[Ruling] = []
+        point = None
+        if self.section.enabled:
+            rulings = rule_on_report(self.report.facts, self.section)
+            screened, point = self._screening()
+            rulings += screened
+        verdict = overall(rulings)
+        manifest = Manifest(
+            stage=STAGE,
+            version=VERSION,
+            key=self.key,
+            inputs=[self.report.digest, self.corpus.manifest.digest],
+            section=self.section.identity(),
+            outputs=[],
+            facts={
+                "arm": self.report.facts["best"]["arm"],
+                "verdict": verdict,
+                "rules": [ruling.to_json() for ruling in rulings],
+                "operating_point": None if point is None else point.to_json(),
+                "why": _why(rulings, verdict),
+            },
+        )
+        if verdict != PASSED:
+            self.context.message(f"the gate is closed: {manifest.facts['why']}")
+        return Made(manifest, made=1, total=1)
+
+    def _screening(self) -> tuple[list[Ruling], OperatingPoint | None]:
+        """Rulings on referral and its operating point; none where nothing is referred."""
+        facts, best = self.report.facts, self.report.facts["best"]
+        table = pq.read_table(
+            io.BytesIO(read_output(self.store, self.report.output(kind="predictions"))),
+            filters=[("arm", "=", best["arm"]), ("seed", "=", best["seed"])],
+        ).to_pylist()
+        catalog = self.corpus.catalog.select(["key", "patient"]).to_pydict()
+        patients = dict(zip(catalog["key"], catalog["patient"], strict=True))
+        val, test = (
+            referral_of(facts, [row for row in table if row["split"] == split], patients) for split in ("val", "test")
+        )
+        if test is None:
+            return [], None
+        point = operating_point(val, test, resamples=facts["resamples"]) if val is not None else None
+        return rule_on_screening(point, self.section), point
+
+    def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
+        facts = result.manifest.facts
+        rows = facts["rules"] or [{"rule": "none", "verdict": PASSED, "figure": "", "asks": "gate.enabled is false"}]
+        text = f"gate: {facts['verdict']}" + (f"; {facts['why']}" if facts["why"] else "")
+        return [Artifact(key=f"gate-{slug(self.corpus.title)}", description=text, content=rows)]
+
+
+def _why(rulings: Sequence[Ruling], verdict: str) -> str:
+    """The rules that decided against the student, in one line; "" where it passed."""
+    if verdict == PASSED:
+        return ""
+    wanted = FAILED if verdict == FAILED else verdict
+    return " | ".join(ruling.text for ruling in rulings if ruling.verdict == wanted)
+
+
+def judge(context: Context, corpus: Corpus, report: Manifest, spec: Spec) -> StageResult:
+    """Run the stage; see `GateWork`."""
+    return run_stage(GateWork(context, corpus, report, spec))
+
+
+def _bind(context: Context, spec: Spec, *, corpus: Manifest, report: Manifest) -> Any:
+    return GateWork(context, Corpus(context.store, corpus), report, spec)
+
+
+GATE = Stage(STAGE, _bind)

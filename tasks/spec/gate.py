@@ -1,0 +1,38 @@
+"""`gate:`: what a student must show before it gets an alias in the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tasks.spec.base import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GateSection(Section):
+    """`gate:`"""
+
+    enabled: bool = Field(True, description="false: no rule is applied, and every student becomes challenger")
+    baselines: bool = Field(
+        True,
+        description="better than the majority, thumbnails and image borders, by the lower end of the 95 % interval; "
+        "applied where evaluate.baselines is on",
+    )
+    patients: int = Field(30, ge=1, description="fewest patients with labelled test images; of fewer nothing is known")
+    sensitivity: Share | None = Field(
+        0.85, description="referable or not: least lower end of the 95 % interval; null: not asked for"
+    )
+    specificity: Share | None = Field(0.825, description="the same of specificity")
+    recall: dict[str, Share] = Field(
+        default_factory=dict, description="least recall by class, applied where a class has `cases` test images"
+    )
+    cases: int = Field(30, ge=1, description="fewest test images of a class for a floor on its recall")
+    worst_group: Share | None = Field(
+        None, description="most that the main metric may be worse in the worst group (site, camera, ...) than on all"
+    )
+    ece: Share | None = Field(None, description="largest expected calibration error")
+
+    def identity(self) -> dict[str, Any]:
+        return {"enabled": False} if not self.enabled else self.model_dump(mode="json")
