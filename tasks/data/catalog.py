@@ -18,6 +18,8 @@ from infra.storage.store import Store
 
 OK, LEFT_OUT, QUARANTINED, MISSING = "ok", "left out", "quarantined", "missing"
 SPLITS = ("train", "val", "test")
+UNGRADABLE = "it cannot be graded"
+"""Reason of unlabelled images that are left out because they cannot be graded."""
 
 CATALOG = pa.schema(
     [
@@ -35,12 +37,13 @@ CATALOG = pa.schema(
         ("sex", pa.string()),  # female, male or other
         ("age", pa.float32()),  # years; NaN when unknown; at most 90 where private
         ("projection", pa.string()),  # of a radiograph: AP, PA, frontal (of these), lateral
-        ("gradable", pa.bool_()),  # null when nobody said
+        ("gradable", pa.bool_()),  # null when nobody said, nor corpus.min_quality
         ("split", pa.string()),  # train, val, test; "" unless status is ok or left out
         ("leak", pa.bool_()),  # val or test row whose patient, bytes or near twin also stands in train
         ("width", pa.int32()),  # of the source in pixels; 0 when unread
         ("height", pa.int32()),
-        ("quality", pa.float32()),  # NaN when nobody graded it
+        ("quality", pa.float32()),  # 0 to 1, see tasks.ingest.image_quality; NaN when it is not known
+        ("overlay", pa.bool_()),  # likely text or an inset box, see tasks.ingest.overlays; null where nobody looked
         ("status", pa.string()),  # ok, left out (stored, but the spec does not use it), quarantined, missing
         ("reason", pa.string()),
     ]

@@ -31,7 +31,7 @@ from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, UnitCount,
 from tasks.spec import Spec
 
 STAGE = "evaluate"
-VERSION = 7
+VERSION = 8
 
 
 class Evaluation(StageWork):

@@ -26,6 +26,7 @@ from tasks.evaluate.by_corpus import corpora_of
 from tasks.evaluate.grades import add_grades, judged_by
 from tasks.evaluate.groups import groups_of
 from tasks.evaluate.headline import headline
+from tasks.evaluate.imageability import imageability, screening
 from tasks.evaluate.predicted_arms import arms_of, truth_of
 from tasks.evaluate.report import ReportContext, markdown
 from tasks.evaluate.results import shown_arm, summarise
@@ -157,8 +158,9 @@ def facts_of(
     pool: str | None = None,
 ) -> dict[str, Any]:
     """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, `groups` where images
-    have attributes (`groups_of`), `corpora` where there are several (`corpora_of`), the
-    teachers on validation (`teachers_on_validation`), then `headline`.
+    have attributes (`groups_of`), `corpora` where there are several (`corpora_of`), `imageability` and `screening`
+    where it is known of test images whether they can be graded, the teachers on validation
+    (`teachers_on_validation`), then `headline`.
     """
     section, classes = spec.evaluate, len(corpus.classes)
     referred = first_referred(corpus, spec)
@@ -197,6 +199,13 @@ def facts_of(
         }
     facts = {**facts, "without_patient": images_without_patient(corpus.catalog)}
     facts = {**facts, "teachers_on_validation": teachers_on_validation(corpus, spec, arms, val)}
+    gradable = imageability(corpus.catalog, resamples=section.bootstrap)
+    if gradable is not None:
+        facts["imageability"] = gradable
+        if referred is not None:
+            facts["screening"] = screening(
+                corpus.catalog, arms, val, test, referable=referred, resamples=section.bootstrap
+            )
     if pool is not None:
         facts = {**facts, "pool": pool}
     return {**facts, "headline": headline(facts)}

@@ -20,8 +20,13 @@ def store_table(cache: StageCache, title: str, kind: str, table: pa.Table) -> tu
     Returns:
         What a manifest says of it, and 1 where it was not there yet, else 0.
     """
-    catalog = COMBINED_CATALOG if "corpus" in table.column_names else CATALOG
-    data = to_parquet(table, catalog if kind == "catalog" else INDEX)
+    schema = INDEX
+    if kind == "catalog":
+        schema = COMBINED_CATALOG if "corpus" in table.column_names else CATALOG
+        if table["overlay"].null_count == len(table):
+            # As releases wrote it that did not look, so that theirs come out with the same bytes.
+            schema = schema.remove(schema.get_field_index("overlay"))
+    data = to_parquet(table, schema)
     sha = sha256_bytes(data)
     name = f"catalogs/{title}/{kind}-{sha}.parquet"
     output = Output(name=name, id=sha, bytes=len(data), sha256=sha, samples=table.num_rows, meta={"kind": kind})

@@ -29,6 +29,8 @@ NUMBERS = {
     "height": np.int32,
     "bytes": np.int64,  # of the source file
     "leak": np.bool_,
+    "quality": np.float32,  # 0 to 1, NaN where it is not known
+    "overlay": np.int8,  # 1 where there is one, 0 where there is none, -1 where nobody looked
 }
 TRAIN, VAL, TEST = range(len(SPLITS))
 
@@ -45,8 +47,8 @@ class ImageTable:
 
     @classmethod
     def of(cls, length: int, labels: np.ndarray | None, **columns: Any) -> ImageTable:
-        """A table with the columns given; text that is not given is "", numbers are -1, sizes 0, leak False."""
-        blank = {"label": -1, "official": -1, "split": -1}
+        """A table with the columns given; text that is not is "", sizes 0, leak False, quality NaN, others -1."""
+        blank = {"label": -1, "official": -1, "split": -1, "quality": np.nan, "overlay": -1}
         text = {n: as_text(columns[n]) if n in columns else pa.repeat("", length) for n in TEXT}
         numbers: dict[str, np.ndarray] = {
             n: np.array(columns[n], dtype=kind) if n in columns else np.full(length, blank.get(n, 0), dtype=kind)
@@ -167,11 +169,11 @@ class ImageTable:
         names = pa.DictionaryArray.from_arrays(pa.array(split + 1), pa.array(["", *SPLITS])).cast(pa.string())
         columns = {
             **{n: self._text[n] for n in STORED_TEXT},
-            **{n: pa.array(self._numbers[n]) for n in ("label", "width", "height", "leak")},
+            **{n: pa.array(self._numbers[n]) for n in ("label", "width", "height", "leak", "quality")},
             **_typed(self._text["age"], self._text["gradable"]),
             "labels": list_column(self.labels, size),
             "split": names,
-            "quality": pa.array(np.full(size, np.nan, np.float32)),
+            "overlay": pa.array(self._numbers["overlay"] == 1, mask=self._numbers["overlay"] < 0),
         }
         table = pa.table([columns[n] for n in CATALOG.names], names=CATALOG.names)
         return table.take(pa.array(self.by_key())).cast(CATALOG)

@@ -20,7 +20,7 @@ from tasks.data.catalog import OK, QUARANTINED, SPLITS
 from tasks.ingest.corpus_listing import ListedCorpus
 from tasks.ingest.image_table import NOT_READABLE, ImageTable, as_text, mask, place_in, stored_texts
 from tasks.ingest.leakage import refuse_contradictions
-from tasks.ingest.left_out import leave_out
+from tasks.ingest.left_out import forget_grades_by_quality, leave_out, not_known_yet
 from tasks.ingest.near_groups import NearGroups, new_without_patient, stored_rows
 from tasks.ingest.parent import Parent
 from tasks.ingest.shard import ShardItem, ShardJob
@@ -86,13 +86,14 @@ def plan_ingest(
     before = EarlierSplits(places, *parent.patient_splits)
     assign_splits(images, listed.scanned.corpus.split, scan.official, before, near)
     gone = parent.stored & ~mask(pc.is_in(parent.keys, value_set=images.text("key")))
-    images.append(parent.rows(gone))
+    left = parent.rows(gone)
+    forget_grades_by_quality(left, parent.min_quality)
+    images.append(left)
     # The budget first: rows at fault are often why a split is empty.
     FaultBudget(images, section).check()
     waiting = images.usable & ~np.concatenate([stored, np.ones(int(gone.sum()), bool)])
     taken = images.copy()
-    # What headers tell of images is known when they have been read.
-    if not (waiting & images.is_dicom).any():
+    if not not_known_yet(images, listed.scanned.corpus, waiting):
         leave_out(taken, listed.scanned.corpus)
     check_splits(taken, scan.classes, listed.scanned.corpus.split, alone=alone)
     order = images.by_key()
@@ -119,11 +120,12 @@ def _restore_stored(images: ImageTable, parent: Parent, at: np.ndarray, stored: 
     images.set_text("source_sha256", stored, then)
     # What headers told of them stays known.
     told = stored & images.is_dicom
-    for name in ATTRIBUTES if told.any() else ():
+    for name in (n for n in ATTRIBUTES if n != "gradable") if told.any() else ():
         blank = told & images.where(name, "")
         images.set_text(name, blank, stored_texts(parent.catalog.take(pa.array(at[blank])))[name])
-    for name in ("width", "height"):
+    for name in ("width", "height", "quality"):
         images.numbers(name)[stored] = parent.catalog[name].to_numpy()[at[stored]]
+    images.numbers("overlay")[stored] = parent.overlays[at[stored]]
     return int(changed.sum())
 
 

@@ -20,6 +20,9 @@ from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import CATALOG, INDEX, LEFT_OUT, OK, SPLITS, from_parquet, with_attributes
 from tasks.ingest.image_table import ImageTable, as_text, mask, matrix, patient_ids_of, place_in, stored_texts
 
+MIN_QUALITY = "min_quality"
+"""Fact of an ingest manifest: `corpus.min_quality`, where it was set."""
+
 
 @dataclass(frozen=True)
 class Parent:
@@ -64,6 +67,17 @@ class Parent:
         return place_in(as_text(self.catalog["split"]), pa.array(SPLITS)).astype(np.int8)
 
     @property
+    def min_quality(self) -> float | None:
+        """Quality below which images counted as ungradable where nobody said."""
+        found = self.manifest.facts.get(MIN_QUALITY) if self.manifest else None
+        return None if found is None else float(found)
+
+    @property
+    def overlays(self) -> np.ndarray:
+        """[rows of the catalog] int8: 1 with an overlay, 0 without, -1 where it is not known."""
+        return np.asarray(pc.fill_null(self.catalog["overlay"].cast(pa.int8()), -1).to_numpy())
+
+    @property
     def patient_splits(self) -> tuple[pa.Array, np.ndarray]:
         """Patient ids, and their split; val and test win where an official split put a patient into several."""
         rows = mask(pc.is_in(self.catalog["status"], value_set=pa.array([OK, LEFT_OUT])))
@@ -91,6 +105,8 @@ class Parent:
             split=self.splits[chosen],
             width=table["width"].to_numpy(),
             height=table["height"].to_numpy(),
+            quality=table["quality"].to_numpy(),
+            overlay=self.overlays[chosen],
             **stored_texts(table),
         )
         # What is left out is decided anew.

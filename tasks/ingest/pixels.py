@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import cv2
+import numpy as np
+
 from tasks.ingest.dicom_attributes import attributes_of
+from tasks.ingest.image_quality import measured
 from tasks.ingest.near_duplicates import perceptual_hash
+from tasks.ingest.overlays import has_overlay
 from tasks.preprocessing.formats import DEEP, bits_in_use, read_header
 from tasks.preprocessing.stored_image import (
     EXTENSIONS,
@@ -43,6 +48,8 @@ class EncodedImage:
     bits: int = 0  # that its 16-bit samples need; 0 where they have 8 bits
     several: bool = False  # the source has more pages or frames, which are left out
     attributes: Mapping[str, str] = field(default_factory=dict)  # that a DICOM header tells, by name
+    measures: tuple[float, ...] = ()  # of what is stored; `tasks.ingest.image_quality.MEASURES`
+    overlay: bool | None = None  # likely text or an inset box; None where the picture was not decoded at full size
 
 
 def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
@@ -60,7 +67,7 @@ def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
     header = read_header(data, recipe.max_pixels)
     width, height = header.looked_at
     stored = store_image(data, header, recipe)
-    return EncodedImage(
+    found = EncodedImage(
         stored.data,
         stored.ext,
         width,
@@ -71,6 +78,15 @@ def encode_image(data: bytes, recipe: ImageRecipe) -> EncodedImage:
         header.several,
         attributes_of(data) if header.kind == "DICOM" else {},
     )
+    # A file that is kept may have been decoded smaller, too small to find letters.
+    whole = recipe.encode != "keep" or min(stored.pixels.shape[:2]) >= min(width, height)
+    return _looked_at(found, stored.pixels, recipe, whole=whole)
+
+
+def _looked_at(found: EncodedImage, image: np.ndarray, recipe: ImageRecipe, *, whole: bool) -> EncodedImage:
+    """With what the picture shows of its quality and, where it is `whole`, of overlays."""
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return replace(found, measures=measured(grey), overlay=has_overlay(grey, recipe.mask) if whole else None)
 
 
 def hash_image(data: bytes, recipe: ImageRecipe) -> bytes:

@@ -108,8 +108,10 @@ def make_shard(job: ShardJob) -> UnitRecord:
 
     The record's facts hold `rows`: the values of ROW for each image stored (phash in hexadecimal digits), and
     `cropped`: how many were cropped; SEVERAL where there are such; where samples have more than 8 bits, `deepest`: the
-    most bits that one needs, and the key of its image; where headers tell some, `attributes` by key. Images that cannot
-    be decoded are quarantined under their key; a shard without an image is not stored.
+    most bits that one needs, and the key of its image; where headers tell some, `attributes` by key; `measures` of each
+    image stored (`tasks.ingest.image_quality.MEASURES`) and `overlays`, whether each has one, or None; records of
+    earlier releases lack both. Images that cannot be decoded are quarantined under their key; a shard without an image
+    is not stored.
 
     Raises:
         SourceChangedError: a file is gone, or is not the one that was listed.
@@ -121,6 +123,8 @@ def make_shard(job: ShardJob) -> UnitRecord:
 
 def _make_shard(job: ShardJob) -> UnitRecord:
     writer, rows, bad, cropped, several = ShardWriter(), [], [], 0, 0
+    measures: list[list[float]] = []
+    overlays: list[bool | None] = []
     deepest: tuple[int, str] = (0, "")
     attributes: dict[str, dict[str, str]] = {}
     for item, image in each_image(job, encode_image):
@@ -128,6 +132,8 @@ def _make_shard(job: ShardJob) -> UnitRecord:
             bad.append(Quarantined(source=item.key, reason=why_unreadable(job, item, image), stage=STAGE))
         else:
             rows.append(_row(writer, item, image))
+            measures.append([round(value, 5) for value in image.measures])
+            overlays.append(image.overlay)
             cropped += image.cropped
             several += image.several
             if image.attributes:
@@ -148,6 +154,8 @@ def _make_shard(job: ShardJob) -> UnitRecord:
     facts = {
         "rows": rows,
         "cropped": cropped,
+        "measures": measures,
+        "overlays": overlays,
         **({SEVERAL: several} if several else {}),
         **({"deepest": list(deepest)} if deepest[0] else {}),
         **({"attributes": attributes} if attributes else {}),

@@ -7,16 +7,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.storage.manifest import Output, Quarantined
 from infra.storage.stage_cache import UnitRecord
 from tasks.data.catalog import INDEX
+from tasks.ingest.image_quality import MEASURES, scores
 from tasks.ingest.image_table import ImageTable, as_text, list_column, place_in
 from tasks.ingest.ingest_plan import ShardPlan
 from tasks.ingest.parent import Parent
 from tasks.ingest.shard import ROW, SEVERAL
 
-ROWS = pa.schema([*(INDEX.field(n) for n in ROW if n in INDEX.names), ("width", pa.int32()), ("height", pa.int32())])
+ROWS = pa.schema(
+    [
+        *(INDEX.field(n) for n in ROW if n in INDEX.names),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        *((n, pa.float64()) for n in MEASURES),  # NaN in records of earlier releases
+        ("overlay", pa.bool_()),  # null in those, and where it was not looked for
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,9 @@ class ShardResults:
         """Add the record of a shard."""
         columns = dict(zip(ROW, zip(*record.facts["rows"], strict=True), strict=True)) if record.facts["rows"] else {}
         columns["phash"] = tuple(bytes.fromhex(text) for text in columns.get("phash", ()))
+        values = record.facts.get("measures") or [[np.nan] * len(MEASURES)] * len(record.facts["rows"])
+        columns |= dict(zip(MEASURES, np.array(values, float).reshape(-1, len(MEASURES)).T, strict=True))
+        columns["overlay"] = tuple(record.facts.get("overlays") or [None] * len(record.facts["rows"]))
         rows = pa.table([pa.array(columns.get(n, ()), ROWS.field(n).type) for n in ROWS.names], schema=ROWS)
         output = record.outputs[0] if record.outputs else None
         told = record.facts.get("deepest")
@@ -90,12 +103,13 @@ class NewShards:
 
 
 def collect_new_shards(
-    plan: ShardPlan, keys: list[str], results: ShardResults, images: ImageTable, parent: Parent
+    plan: ShardPlan, keys: list[str], results: ShardResults, images: ImageTable, parent: Parent, modality: str | None
 ) -> NewShards:
-    """Put results in the plan's order, and write sizes and faults into the image table.
+    """Put results in the plan's order, and write sizes, quality, overlays and faults into the image table.
 
     Args:
         keys: of the plan's jobs, in order.
+        modality: kind of image, by which quality is scored; None: neither quality nor overlays count.
     """
     done = [results[key] for key in keys]
     _quarantine(images, [fault for shard in done for fault in shard.quarantine])
@@ -104,6 +118,9 @@ def collect_new_shards(
     at = place_in(as_text(rows["key"]), images.text("key"))
     for name in ("width", "height"):
         images.numbers(name)[at] = rows[name].to_numpy()
+    if modality is not None:
+        images.numbers("quality")[at] = scores(np.stack([rows[n].to_numpy() for n in MEASURES], axis=1), modality)
+        images.numbers("overlay")[at] = pc.fill_null(rows["overlay"].cast(pa.int8()), -1).to_numpy()
     _set_attributes(images, {key: own for shard in stored for key, own in shard.attributes.items()})
     lengths = [len(shard.rows) for shard in stored]
     start = len(parent.shards)

@@ -48,7 +48,7 @@ from tasks.ingest.shard import SEVERAL, STAGE, VERSION, ShardJob
 from tasks.ingest.shard_results import ShardResults, collect_new_shards
 from tasks.ingest.source_fingerprint import SourceFingerprint, digest_of_files, digest_of_request
 from tasks.ingest.splits import check_splits
-from tasks.ingest.summary import facts_of, notes_of, pages_note, quarantine_of, quarantine_table
+from tasks.ingest.summary import QUALITY, facts_of, notes_of, quarantine_of, stored_notes, tables_of
 from tasks.pipeline.context import Context
 from tasks.pipeline.rates import INGEST as RATE
 from tasks.pipeline.rates import ingest_details, remember_rate
@@ -226,7 +226,7 @@ class IngestWork(StageWork):
         SourceFingerprint(root, request, self._fingerprint, manifest.digest).save(self.store, self.title)
 
     def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
-        return [quarantine_table(self.title, result.manifest.quarantine)]
+        return tables_of(self.title, result.manifest)
 
     @guarded_method
     def remake_shards(self, manifest: Manifest, listed: ListedCorpus, lost: Sequence[Output] | None = None) -> int:
@@ -264,8 +264,10 @@ class IngestWork(StageWork):
             remade = self.remake_shards(before, listed) if before is not None else 0
             limit = manifest.facts.get(NEAR_FACT, {}).get("limit")
             counted = limit_of_facts(manifest.facts)
-            retry = manifest.facts["retried"]
-            again = self._make(listed, parent, manifest.key, retry=retry, limit=limit, counted=counted)
+            retry, measured = manifest.facts["retried"], QUALITY in manifest.facts
+            again = self._make(
+                listed, parent, manifest.key, retry=retry, limit=limit, counted=counted, measured=measured
+            )
             if again.manifest.digest == manifest.digest:
                 return _made(again.manifest, again.made + remade)
         raise CorruptError(
@@ -282,14 +284,17 @@ class IngestWork(StageWork):
         retry: bool,
         limit: int | None,
         counted: int | None = None,
+        measured: bool = True,
     ) -> Made:
         """Plan and carry out; a retry that changes nothing gives back the parent's manifest.
 
         Args:
             limit: of near duplicates that are kept together; None for none.
             counted: limit by which leaks are counted; default this release's.
+            measured: False: as by a release that measured no picture.
         """
         scanned = listed.scanned
+        modality = scanned.scan.modality if measured else None
         find = None if limit is None else partial(group_near, self.context, listed, parent, self.section, limit)
         plan = plan_ingest(listed, parent, self.section, retry=retry, alone=self._alone, group_near=find)
         images = plan.images
@@ -304,13 +309,14 @@ class IngestWork(StageWork):
             results = self._make_shards(listed, shards, len(shards), check=check, reuse=not retried)
             make = partial(self._make_again, listed)
             bits = settled_bits(shards, results, known, make)
-            new = collect_new_shards(shards, [job.key for job in shards], results, images, parent)
+            new = collect_new_shards(shards, [job.key for job in shards], results, images, parent, modality)
         if parent.manifest and not new.stored and listed.digest == parent.manifest.inputs[0]:
             return _made(parent.manifest, 0)
         several = new.several + (parent.manifest.facts.get(SEVERAL, 0) if parent.manifest else 0)
         warnings = leave_out(images, self.corpus)
         warnings += check_splits(images, scanned.scan.classes, self.corpus.split, alone=self._alone)
-        notes = [*notes_of(listed, warnings, plan.removed, plan.changed), *bits_note(bits), *pages_note(several)]
+        notes = notes_of(listed, warnings, plan.removed, plan.changed) + bits_note(bits)
+        notes += stored_notes(images, scanned, several)
         near = {} if plan.near is None else {NEAR_FACT: plan.near.to_json()}
         notes += [] if plan.near is None else plan.near.notes
         counted = limit_of(scanned.scan.modality) if counted is None else counted

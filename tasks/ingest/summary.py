@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.storage.manifest import Quarantined
+from infra.storage.manifest import Manifest, Quarantined
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import LEFT_OUT, MISSING, QUARANTINED, SPLITS
@@ -18,15 +18,19 @@ from tasks.ingest.group_near import group_known, limit_for
 from tasks.ingest.image_table import ImageTable
 from tasks.ingest.ingest_plan import plan_ingest
 from tasks.ingest.leakage import Leaks, equal_bytes, mark_leaks
-from tasks.ingest.left_out import leave_out
+from tasks.ingest.left_out import leave_out, not_known_yet
 from tasks.ingest.near_groups import NearGroups
-from tasks.ingest.parent import Parent, read_head
+from tasks.ingest.overlay_counts import FACT as OVERLAYS
+from tasks.ingest.overlay_counts import count_overlays, overlay_note, overlay_table
+from tasks.ingest.parent import MIN_QUALITY, Parent, read_head
 from tasks.ingest.shard import STAGE
 from tasks.ingest.splits import check_splits, count_labels
 from tasks.pipeline.stage import Artifact, slug
 from tasks.spec import IngestSection, Spec
 
 SHOWN_QUARANTINE = 500
+QUALITY = "quality"  # fact: how many stored images have a score, and its quantiles; not there where none has
+_QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
 def facts_of(scanned: ScannedCorpus, images: ImageTable, leaks: Leaks) -> dict[str, Any]:
@@ -36,7 +40,8 @@ def facts_of(scanned: ScannedCorpus, images: ImageTable, leaks: Leaks) -> dict[s
     class to labelled images; images: split to all images; unlabelled; leaks: images of val and test that also
     stand in train, leaks_by: patient, bytes or near twin; doubles: images whose bytes another image has too;
     left_out: images that the spec does not use, if
-    there are such; missing: label rows without an image; quarantined.
+    there are such; missing: label rows without an image; quarantined; quality: how many stored images have a score
+    (`tasks.ingest.image_quality`), and its quantiles; overlays: `tasks.ingest.overlay_counts.count_overlays`.
     """
     scan, corpus, how = scanned.scan, scanned.corpus, scanned.section["ingest"]
     return {
@@ -48,6 +53,7 @@ def facts_of(scanned: ScannedCorpus, images: ImageTable, leaks: Leaks) -> dict[s
         "size": how["size"],
         "crop": how["crop"],
         "official": sorted(scan.official),
+        **({MIN_QUALITY: corpus.min_quality} if corpus.min_quality is not None else {}),
         **counts_of(images, scan.classes, leaks),
     }
 
@@ -67,7 +73,19 @@ def counts_of(images: ImageTable, classes: Sequence[str], leaks: Leaks) -> dict[
         **({"left_out": left_out} if (left_out := int(images.where("status", LEFT_OUT).sum())) else {}),
         "missing": int(images.where("status", MISSING).sum()),
         "quarantined": int(images.where("status", QUARANTINED).sum()),
+        **_quality(images, stored),
+        **({OVERLAYS: overlays} if (overlays := count_overlays(images, classes)) else {}),
     }
+
+
+def _quality(images: ImageTable, stored: np.ndarray) -> dict[str, Any]:
+    known = images.numbers("quality")[stored]
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return {}
+    found = np.quantile(known, _QUANTILES, method="lower")
+    shown = {str(share): round(float(value), 3) for share, value in zip(_QUANTILES, found, strict=True)}
+    return {QUALITY: {"images": len(known), "quantiles": shown}}
 
 
 def quarantine_of(images: ImageTable) -> list[Quarantined]:
@@ -75,6 +93,12 @@ def quarantine_of(images: ImageTable) -> list[Quarantined]:
     rows = images.where("status", QUARANTINED)
     found = sorted(images.first_rows(("display_name", "key", "reason"), limit=len(images), rows=rows))
     return [Quarantined(source=name, reason=reason, stage=STAGE) for name, _, reason in found]
+
+
+def tables_of(title: str, manifest: Manifest) -> list[Artifact]:
+    """What people are shown of an ingest: what is kept out, and where it was looked for, text and boxes by class."""
+    overlays = manifest.facts.get(OVERLAYS)
+    return [quarantine_table(title, manifest.quarantine), *([overlay_table(title, overlays)] if overlays else [])]
 
 
 def quarantine_table(title: str, quarantine: Sequence[Quarantined]) -> Artifact:
@@ -100,11 +124,14 @@ def notes_of(listed: ListedCorpus, warnings: Sequence[str], removed: int, change
     return notes
 
 
-def pages_note(images: int) -> list[str]:
-    """A sentence for people where sources have more than one page or frame."""
-    if not images:
-        return []
-    return [f"{images} files have several pages or frames; the first of each is stored, the others are left out"]
+def stored_notes(images: ImageTable, scanned: ScannedCorpus, several: int) -> list[str]:
+    """Sentences for people on what the stored images were found to have.
+
+    Args:
+        several: how many of the sources have more than one page or frame.
+    """
+    pages = f"{several} files have several pages or frames; the first of each is stored, the others are left out"
+    return [*([pages] if several else []), *overlay_note(count_overlays(images, scanned.scan.classes))]
 
 
 @dataclass(frozen=True)
@@ -152,9 +179,9 @@ def preview_of(scanned: ScannedCorpus, section: IngestSection, store: Store, *, 
     limit = limit_for(listed, parent)
     find = None if limit is None else partial(group_known, store, listed, parent, section, limit)
     plan = plan_ingest(listed, parent, section, alone=alone, group_near=find)
-    # What headers tell of images that are not read yet is not known.
-    unread = images.is_dicom[plan.new].any()
-    warnings = [] if unread else leave_out(images, corpus)
+    unread = np.zeros(len(images), bool)
+    unread[plan.new] = True
+    warnings = [] if not_known_yet(images, corpus, unread) else leave_out(images, corpus)
     leaks = mark_leaks(images)
     warnings += check_splits(images, scanned.scan.classes, corpus.split, alone=alone)
     facts = {

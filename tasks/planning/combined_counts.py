@@ -18,7 +18,7 @@ from tasks.pipeline.context import Context
 from tasks.planning.corpus_counts import CorpusCounts
 from tasks.planning.counts import count_corpus
 from tasks.planning.measurements import KEPT, ImageSample
-from tasks.spec import Spec
+from tasks.spec import CorpusEntry, Spec
 from tasks.spec.corpora import ALL, POOL, TEST
 
 
@@ -40,7 +40,7 @@ def count_corpora(spec: Spec, store: Store) -> CorpusCounts:
         empty=sum(part.empty for part in parts),
         readable=sum(part.readable for part in parts),
         recipe=first.recipe,
-        sample=_sample(parts),
+        sample=_sample(parts, spec.entries),
         shards=sum(part.shards for part in parts),
         images=sum(part.images for part in parts),
         unhashed=sum(part.unhashed for part in parts),
@@ -82,7 +82,7 @@ def _facts(spec: Spec, parts: Sequence[CorpusCounts], first: CorpusCounts) -> di
     }
 
 
-def _sample(parts: Sequence[CorpusCounts]) -> ImageSample:
+def _sample(parts: Sequence[CorpusCounts], entries: Sequence[CorpusEntry]) -> ImageSample:
     """Means over images, weighted by how many of each corpus there are to store."""
     samples = [part.sample for part in parts]
     weights = np.array([max(part.images, 1e-9) for part in parts], float)
@@ -93,6 +93,11 @@ def _sample(parts: Sequence[CorpusCounts]) -> ImageSample:
         image_seconds=float(np.average([sample.image_seconds for sample in samples], weights=weights)),
         image_bytes=float(np.average([sample.image_bytes for sample in samples], weights=weights)),
         images=[image for sample in samples for image in sample.images[:each]],
+        overlays=[
+            (-1 if entry.use == POOL else label, found)
+            for sample, entry in zip(samples, entries, strict=True)
+            for label, found in sample.overlays
+        ],
     )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from infra.storage.manifest import Manifest
 from tasks.data.catalog import SPLITS
+from tasks.ingest.overlay_counts import overlay_counts
 from tasks.ingest.pixels import ImageRecipe
 from tasks.planning.measurements import ImageSample
 
@@ -39,6 +42,17 @@ class CorpusCounts:
     def each(self) -> tuple[CorpusCounts, ...]:
         """Of each corpus, in the spec's order."""
         return self.parts or (self,)
+
+    @property
+    def sampled_overlays(self) -> dict[str, Any]:
+        """Images that were read and likely have text or an inset box, as `tasks.ingest.overlay_counts` counts them."""
+        label = np.array([label for label, _ in self.sample.overlays], np.int64)
+        marks = np.array([found for _, found in self.sample.overlays], np.int64)
+        classes = self.facts["classes"]
+        if self.facts["task"] == "multilabel":
+            everything = np.ones(len(marks), bool)
+            return overlay_counts(marks, [everything], ~everything, ["all images"])
+        return overlay_counts(marks, [label == c for c in range(len(classes))], label < 0, classes)
 
     @property
     def labelled_train(self) -> int:

@@ -38,7 +38,7 @@ def count_corpus(spec: Spec, store: Store, number: int = 0) -> CorpusCounts:
     named = table.filter(pc.and_(pc.is_valid(table["path"]), pc.equal(table["status"], OK)))
     below = f"{found.scan.below}/" if found.scan.below else ""
     at = place_in(as_text(pc.binary_join_element_wise(below, named["path"], "")), as_text(files["path"]))
-    here = files.take(pa.array(at[at >= 0]))
+    here = files.take(pa.array(at[at >= 0])).append_column("label", named["label"].filter(pa.array(at >= 0)))
     recipe = recipe_of(found.section)
     full = here.filter(pc.greater(here["size"], 0))
     return CorpusCounts(

@@ -8,7 +8,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import cv2
@@ -45,6 +45,7 @@ class ImageSample:
     image_seconds: float  # of one worker thread, from the file to the bytes of a shard
     image_bytes: float  # in a shard, headers and padding included
     images: list[np.ndarray]  # some of them as stored, RGB uint8 [H, W, 3]
+    overlays: list[tuple[int, bool]] = field(default_factory=list)  # label of each looked at, and whether it has one
 
 
 def sample_images(
@@ -53,35 +54,46 @@ def sample_images(
     """Read images spread over the corpus as an ingest would, until `most` are done or the time is over.
 
     Args:
-        files: columns path and stamp, as the source lists them.
+        files: columns path and stamp, as the source lists them, and label, a class number or -1.
     """
-    pairs = zip(files["path"].to_pylist(), files["stamp"].to_pylist(), strict=True)
-    spread = heapq.nsmallest(most, pairs, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
-    return sample_sources([partial(source.read, *pair) for pair in spread], recipe, seconds=seconds)
+    rows = zip(*(files[name].to_pylist() for name in ("path", "stamp", "label")), strict=True)
+    spread = heapq.nsmallest(most, rows, key=lambda row: hashlib.sha256(row[0].encode()).digest())
+    sources = [partial(source.read, path, stamp) for path, stamp, _ in spread]
+    return sample_sources(sources, recipe, labels=[label for *_, label in spread], seconds=seconds)
 
 
-def sample_sources(sources: Sequence[Callable[[], bytes]], recipe: ImageRecipe, *, seconds: float = 3.0) -> ImageSample:
+def sample_sources(
+    sources: Sequence[Callable[[], bytes]],
+    recipe: ImageRecipe,
+    *,
+    labels: Sequence[int] | None = None,
+    seconds: float = 3.0,
+) -> ImageSample:
     """Like `sample_images`, from functions that give a source file's bytes."""
     reasons: list[str] = []
     sizes: list[int] = []
     images: list[np.ndarray] = []
+    overlays: list[tuple[int, bool]] = []
     tried, start = 0, time.perf_counter()
     with _threads(1):
-        for source in sources:
+        for source, label in zip(sources, labels or [-1] * len(sources), strict=True):
             if tried and time.perf_counter() - start > seconds:
                 break
             tried += 1
             try:
-                stored = encode_image(source(), recipe).data
+                encoded = encode_image(source(), recipe)
             except (UnreadableError, OSError, SourceFileChangedError) as error:
                 reasons.append(str(error))
                 continue
+            stored = encoded.data
             sizes.append(in_tar(len(stored)))
+            if encoded.overlay is not None:
+                overlays.append((label, encoded.overlay))
             if len(images) < KEPT:
                 images.append(decode(stored))
         took = time.perf_counter() - start
     mean = float(np.mean(sizes)) if sizes else 0.0
-    return ImageSample(tried, reasons, took / max(1, tried), mean, images)
+    return ImageSample(tried, reasons, took / max(1, tried), mean, images, overlays)
 
 
 def in_tar(size: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.storage.store import open_store
 from tasks.distill.teacher_comparison import FIT
+from tasks.ingest.overlay_counts import overlay_note
 from tasks.label.costs import LabelCost, label_cost, planned_shard_rows
 from tasks.pipeline.graph import Step
 from tasks.planning.combined_counts import count_corpora
@@ -149,6 +150,8 @@ def _labels(spec: Spec, counts: CorpusCounts, costs: PlanCosts) -> list[LabelCos
 
 def _notes(counts: CorpusCounts, machine: Machine, states: dict[str, StepState], costs: PlanCosts) -> list[str]:
     notes = list(counts.facts.get("notes", []))
+    if counts.drawn:
+        notes += overlay_note(counts.sampled_overlays, f" in {len(counts.sample.overlays)} images that were read")
     if machine.elsewhere:
         notes.append(f"times are of this machine, the work would be done at {machine.elsewhere}")
     if costs.remembered:

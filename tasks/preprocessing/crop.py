@@ -108,14 +108,23 @@ def _bright(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA).max(axis=2)
+    blue, green, red = cv2.split(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    grey = np.asarray(cv2.max(cv2.max(blue, green), red))
     n = min(_CORNER, *grey.shape)
     # Of corners equally dark the quietest: another may hold text.
     level, high = min((float(np.median(part)), float(np.percentile(part, 90))) for part in _corners(grey, n))
     if level > _BLACK:
         return np.zeros_like(grey)
-    threshold = level + max(_LEAST, 3 * (high - level), _SHARE * (float(np.percentile(grey, 95)) - level))
+    threshold = level + max(_LEAST, 3 * (high - level), _SHARE * (percentile_of(grey, 95) - level))
     return np.asarray((grey > threshold).astype(np.uint8) * 255)
+
+
+def percentile_of(grey: np.ndarray, q: float) -> float:
+    """What np.percentile says of uint8 values, from their histogram: many times as fast."""
+    ends = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel().astype(np.int64))
+    place = (grey.size - 1) * q / 100
+    low, high = (int(np.searchsorted(ends, int(at), side="right")) for at in (place, min(place + 1, grey.size - 1)))
+    return low + (high - low) * (place - int(place))
 
 
 def _corners(grey: np.ndarray, side: int) -> list[np.ndarray]:

@@ -188,7 +188,7 @@ class PhantomSection(Section):
     test: int = Field(500, ge=0, description="phantom-fundus: Private images of the test folder")
 
 
-_OF_USE = ("where", "ungradable")  # keys that leave images out, though they are stored
+_OF_USE = ("where", "ungradable", "min_quality")  # keys that leave images out, though they are stored
 
 
 class CorpusSection(Section):
@@ -237,6 +237,13 @@ class CorpusSection(Section):
     ungradable: Literal["leave_out", "use"] = Field(
         "leave_out", description="unlabelled images of which it is known that they cannot be graded"
     )
+    min_quality: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="images whose quality score (catalog column quality, 0 to 1) is lower count as ungradable, where "
+        "nobody said whether they can be graded",
+    )
     split: SplitSection = SplitSection()
     phantom: PhantomSection | None = None
 
@@ -275,7 +282,7 @@ class CorpusSection(Section):
         for name in ("encoding", "attributes"):
             if self.table is not None and found["table"][name] is None:
                 del found["table"][name]
-        for name in ("label_map", "folder", "chexpert", "where", "key_prefix"):
+        for name in ("label_map", "folder", "chexpert", "where", "key_prefix", "min_quality"):
             if found[name] is None:
                 del found[name]
         if self.outside in (None, "refuse"):

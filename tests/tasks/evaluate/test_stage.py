@@ -8,13 +8,16 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from infra.compute.cluster import Cluster
 from infra.errors import CorpusError, SpecError, UsageError
 from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import StageCache
 from infra.storage.store import LocalStore
+from tasks.data.catalog import CATALOG, to_parquet
 from tasks.data.corpus import Corpus
 from tasks.evaluate.scope import check_models, first_referred, main_metric
 from tasks.evaluate.stage import Evaluation, evaluate
@@ -343,3 +346,29 @@ def test_an_image_that_kills_its_process_is_left_out_of_every_figure(
     assert "kill the process" in store.get(manifest.output(kind="report").name).decode()
     again = evaluate(Context(store, None), corpus, models, tiny_spec(store))  # type: ignore[arg-type]
     assert again.cached
+
+
+def test_nothing_is_said_of_imageability_where_nothing_is_known(done) -> None:  # type: ignore[no-untyped-def]
+    corpus, _, _, result, _ = done
+    assert not {"imageability", "screening"} & result.manifest.facts.keys()
+    assert "Imageability" not in corpus.store.get(result.manifest.output(kind="report").name).decode()
+
+
+def test_the_report_of_a_corpus_with_ungradable_images_refers_them(store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, train=30, val=12, test=24, task="ordinal")
+    old, catalog = corpus.manifest.output(kind="catalog"), corpus.catalog
+    gradable = [not key.startswith("test-000") for key in catalog["key"].to_pylist()]
+    at = catalog.schema.get_field_index("gradable")
+    data = to_parquet(catalog.set_column(at, "gradable", pa.array(gradable)), CATALOG)
+    new = StageCache(store).put_object("catalogs/tiny/{sha}.parquet", data, meta=old.meta)
+    outputs = [new if output == old else output for output in corpus.manifest.outputs]
+    other = Corpus(store, corpus.manifest.model_copy(update={"outputs": outputs}))
+    models = [trained(other, arm) for arm in ("taught", "labels_only")]
+    given = tiny_spec(store, "evaluate.referable=1")
+    manifest = run(other, models, given, cluster).manifest
+    assert manifest.facts["imageability"]["ungradable"] == manifest.facts["screening"]["referred"] == 10
+    text = store.get(manifest.output(kind="report").name).decode()
+    assert "## Imageability\n\nOf 24 test images of 12 patients 14 can be graded, a share of 0.583 [" in text
+    assert "| model | referable sensitivity | referable specificity |" in text
+    plain = run(corpus, models, given, cluster).manifest.facts
+    assert manifest.facts["arms"] == plain["arms"]

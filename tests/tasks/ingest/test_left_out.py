@@ -184,3 +184,69 @@ def test_a_test_split_by_site_of_a_corpus_with_splits_is_refused(
     )
     with pytest.raises(CorpusError, match=r"the corpus has splits of its own \(test, train\); leave it out"):
         run(asked, cluster)
+
+
+def gradable(corpus: Corpus) -> dict[str, bool | None]:
+    return dict(zip(corpus.catalog["key"].to_pylist(), corpus.catalog["gradable"].to_pylist(), strict=True))
+
+
+def unsaid(root: Path) -> None:
+    """Nobody says whether images can be graded, but of n01, which can, and of n02, which cannot."""
+    lines = (root / "labels.csv").read_text().splitlines()
+    said = {"n01": "1", "n02": "0"}
+    rows = [f"{line.rpartition(',')[0]},{said.get(line[:3], '')}" for line in lines[1:]]
+    csv(root / "labels.csv", lines[0], rows)
+
+
+def test_images_below_min_quality_are_ungradable_where_nobody_said(
+    root: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    unsaid(root)
+    found = corpus_of(root, store, cluster, min_quality=1)
+    marks = gradable(found)
+    assert marks.pop("n01") is True
+    assert set(marks.values()) == {False}
+    assert used(found) == {f"n{number:02d}" for number in range(1, 80, 2)}  # the labelled ones
+    notes = found.manifest.facts["notes"]
+    assert "78 images are below corpus.min_quality 1 and count as ungradable" in notes
+    assert "40 unlabelled images cannot be graded and teach nobody (corpus.ungradable)" in notes
+
+
+def test_another_min_quality_changes_the_catalog_alone(root: Path, store: LocalStore, cluster: Cluster) -> None:
+    unsaid(root)
+    before = gradable(corpus_of(root, store, cluster))
+    shards = set(store.sizes("shards"))
+    corpus_of(root, store, cluster, min_quality=1)
+    assert gradable(corpus_of(root, store, cluster)) == before
+    assert set(store.sizes("shards")) == shards
+
+
+def test_an_image_that_is_gone_is_judged_by_the_min_quality_of_today(
+    root: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    unsaid(root)
+    corpus_of(root, store, cluster, min_quality=1)
+    lines = (root / "labels.csv").read_text().splitlines()
+    csv(root / "labels.csv", lines[0], [line for line in lines[1:] if not line.startswith("n79,")])
+    (root / "n79.png").unlink()
+    assert gradable(corpus_of(root, store, cluster, min_quality=1))["n79"] is False
+    assert gradable(corpus_of(root, store, cluster))["n79"] is None
+
+
+def test_min_quality_outside_of_0_to_1_is_wrong_in_the_spec(root: Path, store: LocalStore) -> None:
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        given(root, store, min_quality=50)
+
+
+def test_a_spec_without_min_quality_is_the_same_as_before(root: Path, store: LocalStore) -> None:
+    assert "min_quality" not in given(root, store).corpus.identity()
+    assert given(root, store, min_quality=0.3).corpus.identity_of_use() == {"min_quality": 0.3}
+
+
+def test_where_may_name_gradability_that_follows_from_quality(root: Path, store: LocalStore, cluster: Cluster) -> None:
+    unsaid(root)
+    asked = given(root, store, min_quality=1, where={"gradable": "no"})
+    assert "left_out" not in preview(asked, store).facts  # nothing is known before the images are read
+    manifest = run(asked, cluster).manifest
+    assert used(Corpus(store, manifest)) == {f"n{number:02d}" for number in range(3, 80, 2)}
+    assert preview(asked, store).facts["left_out"] == manifest.facts["left_out"] == 41

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.corpora.phantom.fundus import draw_fundus
-from tasks.preprocessing.crop import Box, find_endoscopy, find_fundus
+from tasks.preprocessing.crop import Box, find_endoscopy, find_fundus, percentile_of
 from tests.tasks.ingest.pictures import noisy, smooth
 
 
@@ -175,3 +175,10 @@ def test_real_endoscopy_on_a_screen_is_found(real_data: Path) -> None:
         if box is None or box.left * 1920 < 560 or box.right * 1920 < 1700:
             missed.append(path.name)
     assert len(missed) <= 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (17, 31), (256, 210)])
+@pytest.mark.parametrize("q", [0, 37, 50, 95, 100])
+def test_percentiles_are_those_of_numpy(shape: tuple[int, int], q: float) -> None:
+    grey = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
+    assert percentile_of(grey, q) == pytest.approx(float(np.percentile(grey, q)), abs=1e-9)
