@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,10 @@ class OperatingPoint:
 
 
 def referral_of(
-    facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], patients: Mapping[str, str]
+    facts: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    patients: Mapping[str, str],
+    ungradable: Collection[str] = (),
 ) -> Referral | None:
     """Rows of the report's table of predictions of one student and split; None where nothing is referred.
 
@@ -65,21 +68,23 @@ def referral_of(
         facts: of the report's manifest.
         rows: with key, label and prob.
         patients: by key; an image without one stands for itself.
+        ungradable: keys of images that are referred whatever the student says.
     """
     if not rows:
         return None
     prob = np.array([row["prob"] for row in rows], np.float64)
     label = np.array([row["label"] for row in rows])
     names = np.array([patients.get(row["key"]) or row["key"] for row in rows], dtype=str)
+    always = np.array([row["key"] in ungradable for row in rows])
     first = facts.get("grades", {}).get("referable")
     if first is not None:
         best = facts["best"]
         reading = next(r for r in facts["grades"]["readings"][best["arm"]] if r["seed"] == best["seed"])
         calibrated = GradeDecision(None, reading["temperature"]).calibrated(prob)
-        return Referral(at_least(calibrated, first), label >= first, names)
+        return Referral(np.where(always, 1.0, at_least(calibrated, first)), label >= first, names)
     if facts["task"] == "single" and len(facts["classes"]) == 2 and POSITIVE in facts["classes"]:
         place = facts["classes"].index(POSITIVE)
-        return Referral(prob[:, place], label == place, names)
+        return Referral(np.where(always, 1.0, prob[:, place]), label == place, names)
     return None
 
 

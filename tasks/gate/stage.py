@@ -87,11 +87,12 @@ class GateWork(StageWork):
             io.BytesIO(read_output(self.store, self.report.output(kind="predictions"))),
             filters=[("arm", "=", best["arm"]), ("seed", "=", best["seed"])],
         ).to_pylist()
-        catalog = self.corpus.catalog.select(["key", "patient"]).to_pydict()
+        catalog = self.corpus.catalog.select(["key", "patient", "gradable"]).to_pydict()
         patients = dict(zip(catalog["key"], catalog["patient"], strict=True))
-        val, test = (
-            referral_of(facts, [row for row in table if row["split"] == split], patients) for split in ("val", "test")
-        )
+        refused = {key for key, known in zip(catalog["key"], catalog["gradable"], strict=True) if known is False}
+        # The threshold is chosen on what the student says of images that can be graded.
+        val = referral_of(facts, [r for r in table if r["split"] == "val" and r["key"] not in refused], patients)
+        test = referral_of(facts, [r for r in table if r["split"] == "test"], patients, refused)
         if test is None:
             return [], None
         point = operating_point(val, test, resamples=facts["resamples"]) if val is not None else None

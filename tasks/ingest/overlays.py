@@ -4,8 +4,8 @@ Text is looked for as a row of small marks of equal height that stand out from w
 of the frame; what it says is not read. A box is a uniform rectangle in a corner of the frame with two straight edges.
 Single letters, such as the side markers of x-rays, are too little to tell from anatomy.
 
-Of 96 real Hyper-Kvasir frames, cropped as by default and looked at by eye, all have one or both, and 88 are found; other
-rules were tried on these frames too, so that others may be found less often. In 380 fundus photographs none is found.
+Of 96 real Hyper-Kvasir frames, cropped as by default and looked at by eye, all have one or both, and 88 are found;
+other rules were tried on these frames too, so that others may be found less often. In 380 fundus photographs none is.
 """
 
 from __future__ import annotations

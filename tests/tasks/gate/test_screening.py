@@ -67,6 +67,13 @@ def test_grades_are_referred_from_the_first_referable_one_on() -> None:
     assert (found.truth.tolist(), found.patient.tolist()) == ([True, False], ["p", "b"])
 
 
+def test_an_image_that_cannot_be_graded_is_referred_whatever_the_student_says() -> None:
+    rows = [{"key": key, "label": 0, "prob": [0.9, 0.1]} for key in "ab"]
+    found = referral_of(report_facts(classes=["not referable", "referable"]), rows, {}, {"b"})
+    assert found is not None
+    assert found.probability.tolist() == [0.1, 1.0]
+
+
 def test_two_classes_are_referred_by_name() -> None:
     rows = [{"key": "a", "label": 1, "prob": [0.2, 0.8]}]
     facts = report_facts(classes=["not referable", "referable"])
