@@ -107,6 +107,8 @@ def connect() -> Any:
     with quiet():
         from mlflow import MlflowClient
 
+        # Its import sets the level anew; what it tells in passing is about its own steps.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         prepare(uri, settings().artifact_root.as_uri())
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
