@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from infra.compute.fan_out import Job, Outcome
@@ -13,7 +14,12 @@ from tasks.ingest.corpus_listing import ListedCorpus
 from tasks.ingest.shard import STAGE, ShardJob, SourceChangedError, make_shard, probe_images
 from tasks.ingest.shard_results import ShardResults
 from tasks.pipeline.context import Context
+from tasks.pipeline.rates import INGEST, ingest_details, remember_rate
 from tasks.pipeline.units import outcomes, without_poison
+from tasks.preprocessing.stored_image import recipe_of
+
+SECONDS_FOR_A_RATE = 5.0
+"""Making shards must take as long before its rate says something of a larger corpus."""
 
 
 def make_shards(
@@ -25,7 +31,7 @@ def make_shards(
     check: Callable[[Sequence[str]], None],
     reuse: bool,
 ) -> ShardResults:
-    """Make shards; an image that kills its worker is quarantined alone.
+    """Make shards; an image that kills its worker is quarantined alone. The rate is remembered for plans.
 
     Args:
         listed: the corpus that the jobs read.
@@ -38,6 +44,24 @@ def make_shards(
         SourceChangedError: a source file changed during the run; its digest is dropped from the cache.
         PermanentError: a shard kills its workers, though none of its images does by itself.
     """
+    start = time.monotonic()
+    results = _made(context, listed, jobs, total, check, reuse)
+    seconds = time.monotonic() - start
+    if seconds >= SECONDS_FOR_A_RATE and context.cluster.section.kind == "local":
+        recipe = asdict(recipe_of(listed.scanned.section))
+        details = ingest_details(listed.scanned.corpus.title, recipe, workers=context.cluster.slots)
+        remember_rate(INGEST, details, results.images_made / seconds)
+    return results
+
+
+def _made(
+    context: Context,
+    listed: ListedCorpus,
+    jobs: Iterable[ShardJob],
+    total: int,
+    check: Callable[[Sequence[str]], None],
+    reuse: bool,
+) -> ShardResults:
     results = ShardResults()
     if reuse:
         keys = [job.key for job in jobs]

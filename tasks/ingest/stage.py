@@ -7,15 +7,12 @@ and by a listing then; its manifest goes on from a parent, whose shards stay; a 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from infra.digest import unit_key
 from infra.errors import CorruptError
 from infra.storage.manifest import Manifest, Output, manifest_name
 from infra.storage.stage_cache import read_output
@@ -23,8 +20,8 @@ from infra.storage.store import MissingObjectError
 from tasks.corpora import adapter_of
 from tasks.data.catalog import from_parquet
 from tasks.ingest.corpus_listing import ListedCorpus, ScannedCorpus, hash_files, list_corpus, open_corpus, scan_corpus
-from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.group_near import group_near, limit_for
+from tasks.ingest.ingest_manifest import ingest_key, new_manifest
 from tasks.ingest.ingest_plan import (
     FaultBudget,
     ShardPlan,
@@ -34,33 +31,21 @@ from tasks.ingest.ingest_plan import (
     shard_folder,
 )
 from tasks.ingest.keys import KeyedHasher
-from tasks.ingest.leakage import mark_leaks
-from tasks.ingest.left_out import leave_out
 from tasks.ingest.make_shards import make_shards
-from tasks.ingest.near_duplicates import limit_facts, limit_of, limit_of_facts
+from tasks.ingest.near_duplicates import limit_of, limit_of_facts
 from tasks.ingest.near_groups import FACT as NEAR_FACT
 from tasks.ingest.parent import Parent, read_head, write_head, write_info
 from tasks.ingest.private_words import guarded, guarded_method, words_of
-from tasks.ingest.sample_bits import bits_note, known_bits, settled_bits
-from tasks.ingest.secret import FACT as SECRET_FACT
+from tasks.ingest.sample_bits import known_bits, settled_bits
 from tasks.ingest.secret import secret_of
-from tasks.ingest.shard import SEVERAL, STAGE, VERSION, ShardJob
+from tasks.ingest.shard import STAGE, VERSION, ShardJob
 from tasks.ingest.shard_results import ShardResults, collect_new_shards
 from tasks.ingest.source_fingerprint import SourceFingerprint, digest_of_files, digest_of_request
-from tasks.ingest.splits import check_splits
-from tasks.ingest.summary import QUALITY, facts_of, notes_of, quarantine_of, stored_notes, tables_of
+from tasks.ingest.summary import QUALITY, tables_of
 from tasks.pipeline.context import Context
-from tasks.pipeline.rates import INGEST as RATE
-from tasks.pipeline.rates import ingest_details, remember_rate
 from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, UnitCount, run_stage
-from tasks.preprocessing.stored_image import BITS_FACT, recipe_of
 from tasks.sources.base import Source
 from tasks.spec import CorpusSection, IngestSection, Spec
-
-OF_USE = "of_use"
-"""Fact: keys of `corpus` that leave images out."""
-SECONDS_FOR_A_RATE = 5.0
-"""Making shards must take as long before its rate says something of a larger corpus."""
 
 __all__ = ["INGEST", "STAGE", "VERSION", "IngestWork", "ingest"]
 
@@ -312,43 +297,20 @@ class IngestWork(StageWork):
             new = collect_new_shards(shards, [job.key for job in shards], results, images, parent, modality)
         if parent.manifest and not new.stored and listed.digest == parent.manifest.inputs[0]:
             return _made(parent.manifest, 0)
-        several = new.several + (parent.manifest.facts.get(SEVERAL, 0) if parent.manifest else 0)
-        warnings = leave_out(images, self.corpus)
-        warnings += check_splits(images, scanned.scan.classes, self.corpus.split, alone=self._alone)
-        notes = notes_of(listed, warnings, plan.removed, plan.changed) + bits_note(bits)
-        notes += stored_notes(images, scanned, several)
-        near = {} if plan.near is None else {NEAR_FACT: plan.near.to_json()}
-        notes += [] if plan.near is None else plan.near.notes
         counted = limit_of(scanned.scan.modality) if counted is None else counted
-        leaks = mark_leaks(images, new.index, counted)
-        index, new_index = store_table(self.cache, self.title, "index", new.index)
-        catalog, new_catalog = store_table(self.cache, self.title, "catalog", images.catalog())
-        manifest = Manifest(
-            stage=STAGE,
-            version=VERSION,
+        manifest, tables = new_manifest(
+            self.cache,
+            listed,
+            parent,
+            plan,
+            new,
             key=key,
-            inputs=[listed.digest, parent.digest],
-            section=scanned.section,
-            outputs=[*parent.shards, *new.outputs, index, catalog],
-            quarantine=quarantine_of(images),
-            facts={
-                **facts_of(scanned, images, leaks),
-                "cropped": new.cropped + (parent.manifest.facts["cropped"] if parent.manifest else 0),
-                "removed": plan.removed,
-                "changed": plan.changed,
-                **({SEVERAL: several} if several else {}),
-                # Shards do not depend on it, so that the section does not tell; repair needs it.
-                **({OF_USE: used} if (used := self.corpus.identity_of_use()) else {}),
-                "notes": notes,
-                **({BITS_FACT: bits} if bits else {}),
-                **near,
-                **limit_facts(scanned.scan.modality, counted),
-                "parent": parent.manifest.key if parent.manifest else "",
-                "retried": retried,
-                **({SECRET_FACT: listed.secret} if self.corpus.private else {}),
-            },
+            alone=self._alone,
+            bits=bits,
+            retried=retried,
+            counted=counted,
         )
-        return _made(manifest, new.made + new_index + new_catalog)
+        return _made(manifest, new.made + tables)
 
     def _make_shards(
         self,
@@ -359,14 +321,7 @@ class IngestWork(StageWork):
         check: Callable[[Sequence[str]], None] = lambda faults: None,
         reuse: bool,
     ) -> ShardResults:
-        start = time.monotonic()
-        results = make_shards(self.context, listed, jobs, total, check=check, reuse=reuse)
-        seconds = time.monotonic() - start
-        if seconds >= SECONDS_FOR_A_RATE and self.context.cluster.section.kind == "local":
-            recipe = asdict(recipe_of(listed.scanned.section))
-            details = ingest_details(self.title, recipe, workers=self.context.cluster.slots)
-            remember_rate(RATE, details, results.images_made / seconds)
-        return results
+        return make_shards(self.context, listed, jobs, total, check=check, reuse=reuse)
 
     def _make_again(self, listed: ListedCorpus, jobs: list[ShardJob]) -> ShardResults:
         return self._make_shards(listed, jobs, len(jobs), reuse=True)
@@ -382,16 +337,6 @@ def _bind(context: Context, spec: Spec, number: int = 0) -> IngestWork:
 
 
 INGEST = Stage("ingest", _bind, folders=("shards/", "catalogs/"))
-
-
-def ingest_key(listed: ListedCorpus, parent: Parent, limit: int | None) -> str:
-    """Key of an ingest.
-
-    Args:
-        limit: of near duplicates that are kept together; where there are none, keys are those of earlier releases.
-    """
-    section = listed.scanned.section if limit is None else {**listed.scanned.section, NEAR_FACT: limit}
-    return unit_key(STAGE, VERSION, inputs=[listed.digest, parent.digest], section=section)
 
 
 def _made(manifest: Manifest, made: int) -> Made:

@@ -10,9 +10,10 @@ from infra.errors import CorpusError, CorruptError, StillroomError
 from infra.storage.manifest import Manifest, Output
 from infra.storage.store import Store
 from tasks.ingest.corpus_listing import ScannedCorpus, list_corpus
+from tasks.ingest.ingest_manifest import OF_USE
 from tasks.ingest.parent import Parent
 from tasks.ingest.source_fingerprint import SourceFingerprint
-from tasks.ingest.stage import OF_USE, IngestWork
+from tasks.ingest.stage import IngestWork
 from tasks.pipeline.context import Context
 from tasks.spec import CorpusSection, IngestSection, RunSection
 

@@ -263,3 +263,14 @@ def test_what_other_stages_made_is_removed_for_the_next_run(kept: IngestedStore,
     kept.flip(model.name, 3)
     assert deeds(mended(kept, no_cluster)) == {model.name: "removed"}
     assert verify(kept.store).sound
+
+
+def test_a_catalog_of_part_of_a_corpus_comes_out_as_it_was(kept: IngestedStore, cluster: Cluster) -> None:
+    made = run(spec(kept.corpus, kept.store, {"name": "left", "where": {"eye": ["left"]}}), cluster).manifest
+    assert made.facts["left_out"] > 0
+    name = made.output(kind="catalog").name
+    before = kept.store.get(name)
+    kept.store.delete(name)
+    done = mended(kept, cluster)
+    assert deeds(done)[name] == "rebuilt"
+    assert kept.store.get(name) == before
