@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
+from flows.registry_commands import REGISTRY_COMMANDS
 from flows.store_commands import STORE_COMMANDS
 from infra.errors import CancelledError, StillroomError, UsageError
 
@@ -119,7 +120,7 @@ def demo(out: Path, as_json: bool) -> None:
     emit(found, as_json, lambda: show_demo(found))
 
 
-for _command in STORE_COMMANDS:
+for _command in (*STORE_COMMANDS, *REGISTRY_COMMANDS):
     cli.add_command(_command)
 
 

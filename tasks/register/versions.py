@@ -23,6 +23,7 @@ from infra.servers.tracking import (
 from infra.storage.manifest import Manifest
 from models.statistics.metrics import LOWER_IS_BETTER
 from tasks.data.corpus import Corpus
+from tasks.register.champion import CHAMPION, GATE_TAG, PASSED, WHY_TAG, move_champion
 from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run, verdict_tags
 from tasks.spec import Spec
 
@@ -35,9 +36,8 @@ KEY_TAG = "stillroom.key"
 PARITY_TAG, SOURCES_TAG = "stillroom.parity", "stillroom.parity_sources"
 """Tags of a version: the largest difference from the evaluation, and what was compared of the corpus's own files."""
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER = "challenger"
 
-_OPEN = "passed"  # verdict of the gate
 _LONGEST = 5000  # characters of a tag: what MLflow's page still shows
 
 # Two flows in one process may register at once; MLflow keeps the model that it is packing in a global variable.
@@ -92,13 +92,14 @@ def _better(new: Any, champion: Any) -> ChampionDecision:
 
 def move_aliases(client: Any, name: str, held: Any, policy: str, *, gate: Manifest | None = None) -> ChampionDecision:
     """Make a version the challenger, and the champion where the policy says so; neither where the gate is closed."""
-    if gate is not None and gate.facts["verdict"] != _OPEN:
+    if gate is not None and gate.facts["verdict"] != PASSED:
         return ChampionDecision("", f"the gate is closed: {gate.facts['why']}")
-    decision = decide(policy, held, alias_of(client, name, CHAMPION))
+    before = alias_of(client, name, CHAMPION)
+    decision = decide(policy, held, before)
     with quiet():
         client.set_registered_model_alias(name, CHALLENGER, held.version)
-        if decision.alias == CHAMPION:
-            client.set_registered_model_alias(name, CHAMPION, held.version)
+    if decision.alias == CHAMPION and (before is None or before.version != held.version):
+        move_champion(client, name, held, before, by=f"register.champion: {policy}", reason=decision.reason)
     return decision
 
 
@@ -167,9 +168,9 @@ def _gate_tags(gate: Manifest | None) -> dict[str, str]:
     if gate is None:
         return {}
     facts = gate.facts
-    found = {"stillroom.gate": facts["verdict"], "stillroom.manifest.gate": gate.digest}
+    found = {GATE_TAG: facts["verdict"], "stillroom.manifest.gate": gate.digest}
     if facts["why"]:
-        found["stillroom.gate_why"] = facts["why"][:_LONGEST]
+        found[WHY_TAG] = facts["why"][:_LONGEST]
     if facts["operating_point"] is not None:
         found["stillroom.operating_point"] = json.dumps(facts["operating_point"])
     return found

@@ -28,6 +28,12 @@ def test_the_student_is_registered_as_challenger_and_first_champion(first: dict[
     assert sorted(first["results"]["register"]["aliases"]) == ["challenger", "champion"]
 
 
+def test_the_first_champion_has_none_to_go_back_to(place: Place, first: dict[str, Any]) -> None:
+    done = place.run("rollback", "small", "--by", "Dr. Ito", "--reason", "a complaint")
+    assert done.returncode == 2
+    assert "small version 1 is the first champion: nothing to go back to" in done.stderr
+
+
 def test_the_report_stands_in_the_store(first: dict[str, Any]) -> None:
     text = Path(first["report"]).read_text()
     assert "phantoms, drawn by code" in text
