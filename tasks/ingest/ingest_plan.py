@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.digest import digest_of
-from infra.errors import BudgetError, CorruptError
+from infra.errors import BudgetError, CorpusError, CorruptError
 from infra.storage.manifest import Output
 from tasks.corpora.scan import ATTRIBUTES
 from tasks.data.catalog import OK, QUARANTINED, SPLITS
@@ -95,7 +95,11 @@ def plan_ingest(
     taken = images.copy()
     if not not_known_yet(images, listed.scanned.corpus, waiting):
         leave_out(taken, listed.scanned.corpus)
-    check_splits(taken, scan.classes, listed.scanned.corpus.split, alone=alone)
+    try:
+        check_splits(taken, scan.classes, listed.scanned.corpus.split, alone=alone)
+    except CorpusError as error:
+        joined = near.notes if near is not None else []
+        raise CorpusError(f"{error}. {joined[0][:1].upper()}{joined[0][1:]}" if joined else str(error)) from None
     order = images.by_key()
     return IngestPlan(images, order[waiting[order]], int(gone.sum()), changed, near)
 

@@ -55,8 +55,10 @@ def test_the_fastest_of_those_that_agree_is_taken() -> None:
     choice = _select(ENDLESS, engine="openvino", max_divergence=1.0, batch=8)
     assert choice.images_per_second == max(row.images_per_second or 0 for row in choice.tried)
     assert {row.engine for row in choice.tried} == {n for n in names(micro_network(), "cpu") if "openvino" in n}
-    assert not choice.limited
-    assert all(row.why_not == "" for row in choice.tried)
+    # A reference that was slow by chance makes the first engine look so fast that no other is expected to beat it.
+    untried = [row.why_not for row in choice.tried if row.images_per_second is None]
+    assert choice.limited == bool(untried)
+    assert all(why.startswith("not tried: ") for why in untried)
 
 
 def test_a_choice_survives_json() -> None:

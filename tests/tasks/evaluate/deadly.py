@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from infra.storage.manifest import Manifest, manifest_name
+from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import UnitRecord
 from infra.storage.store import open_store
 from tasks.data.corpus import Corpus
@@ -38,5 +38,5 @@ def _die_of(job: predict.PredictJob, rows: Sequence[int]) -> None:
 
 
 def _corpus(job: predict.PredictJob) -> Corpus:
-    store, name = open_store(job.store), manifest_name("ingest", job.ingest)
+    store, name = open_store(job.store), job.corpus
     return Corpus(store, Manifest.from_bytes(store.get(name), name))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.compute.cluster import Cluster
-from infra.errors import BudgetError, CancelledError
+from infra.errors import BudgetError, CancelledError, CorpusError
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.catalog import from_parquet, table_of
@@ -270,3 +270,13 @@ def test_a_cluster_of_much_of_a_corpus_is_pointed_out(tmp_path: Path, store: Loc
         frame(root / name("x", seed, 1), seed, 1)
     note = run(own(root, store), cluster).manifest.facts["notes"][-1]
     assert note.endswith("look at it, name patients, or set corpus.split.near_duplicates: ignore")
+
+
+def test_an_empty_split_is_put_down_to_the_cluster_that_made_it(
+    tmp_path: Path, store: LocalStore, cluster: Cluster
+) -> None:
+    root = videos(tmp_path / "corpus", scenes=1, frames=6)
+    with pytest.raises(
+        CorpusError, match=r"no labelled image in the .* split.*12 of 12 .* are near duplicates.*ignore"
+    ):
+        run(own(root, store), cluster)
