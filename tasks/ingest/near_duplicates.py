@@ -95,6 +95,19 @@ def _sums(values: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.boxFilter(values, cv2.CV_32S, (_AROUND, _AROUND), normalize=False))
 
 
+def telling(hashes: np.ndarray) -> np.ndarray:
+    """[N] bool: hashes of pictures that have structure.
+
+    Half of the bits of such a hash are set, as they compare with a median; of a picture of one colour, or of a few flat
+    areas, most frequencies are equal and few bits are. Those pictures are alike without being near duplicates.
+
+    Args:
+        hashes: uint8 [N, B].
+    """
+    set_bits = np.bitwise_count(hashes).sum(axis=1, dtype=np.int64)
+    return np.asarray(np.abs(set_bits - 4 * hashes.shape[1]) <= 2 * hashes.shape[1])
+
+
 def near_pairs(hashes: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
     """Pairs of rows of different groups whose hashes differ in at most `limit` bits.
 

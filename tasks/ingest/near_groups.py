@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tasks.data.catalog import SPLITS
 from tasks.ingest.image_table import ImageTable, as_text, place_in
-from tasks.ingest.near_duplicates import BYTES, limit_of, near_clusters
+from tasks.ingest.near_duplicates import BYTES, limit_of, near_clusters, telling
 from tasks.ingest.parent import Parent
 from tasks.spec import SplitSection
 
@@ -112,7 +112,9 @@ def find_near_groups(
     rows = rows[np.array([found is not None for found in hashes], bool)]
     keys, splits, before = _stored(parent)
     bits = np.frombuffer(b"".join(filter(None, [*hashes, *before])), np.uint8).reshape(-1, BYTES)
-    joined = near_clusters(bits, np.arange(len(bits)) < len(rows), limit)
+    joined = np.full(len(bits), -1, np.int64)
+    says = telling(bits)
+    joined[says] = near_clusters(bits[says], (np.arange(len(bits)) < len(rows))[says], limit)
     cluster = np.full(len(images), -1, np.int64)
     at = place_in(keys, images.text("key"))
     cluster[at[at >= 0]] = joined[len(rows) :][at >= 0]

@@ -6,6 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from infra.compute.cluster import Cluster
@@ -280,3 +282,15 @@ def test_an_empty_split_is_put_down_to_the_cluster_that_made_it(
         CorpusError, match=r"no labelled image in the .* split.*12 of 12 .* are near duplicates.*ignore"
     ):
         run(own(root, store), cluster)
+
+
+def test_pictures_of_one_colour_are_no_near_duplicates(tmp_path: Path, store: LocalStore, cluster: Cluster) -> None:
+    root = tmp_path / "corpus"
+    for kind in "xy":
+        (root / kind).mkdir(parents=True)
+        for number in range(12):
+            flat = np.full((64, 64, 3), 5 * number + 128 * (kind == "y"), np.uint8)
+            assert cv2.imwrite(str(root / kind / f"{number}.png"), flat)
+    facts = run(own(root, store), cluster).manifest.facts
+    assert facts["near_duplicates"]["clusters"] == 0
+    assert facts["images"] == {"train": 12, "val": 6, "test": 6}
