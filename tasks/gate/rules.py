@@ -35,7 +35,7 @@ class Ruling:
     @property
     def text(self) -> str:
         """For people, in one line."""
-        return f"{self.rule}: {self.figure}; {self.asks}"
+        return f"{self.rule}: {self.figure}; asked for: {self.asks}"
 
 
 def overall(rulings: list[Ruling]) -> str:

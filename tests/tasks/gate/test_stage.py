@@ -82,7 +82,7 @@ def test_a_student_that_cannot_be_judged_is_registered_with_the_reason(line: Any
     gate = gate_of(line, good=True)
     made = registered(line, gate, "few")
     client = connect()
-    assert made.facts["reason"].startswith("the gate is closed: patients: 8 test patients; at least 30")
+    assert made.facts["reason"].startswith("the gate is closed: patients: 8 test patients; asked for: at least 30")
     assert [alias_of(client, "few", alias) for alias in ("challenger", "champion")] == [None, None]
     (version,) = versions(client, "few")
     assert version.tags["stillroom.gate"] == "not judged"
