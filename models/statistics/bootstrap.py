@@ -118,6 +118,22 @@ def bootstrap(
     )
 
 
+def share_interval(
+    right: Sequence[np.ndarray], rows: np.ndarray, patient: np.ndarray, *, resamples: int
+) -> Interval | None:
+    """Percentile interval of the share of `rows` that are right, the mean over seeds, patients resampled.
+
+    Args:
+        right: bool [N] of each seed.
+        rows: bool [N], those that count; all patients are drawn. At least one.
+        patient: [N] names.
+    """
+    prob = [np.stack([~each, each], axis=1).astype(float) for each in right]
+    label = np.where(rows, 1, -1)
+    drawn = bootstrap("single", {"": prob}, label, None, patient, resamples=resamples, metrics=["accuracy"])
+    return drawn.interval("", "accuracy")
+
+
 def share_of_gap(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Interval | None:
     """Percentile interval of (value - low) / (high - low), each [R] and paired by resample.
 

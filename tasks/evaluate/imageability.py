@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.statistics.bootstrap import bootstrap
+from models.statistics.bootstrap import share_interval
 from models.statistics.ordinal import at_least
 from tasks.data.catalog import LEFT_OUT, OK, UNGRADABLE
 from tasks.data.grade_decision import GradeDecision
@@ -45,10 +45,8 @@ def imageability(catalog: pa.Table, *, resamples: int) -> dict[str, Any] | None:
     patient = pc.if_else(pc.equal(rows["patient"], ""), rows["key"], rows["patient"]).to_numpy(zero_copy_only=False)
     interval = None
     if resamples:
-        prob = np.stack([ungradable, ~ungradable], axis=1).astype(float)
-        label = np.ones(len(rows), int)
-        drawn = bootstrap("single", {"": [prob]}, label, None, patient, resamples=resamples, metrics=["accuracy"])
-        interval = pair_of(drawn.interval("", "accuracy"))
+        every = np.ones(len(rows), bool)
+        interval = pair_of(share_interval([~ungradable], every, patient, resamples=resamples))
     return {
         "images": len(rows),
         "patients": len(np.unique(patient.astype(str))),
@@ -93,11 +91,7 @@ def _share(right: Sequence[np.ndarray], rows: np.ndarray, patient: np.ndarray, r
         return {"value": None, "interval": None}
     interval = None
     if resamples:
-        prob = [np.stack([~each, each], axis=1).astype(float) for each in right]
-        # The others have no label here, but all patients are drawn.
-        label = np.where(rows, 1, -1)
-        drawn = bootstrap("single", {"": prob}, label, None, patient, resamples=resamples, metrics=["accuracy"])
-        interval = pair_of(drawn.interval("", "accuracy"))
+        interval = pair_of(share_interval(right, rows, patient, resamples=resamples))
     return {"value": mean_of([float(each[rows].mean()) for each in right]), "interval": interval}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.statistics.bootstrap import percentile_interval
+from models.statistics.bootstrap import share_interval
 from models.statistics.ordinal import at_least
 from tasks.data.grade_decision import GradeDecision
 from tasks.gate.rules import FAILED, NOT_JUDGED, PASSED, Ruling
@@ -88,7 +88,7 @@ def referral_of(
     return None
 
 
-def operating_point(val: Referral, test: Referral, *, resamples: int, seed: int = 0) -> OperatingPoint | None:
+def operating_point(val: Referral, test: Referral, *, resamples: int) -> OperatingPoint | None:
     """The threshold of the largest sensitivity + specificity on validation (Youden 1950, Cancer 3(1)), on test.
 
     Of equal thresholds the lowest, which refers more. None where a split lacks one of the two sides. Intervals are
@@ -103,17 +103,10 @@ def operating_point(val: Referral, test: Referral, *, resamples: int, seed: int 
     ]
     threshold = float(candidates[int(np.argmax(index))])
     referred = test.probability >= threshold
-    _, who = np.unique(test.patient, return_inverse=True)
-    count = int(who.max()) + 1
-    rng = np.random.Generator(np.random.PCG64(seed))
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)[:, who]
     sides = []
     for side, right in ((test.truth, referred), (~test.truth, ~referred)):
-        whole = weights[:, side].sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            drawn = np.where(whole > 0, (weights[:, side] * right[side]).sum(axis=1) / whole, np.nan)
         share, patients = float(right[side].mean()), len(np.unique(test.patient[side]))
-        span = percentile_interval(drawn) if resamples else None
+        span = share_interval([right], side, test.patient, resamples=resamples) if resamples else None
         low, high = _wilson(share, patients)
         sides.append((share, None if span is None else [min(span.low, low), max(span.high, high)]))
     return OperatingPoint(threshold, *sides)

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -348,7 +349,7 @@ def test_an_image_that_kills_its_process_is_left_out_of_every_figure(
     assert again.cached
 
 
-def test_nothing_is_said_of_imageability_where_nothing_is_known(done) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_is_said_of_imageability_where_nothing_is_known(done: Any) -> None:
     corpus, _, _, result, _ = done
     assert not {"imageability", "screening"} & result.manifest.facts.keys()
     assert "Imageability" not in corpus.store.get(result.manifest.output(kind="report").name).decode()

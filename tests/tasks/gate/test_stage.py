@@ -10,7 +10,6 @@ import pytest
 
 from infra.compute.cluster import Cluster
 from infra.servers.tracking import alias_of, connect, versions
-from infra.settings import reload_settings
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from tasks.data.corpus import Corpus
@@ -19,6 +18,7 @@ from tasks.gate.stage import GateWork, judge
 from tasks.pipeline.context import Context
 from tasks.register.stage import register
 from tests.tasks.gate.reports import report_facts
+from tests.tasks.machine import own_machine
 from tests.tasks.trained import tiny_spec, trained
 from tests.tiny import tiny_corpus
 
@@ -26,14 +26,8 @@ from tests.tiny import tiny_corpus
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A machine with its own MLflow database."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_HOME", str(folder))
-        patch.delenv("STILLROOM_MLFLOW_URI", raising=False)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        reload_settings()
+    with own_machine(tmp_path_factory.mktemp("home")) as folder:
         yield folder
-    reload_settings()
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from infra.errors import TransientError, UsageError
 from infra.servers.tracking import VERSIONS_LOCK, alias_of, connect, versions
-from infra.settings import reload_settings
 from tasks.register.champion import move_champion, moves, promote, rollback
+from tests.tasks.machine import own_machine
 
 WHO = {"by": "Dr. Ito", "reason": "better on site B"}
 
@@ -20,13 +20,8 @@ WHO = {"by": "Dr. Ito", "reason": "better on site B"}
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A machine with its own MLflow database."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.delenv("STILLROOM_MLFLOW_URI", raising=False)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        reload_settings()
+    with own_machine(tmp_path_factory.mktemp("home")):
         yield connect()
-    reload_settings()
 
 
 @pytest.fixture

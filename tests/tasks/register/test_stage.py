@@ -17,7 +17,6 @@ import yaml
 from infra.compute.cluster import Cluster
 from infra.errors import PermanentError, UsageError
 from infra.servers.tracking import FLOW_RUN_TAG, TRAINING_TAG, alias_of, connect, experiment, tracking_uri, versions
-from infra.settings import reload_settings
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
 from models.augmentation.rendering import decode
@@ -28,6 +27,7 @@ from tasks.pipeline.context import Context
 from tasks.register.stage import Registration, register
 from tasks.register.versions import KEY_TAG
 from tasks.spec import Spec
+from tests.tasks.machine import own_machine
 from tests.tasks.trained import tiny_spec, trained
 from tests.tiny import tiny_corpus
 
@@ -37,14 +37,8 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A machine with its own MLflow database."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_HOME", str(folder))
-        patch.delenv("STILLROOM_MLFLOW_URI", raising=False)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        reload_settings()
+    with own_machine(tmp_path_factory.mktemp("home")) as folder:
         yield folder
-    reload_settings()
 
 
 @pytest.fixture(scope="module")
