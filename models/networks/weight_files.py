@@ -21,7 +21,7 @@ from models.networks.state_dicts import FoundState, find_state
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pt2")
 # torch.export replaces functions of torch for the whole process while it traces.
-_EXPORTING = threading.Lock()
+EXPORTING = threading.Lock()
 
 
 def read_state(path: Path, own: Collection[str] = ()) -> FoundState:
@@ -121,7 +121,7 @@ def export_pt2(module: nn.Module, input_size: int) -> bytes:
     # Two rows: torch.export treats a batch of one as a constant.
     example = torch.zeros(2, 3, input_size, input_size)
     buffer = io.BytesIO()
-    with _EXPORTING:
+    with EXPORTING:
         try:
             program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
@@ -136,7 +136,7 @@ def load_pt2(data: bytes) -> nn.Module:
     Raises:
         ValueError: it is no archive of a network, or holds what could run code.
     """
-    with _EXPORTING:
+    with EXPORTING:
         network: nn.Module = load_graph(data).module()
     return network
 
