@@ -25,8 +25,8 @@ FLOAT32 = "float32"
 BFLOAT16 = "bfloat16"
 FLOAT16 = "float16"
 
-EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
-"""Extra of our package that installs what a family needs."""
+PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "stillroom[openvino]"}
+"""What pip installs for a family."""
 
 
 class EngineError(Exception):

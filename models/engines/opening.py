@@ -6,7 +6,17 @@ from importlib.util import find_spec
 
 import torch
 
-from models.engines.engine import BFLOAT16, EXTRAS, FLOAT16, FLOAT32, CallEngine, Engine, EngineError, Network, in_short
+from models.engines.engine import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    PACKAGES,
+    CallEngine,
+    Engine,
+    EngineError,
+    Network,
+    in_short,
+)
 
 FAMILIES = ("eager", "openvino", "onnxruntime", "compile", "call")
 PRECISIONS = (FLOAT32, BFLOAT16, FLOAT16)
@@ -45,13 +55,13 @@ def open_engine(network: Network, name: str, *, device: str, threads: int) -> En
         threads: CPU threads that one pass may use.
 
     Raises:
-        EngineError: it cannot run this network here; the text says why and, where one is missing, which extra of
-            the package to install.
+        EngineError: it cannot run this network here; the text says why and, where a package is missing, what to
+            install.
     """
     family, _, precision = name.rpartition("-")
     if family not in FAMILIES or precision not in PRECISIONS:
         raise EngineError(f"there is no engine {name!r}; engines here are {', '.join(names(network, device))}")
-    if family in EXTRAS and find_spec(family) is None:
+    if family in PACKAGES and find_spec(family) is None:
         raise EngineError(missing(family))
     try:
         return _open(network, family, precision, device, threads)
@@ -64,7 +74,7 @@ def open_engine(network: Network, name: str, *, device: str, threads: int) -> En
 
 def missing(family: str) -> str:
     """The error message for a family that is not installed."""
-    return f"{family} is not installed: pip install 'stillroom[{EXTRAS[family]}]'"
+    return f"{family} is not installed: pip install '{PACKAGES[family]}'"
 
 
 def _open(network: Network, family: str, precision: str, device: str, threads: int) -> Engine:

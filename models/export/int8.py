@@ -95,7 +95,7 @@ def _quantise(given: Path, made: Path, images: np.ndarray, size: int, spared: Se
         quantize_static,
     )
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         """Batches of the images; the quantiser asks for one of them at a time."""
 
         def __init__(self) -> None:
