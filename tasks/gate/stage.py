@@ -14,6 +14,7 @@ from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import read_output
 from tasks.data.corpus import Corpus
+from tasks.gate.budgets import rule_on_export
 from tasks.gate.rules import FAILED, PASSED, Ruling, overall, rule_on_report
 from tasks.gate.screening import OperatingPoint, operating_point, referral_of, rule_on_screening
 from tasks.pipeline.context import Context
@@ -37,15 +38,19 @@ class GateWork(StageWork):
 
     stage, version = STAGE, VERSION
 
-    def __init__(self, context: Context, corpus: Corpus, report: Manifest, spec: Spec) -> None:
+    def __init__(
+        self, context: Context, corpus: Corpus, report: Manifest, spec: Spec, export: Manifest | None = None
+    ) -> None:
         super().__init__(context)
+        self.export = export
         self.corpus, self.report, self.spec, self.section = corpus, report, spec, spec.gate
         if report.facts["best"] is None:
             raise UsageError(f"report {report.key[:12]} has no student to register")
 
     @cached_property
     def key(self) -> str:
-        return unit_key(STAGE, VERSION, inputs=[self.report.key], section=self.section.identity())
+        inputs = [self.report.key, *([self.export.key] if self.export else [])]
+        return unit_key(STAGE, VERSION, inputs=inputs, section=self.section.identity())
 
     def count(self, manifest: Manifest) -> int:
         return 1
@@ -60,12 +65,13 @@ class GateWork(StageWork):
             rulings = rule_on_report(self.report.facts, self.section)
             screened, point = self._screening()
             rulings += screened
+            rulings += rule_on_export(self.export.facts, self.section) if self.export else []
         verdict = overall(rulings)
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,
             key=self.key,
-            inputs=[self.report.digest, self.corpus.manifest.digest],
+            inputs=[self.report.digest, self.corpus.manifest.digest, *([self.export.key] if self.export else [])],
             section=self.section.identity(),
             outputs=[],
             facts={
@@ -113,13 +119,15 @@ def _why(rulings: Sequence[Ruling], verdict: str) -> str:
     return " | ".join(ruling.text for ruling in rulings if ruling.verdict == wanted)
 
 
-def judge(context: Context, corpus: Corpus, report: Manifest, spec: Spec) -> StageResult:
+def judge(
+    context: Context, corpus: Corpus, report: Manifest, spec: Spec, export: Manifest | None = None
+) -> StageResult:
     """Run the stage; see `GateWork`."""
-    return run_stage(GateWork(context, corpus, report, spec))
+    return run_stage(GateWork(context, corpus, report, spec, export))
 
 
-def _bind(context: Context, spec: Spec, *, corpus: Manifest, report: Manifest) -> Any:
-    return GateWork(context, Corpus(context.store, corpus), report, spec)
+def _bind(context: Context, spec: Spec, *, corpus: Manifest, report: Manifest, export: Manifest) -> Any:
+    return GateWork(context, Corpus(context.store, corpus), report, spec, export)
 
 
 GATE = Stage(STAGE, _bind)

@@ -10,6 +10,8 @@ from tasks.spec.base import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
+_BUDGETS = ("latency_ms", "bytes")
+
 
 class GateSection(Section):
     """`gate:`"""
@@ -33,6 +35,14 @@ class GateSection(Section):
         None, description="most that the main metric may be worse in the worst group (site, camera, ...) than on all"
     )
     ece: Share | None = Field(None, description="largest expected calibration error")
+    latency_ms: float | None = Field(
+        None, gt=0, description="most milliseconds for one image on one thread, median of the quickest file offered"
+    )
+    bytes: int | None = Field(None, gt=0, description="most bytes of the smallest file offered")
 
     def identity(self) -> dict[str, Any]:
-        return {"enabled": False} if not self.enabled else self.model_dump(mode="json")
+        if not self.enabled:
+            return {"enabled": False}
+        found = self.model_dump(mode="json")
+        # Unset budgets ask for nothing: the section is what it was before there were budgets.
+        return {name: value for name, value in found.items() if name not in _BUDGETS or value is not None}
