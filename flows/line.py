@@ -14,6 +14,7 @@ from tasks.combine.stage import COMBINE
 from tasks.distill.stage import DISTILL, TEACH
 from tasks.evaluate.stage import EVALUATE
 from tasks.evaluate.teacher_check import COMPARE
+from tasks.export.stage import EXPORT
 from tasks.gate.stage import GATE
 from tasks.ingest.stage import INGEST
 from tasks.label.stage import LABEL
@@ -73,7 +74,12 @@ def line(spec: Spec) -> Graph:
         inputs={"corpus": corpus, "models": models, "select": select},
         after=checks,
     )
-    gate = graph.add(GATE, "gate", "judge the student by the gate", inputs={"corpus": corpus, "report": report})
+    export = graph.add(
+        EXPORT, "export", "export the student", inputs={"corpus": corpus, "report": report, "models": models}
+    )
+    gate = graph.add(
+        GATE, "gate", "judge the student by the gate", inputs={"corpus": corpus, "report": report, "export": export}
+    )
     graph.add(
         REGISTER,
         "register",
@@ -81,6 +87,7 @@ def line(spec: Spec) -> Graph:
         inputs={
             "corpus": corpus,
             "report": report,
+            "export": export,
             "gate": gate,
             "models": models,
             "labels": labels,

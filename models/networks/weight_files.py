@@ -126,6 +126,8 @@ def export_pt2(module: nn.Module, input_size: int) -> bytes:
             program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
             raise ValueError(f"{type(module).__name__} cannot be exported for any batch size: {error}") from error
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # it names folders of this machine
         torch.export.save(program, buffer)
     return buffer.getvalue()
 

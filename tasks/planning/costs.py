@@ -39,6 +39,7 @@ HASHING = 0.9  # of the time to store an image: to read it for its hash alone; m
 PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
 COMPARE = 1.0  # seconds: intervals of the teachers beside the student on labels alone; 0.5 for 400 images, 9 models
 SELECT = 2.0  # seconds: reading the soft labels
+EXPORT = 20.0  # seconds: three files, their answers on test images, and passes of each in each runtime
 GATE = 1.0  # seconds: resamples of one figure
 REGISTER = 25.0  # seconds: packing the student and MLflow
 BATCH = 8  # images a forward pass of a teacher, where the spec names none
@@ -121,7 +122,7 @@ class _Estimate:
                 self._teach(teacher, teacher.train)
         self._students()
         self._judge()
-        for stage, known_seconds in (("select", SELECT), ("gate", GATE), ("register", REGISTER)):
+        for stage, known_seconds in (("select", SELECT), ("export", EXPORT), ("gate", GATE), ("register", REGISTER)):
             seconds.update({step.title: known_seconds for step in self._open(stage)})
         return self.costs
 

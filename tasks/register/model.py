@@ -15,15 +15,32 @@ import numpy as np
 from infra.errors import PermanentError
 from infra.servers.tracking import quiet
 from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import read_output
+from models.engines.engine import Network
+from models.export.onnx_graph import export_onnx
 from models.networks.weight_files import export_pt2
 from tasks.data.corpus import Corpus
 from tasks.data.decisions import decision_of
+from tasks.data.export_formats import FILES, INT8, ONNX, PT2
 from tasks.data.trained_network import load_trained_network
 from tasks.preprocessing.network_input import Preprocessing
 from tasks.preprocessing.stored_image import BITS_FACT, recipe_of
 from tasks.register.consumer import consumer_code
+from tasks.register.judged import Judged
 
 _REQUIRED = ("mlflow", "numpy", "opencv-python-headless", "pillow", "torch")
+
+NOTHING = Judged()
+CODE = "student.py"
+_ARTIFACTS = {
+    FILES[PT2]: "network",
+    FILES[ONNX]: "onnx",
+    FILES[INT8]: "onnx_int8",
+    "about.json": "about",
+    "preprocessing.json": "preprocessing",
+    "model_card.md": "model_card",
+}
+"""Names that MLflow gives the files."""
 
 INPUT = (
     "numpy array of objects, each the bytes of an image file as the device wrote it (in JSON: base64); or whole "
@@ -43,49 +60,48 @@ CLASSES = (
 )
 
 
-def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, report: Manifest | None = None) -> Path:
-    """Save the student under `folder`/model as a pyfunc: one code file, a `.pt2` graph and two small JSON files.
+def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, judged: Judged = NOTHING) -> Path:
+    """Save the student under `folder`/model, loadable as a pyfunc and by `mlflow.onnx`.
+
+    Beside MLmodel and student.py, the code, artifacts/ has network.pt2, network.onnx, network.int8.onnx where int8 is
+    offered, about.json, preprocessing.json and model_card.md where there is one. Nothing in it names a place of this
+    machine.
 
     Args:
         chosen: manifest of the student.
         folder: an empty folder.
         mlflow_model: an `mlflow.models.Model` that already knows its run and id.
-        report: the evaluation that judged it; it says how the probabilities are read.
 
     Raises:
-        PermanentError: the network cannot be exported, its weights do not fit, or nobody knows how its images were
-            stored.
+        PermanentError: the network cannot be exported, its weights do not fit, the export is of another student, or
+            nobody knows how its images were stored.
     """
-    facts = chosen.facts
-    network = load_trained_network(corpus, chosen)
-    try:
-        graph = export_pt2(network.module, network.input_size)
-    except ValueError as error:
-        raise PermanentError(f"{facts['model']} seed {facts['seed']}: {error}") from error
-    about = {k: facts[k] for k in ("model", "task", "classes", "view_size", "input_size", "mean", "std")}
-    decision = {} if report is None else decision_of(report.facts, facts["arm"], facts["seed"])
-    about |= decision
-    document = preprocessing_of(corpus.manifest, facts).document()
+    about = about_of(chosen, judged)
+    document = preprocessing_of(corpus.manifest, chosen.facts).document()
     source = folder / "source"
     source.mkdir()
-    (source / "network.pt2").write_bytes(graph)
-    (source / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
-    (source / "preprocessing.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    (source / "student.py").write_text(consumer_code(), encoding="utf-8")
+    files = {FILES[kind]: data for kind, data in _graphs(corpus, chosen, judged.export).items()}
+    files["about.json"] = json.dumps(about, indent=1, ensure_ascii=False).encode()
+    files["preprocessing.json"] = json.dumps(document, indent=1).encode()
+    if judged.card is not None:
+        files["model_card.md"] = judged.card.encode()
+    for name, data in files.items():
+        (source / name).write_bytes(data)
+    (source / CODE).write_text(consumer_code(), encoding="utf-8")
     target = folder / "model"
     with quiet():
         import mlflow.pyfunc
+        import onnx
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
+        mlflow_model.add_flavor(
+            "onnx", onnx_version=onnx.__version__, data=f"artifacts/{FILES[ONNX]}", providers=["CPUExecutionProvider"]
+        )
         mlflow.pyfunc.save_model(
             target,
-            python_model=str(source / "student.py"),
-            artifacts={
-                "network": str(source / "network.pt2"),
-                "about": str(source / "about.json"),
-                "preprocessing": str(source / "preprocessing.json"),
-            },
+            python_model=str(source / CODE),
+            artifacts={_ARTIFACTS[name]: str(source / name) for name in files},
             # A tensor of objects is MLflow's only input that lets one image and a batch of them pass.
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
@@ -102,7 +118,43 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, repo
             },
             mlflow_model=mlflow_model,
         )
+        _forget_places(mlflow_model)
+        mlflow_model.save(target / "MLmodel")
     return target
+
+
+def about_of(chosen: Manifest, judged: Judged) -> dict[str, Any]:
+    """about.json: the student's network, how its probabilities are read, and the operating point, as far as known."""
+    facts = chosen.facts
+    about = {k: facts[k] for k in ("model", "task", "classes", "view_size", "input_size", "mean", "std")}
+    if judged.report is not None:
+        about |= decision_of(judged.report.facts, facts["arm"], facts["seed"])
+    point = None if judged.gate is None else judged.gate.facts.get("operating_point")
+    return about if point is None else {**about, "operating_point": point}
+
+
+def _graphs(corpus: Corpus, chosen: Manifest, export: Manifest | None) -> dict[str, bytes]:
+    """Bytes of each format by its kind."""
+    if export is not None:
+        if export.facts["student"] != chosen.key:
+            raise PermanentError(f"export {export.key[:12]} is of student {export.facts['student'][:12]}, not this one")
+        kinds = [output.meta["kind"] for output in export.outputs]
+        return {kind: read_output(corpus.store, export.output(kind=kind)) for kind in kinds}
+    facts = chosen.facts
+    network = load_trained_network(corpus, chosen)
+    about = Network(network.input_size, network.mean, network.std, len(facts["classes"]), module=network.module)
+    try:
+        return {PT2: export_pt2(network.module, network.input_size), ONNX: export_onnx(about)}
+    except ValueError as error:
+        raise PermanentError(f"{facts['model']} seed {facts['seed']}: {error}") from error
+
+
+def _forget_places(mlflow_model: Any) -> None:
+    """Name the files where they lie in the model, not where they were copied from."""
+    own = mlflow_model.flavors["python_function"]
+    own["model_code_path"] = CODE
+    for artifact in own["artifacts"].values():
+        artifact["uri"] = artifact["path"]
 
 
 def preprocessing_of(ingest: Manifest, facts: Mapping[str, Any]) -> Preprocessing:

@@ -21,7 +21,7 @@ from tasks.register.versions import PARITY_TAG, SOURCES_TAG, make_version, move_
 from tasks.spec import Spec
 
 STAGE = "register"
-VERSION = 5
+VERSION = 6
 
 
 class Registration(StageWork):
@@ -35,6 +35,7 @@ class Registration(StageWork):
         models: trained models, among them the one that the report calls best; or the one student to register.
         upstream: manifests that the student was taught by (label, select), for its lineage tags.
         gate: manifest of stage gate, without whose pass no alias moves; None: nobody asks for one.
+        export: manifest of stage export, whose files are packed; None: they are made anew, without int8.
 
     Raises:
         UsageError: the report's best student is not among `models`, or the report does not judge the student.
@@ -52,9 +53,10 @@ class Registration(StageWork):
         upstream: Sequence[Manifest],
         spec: Spec,
         gate: Manifest | None = None,
+        export: Manifest | None = None,
     ) -> None:
         super().__init__(context)
-        self.gate = gate
+        self.gate, self.export = gate, export
         self.report, self.corpus, self.upstream, self.spec = report, corpus, upstream, spec
         self.student = _student(report, models)
         self.name = spec.register_.name or spec.name
@@ -66,7 +68,7 @@ class Registration(StageWork):
         return unit_key(
             STAGE,
             VERSION,
-            inputs=[self.report.key, *([self.gate.key] if self.gate else [])],
+            inputs=[self.report.key, *(each.key for each in (self.gate, self.export) if each is not None)],
             section=self.section,
             weights=[self.student.output(kind="model").id],
         )
@@ -92,6 +94,7 @@ class Registration(StageWork):
                 self.upstream,
                 self.spec,
                 gate=self.gate,
+                export=self.export,
                 stage_version=VERSION,
                 flow_run=self.context.run_id,
             )
@@ -107,6 +110,7 @@ class Registration(StageWork):
                 self.student.digest,
                 self.corpus.manifest.digest,
                 *([self.gate.digest] if self.gate else []),
+                *([self.export.key] if self.export else []),
             ],
             section=self.section,
             outputs=[],
@@ -137,9 +141,10 @@ def register(
     upstream: Sequence[Manifest],
     spec: Spec,
     gate: Manifest | None = None,
+    export: Manifest | None = None,
 ) -> StageResult:
     """Run the stage; see `Registration`."""
-    return run_stage(Registration(context, report, models, corpus, upstream, spec, gate))
+    return run_stage(Registration(context, report, models, corpus, upstream, spec, gate, export))
 
 
 def _student(report: Manifest, models: Manifest | Sequence[Manifest]) -> Manifest:
@@ -158,12 +163,14 @@ def _bind(
     *,
     corpus: Manifest,
     report: Manifest,
+    export: Manifest,
     gate: Manifest,
     models: Sequence[Manifest],
     labels: Sequence[Manifest],
     select: Manifest,
 ) -> Registration:
-    return Registration(context, report, models, Corpus(context.store, corpus), [*labels, select], spec, gate)
+    upstream = [*labels, select]
+    return Registration(context, report, models, Corpus(context.store, corpus), upstream, spec, gate, export)
 
 
 REGISTER = Stage("register", _bind)

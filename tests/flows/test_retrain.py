@@ -18,6 +18,7 @@ def test_every_stage_is_made(first: dict[str, Any]) -> None:
         "select",
         "distill taught seed 0",
         "evaluate",
+        "export",
         "gate",
         "register",
     ]
