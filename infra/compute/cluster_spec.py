@@ -104,7 +104,9 @@ class ClusterSection(_Part):
 
     kind: Literal["local", "address", "ssh", "slurm", "kubernetes"] = "local"
     preset: str | None = Field(
-        None, description="a packaged preset (local-gpu, ssh, slurm, slurm-gpu, kubernetes, kubernetes-gpu) or a file"
+        None,
+        description="a packaged preset (local-gpu, address, ssh, slurm, slurm-gpu, kubernetes, kubernetes-gpu), or a "
+        "file",
     )
     address: str | None = Field(None, description="kind address: scheduler, such as tls://host:8786")
     tls: str | None = Field(

@@ -1,0 +1,1 @@
+"""Files by which services run on other machines: containers, compose, Kubernetes (`docs/production.md`)."""
