@@ -1,8 +1,8 @@
 """Make what the compose file needs on a machine: `python -m infra.deploy.prepare FOLDER`.
 
 Folders for databases, buckets and homes; a file for each secret, drawn at random; certificates for Dask; and
-`compose.env`, which names folder and user. What is there already stays, so that a second call after an update adds only what is new.
-Everything belongs to the user who calls it (0700, 0600), as whom the containers run.
+`compose.env`, which names folder and user. What is there already stays, so that a second call, after an update, adds
+only what is new. Everything belongs to the user who calls it (0700, 0600), as whom the containers run.
 """
 
 from __future__ import annotations
