@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Each run starts dozens of Python processes; without bytecode every one of them compiles our modules anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check audit hashes bench up clean
+.PHONY: demo test check audit hashes bench docs up clean
 
 demo: $(READY)
 	$(BIN)/stillroom demo --out demo-out
@@ -30,11 +30,21 @@ audit: $(READY)
 bench: $(READY)
 	@for name in $$(ls tests/bench | sed -n 's/^\([a-z]*\)\.py$$/\1/p'); do $(BIN)/python -m tests.bench.$$name --quick || exit 1; done
 
+# The documentation as a site; any broken link or missing page is an error. Its tools stay apart from the project's.
+docs: $(READY) .venv-docs/.ready
+	$(BIN)/python docs/reference.py docs/reference
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+.venv-docs/.ready: docs/requirements.txt
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --require-hashes --no-deps --requirement docs/requirements.txt
+	touch $@
+
 up: $(READY)
 	STILLROOM_HOME=$${STILLROOM_HOME:-demo-out/home} $(BIN)/stillroom up
 
 clean:
-	rm -rf demo-out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo-out site .pytest_cache .mypy_cache .ruff_cache
 
 # The stamp is touched last: a cut installation is done again.
 # Every file is held against its sha256; nothing is resolved, and the build takes the setuptools that is there.
