@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from flows.deploy_commands import DEPLOY_COMMANDS
 from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
 from flows.registry_commands import REGISTRY_COMMANDS
 from flows.store_commands import STORE_COMMANDS
@@ -120,7 +121,7 @@ def demo(out: Path, as_json: bool) -> None:
     emit(found, as_json, lambda: show_demo(found))
 
 
-for _command in (*STORE_COMMANDS, *REGISTRY_COMMANDS):
+for _command in (*STORE_COMMANDS, *REGISTRY_COMMANDS, *DEPLOY_COMMANDS):
     cli.add_command(_command)
 
 

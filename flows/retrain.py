@@ -7,48 +7,21 @@ Environment: `STILLROOM_*` (see README); the spec's corpus and store must be rea
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow
-from prefect.runtime import flow_run
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field
 
 from flows.line import stages
+from flows.parameters import Override, read_spec, run_name
 from flows.run import run_line
 from flows.running import LAST
-from flows.spec_files import find_spec
-from infra.errors import UsageError
-from tasks.spec import load_spec
 
 Upto = Annotated[str, Field(json_schema_extra={"enum": [stage.name for stage in stages()]})]
 """Name of a stage; the form offers those of the line."""
 
 
-class Override(BaseModel):
-    """One key of the spec that has another value in this run."""
-
-    key: str = Field(description="dotted key of the spec", examples=["student.train.steps"])
-    value: str = Field(description="its value, as YAML", examples=["500"])
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, given: Any) -> Any:
-        """`a.b=value`, as the command line takes it."""
-        if not isinstance(given, str):
-            return given
-        key, is_there, value = given.partition("=")
-        if not is_there:
-            raise UsageError(f"{given!r}: an override has the form a.b=value")
-        return {"key": key, "value": value}
-
-
-def _run_name() -> str:
-    """Name of a flow run in the pages: the spec's file, without its folders."""
-    return Path(str(flow_run.parameters["spec"])).stem
-
-
-@flow(name="retrain", flow_run_name=_run_name, persist_result=False)
+@flow(name="retrain", flow_run_name=run_name, persist_result=False)
 def retrain(
     spec: str,
     overrides: list[Override] = [],  # noqa: B006  (Prefect shows the default in its form)
@@ -63,5 +36,4 @@ def retrain(
         when_nothing_is_new: Continue finds or makes the later stages too; stop ends after an ingest without changes.
         upto: The last stage to run.
     """
-    found = load_spec(find_spec(spec), [f"{one.key}={one.value}" for one in overrides])
-    return run_line(found, upto, stop_when_unchanged=when_nothing_is_new == "stop")
+    return run_line(read_spec(spec, overrides), upto, stop_when_unchanged=when_nothing_is_new == "stop")

@@ -63,7 +63,8 @@ def run_followed(
     from prefect import tags
     from prefect.client.schemas.objects import State
 
-    from flows.retrain import Override, retrain
+    from flows.parameters import Override
+    from flows.retrain import retrain
     from infra.servers.process_tag import process_tag
 
     upto = upto or (LAST if name == "retrain" else name)
