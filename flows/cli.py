@@ -13,6 +13,7 @@ import click
 from flows.deploy_commands import DEPLOY_COMMANDS
 from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
 from flows.registry_commands import REGISTRY_COMMANDS
+from flows.service_commands import SERVICE_COMMANDS
 from flows.store_commands import STORE_COMMANDS
 from infra.errors import CancelledError, StillroomError, UsageError
 
@@ -121,41 +122,8 @@ def demo(out: Path, as_json: bool) -> None:
     emit(found, as_json, lambda: show_demo(found))
 
 
-for _command in (*STORE_COMMANDS, *REGISTRY_COMMANDS, *DEPLOY_COMMANDS):
+for _command in (*STORE_COMMANDS, *REGISTRY_COMMANDS, *DEPLOY_COMMANDS, *SERVICE_COMMANDS):
     cli.add_command(_command)
-
-
-@cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--prefect-port", default=4200, show_default=True)
-@click.option("--mlflow-port", default=5000, show_default=True)
-def up(host: str, prefect_port: int, mlflow_port: int) -> None:
-    """Serve Prefect's and MLflow's pages until interrupted."""
-    from infra.servers.pages import serve
-
-    serve(host, prefect_port, mlflow_port, click.echo)
-
-
-@cli.command()
-def down() -> None:
-    """Stop what `stillroom up` serves."""
-    from infra.servers.pages import stop
-
-    click.echo(stop())
-
-
-@cli.command()
-@json_option
-def status(as_json: bool) -> None:
-    """Recent runs; those whose process is gone are marked Crashed first."""
-    from flows.running import recent_runs
-
-    found = recent_runs()
-    emit(
-        found,
-        as_json,
-        lambda: click.echo("\n".join(f"{r['state']:<12} {r['flow']:<10} {r['name']}" for r in found["runs"])),
-    )
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def _side_by_side(specs: dict[str, Path], cluster: Cluster, url: str) -> dict[st
     """Run every spec in a thread of its own; raises the first error once all have ended."""
     quiet_console()
     from flows.terminal import NamedListener, TerminalListener
-    from infra.servers.prefect_api import mark_cancelled, mark_dead_runs_crashed
+    from infra.servers.flow_runs import mark_cancelled, mark_dead_runs_crashed
     from infra.servers.process_tag import process_tag
     from infra.servers.tracking import connect
 

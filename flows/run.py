@@ -18,7 +18,7 @@ from flows.output import STOPPED
 from flows.report_page import report_page
 from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, StillroomError
-from infra.servers.prefect_api import StopWatch
+from infra.servers.flow_runs import StopWatch, mark_tasks_cancelled, own_this_run
 from infra.servers.tracking_check import check_tracking
 from infra.storage.store import open_store
 from tasks.combine.members import check_before_ingest
@@ -79,13 +79,14 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         UsageError: the line has no such stage.
         StillroomError: of the first step that failed by itself; or MLflow would not take the student.
     """
+    flow = FlowRunContext.get()
+    own_this_run(flow.flow_run if flow else None)
     graph = line(spec)
     steps = graph.up_to(upto)
     around = SURROUNDINGS.get(Surroundings())
     if any(step.stage.name in NETWORK_STAGES for step in steps):
         for note in check_networks(spec):
             around.listener.message(note)
-    flow = FlowRunContext.get()
     run_id = flow.flow_run.id if flow and flow.flow_run else None
     result = RunResult(spec, flow_run=str(run_id) if run_id else None)
     if any(step.stage is REGISTER for step in steps):
@@ -108,10 +109,12 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                     tasks.run(first)
                     steps = [] if result.cached else steps[len(first) :]
                 tasks.run(steps)
-            except BaseException:
+            except BaseException as error:
                 # Steps work in threads that an interrupt does not reach: ask them to stop, or they run on.
                 watch.request()
                 tasks.settle()
+                if isinstance(error, CancelledError) or not isinstance(error, Exception):
+                    tasks.mark_cancelled()
                 raise
             tasks.publish_report()
     except (CancelledError, KeyboardInterrupt):
@@ -133,13 +136,16 @@ class _Tasks:
                 self._futures[step] = submit(step, self._futures, self._of.spec.run.retries)
             for step in steps:
                 self._futures[step].wait()
-        for step in steps:
-            state = self._futures[step].state
-            if state.is_failed() or state.is_crashed() or state.is_cancelled():
-                with suppress(StillroomError):
-                    self._record()
+        states = {step: self._futures[step].state for step in steps}
+        if any(not state.is_completed() for state in states.values()):
+            with suppress(StillroomError):
+                self._record()
+        for step, state in states.items():
+            if state.is_failed() or state.is_crashed():
                 error = state.result(raise_on_failure=False)
                 raise error if isinstance(error, BaseException) else RuntimeError(f"{step.title}: {state}")
+        if any(state.is_cancelled() for state in states.values()):
+            raise CancelledError(STOPPED)
         self._record()
         for step in steps:
             self._add(step, self._futures[step])
@@ -149,6 +155,11 @@ class _Tasks:
         end = time.monotonic() + SECONDS_TO_STOP
         for future in self._futures.values():
             future.wait(max(0.0, end - time.monotonic()))
+
+    def mark_cancelled(self) -> None:
+        """Say of the steps that a stopped run leaves unfinished that they are cancelled, too."""
+        left = [future.task_run_id for future in self._futures.values() if not future.state.is_final()]
+        mark_tasks_cancelled(left, STOPPED)
 
     def _add(self, step: Step, future: PrefectFuture[Any]) -> None:
         ref: Ref = future.result()

@@ -43,7 +43,7 @@ def run_on_api(name: str, spec: Path, overrides: list[str], url: str, upto: str 
     quiet_console()
     from flows.interrupts import Interrupts
     from flows.terminal import TerminalListener
-    from infra.servers.prefect_api import mark_cancelled, mark_dead_runs_crashed
+    from infra.servers.flow_runs import mark_cancelled, mark_dead_runs_crashed
     from infra.servers.process_tag import process_tag
 
     mark_dead_runs_crashed()
@@ -109,31 +109,3 @@ def show_outcome(found: dict[str, Any]) -> None:
         aliases = ", ".join(version["aliases"]) or "no alias"
         click.echo(f"model:  {version['name']} version {version['version']} ({aliases}): {version['reason']}")
     click.echo("pages:  stillroom up   (then Prefect and MLflow in the browser)")
-
-
-def recent_runs(limit: int = 20) -> dict[str, Any]:
-    """Recent flow runs, newest first, after dead ones were marked."""
-    from infra.servers.prefect_api import prefect_api
-
-    with prefect_api():
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.sorting import FlowRunSort
-
-        from infra.servers.prefect_api import mark_dead_runs_crashed
-
-        reaped = mark_dead_runs_crashed()
-        with get_client(sync_client=True) as client:
-            runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=limit)
-            names = {run.flow_id: client.read_flow(run.flow_id).name for run in runs}
-    return {
-        "reaped": reaped,
-        "runs": [
-            {
-                "name": run.name,
-                "flow": names[run.flow_id],
-                "state": run.state.name if run.state else "unknown",
-                "started": run.start_time.isoformat() if run.start_time else None,
-            }
-            for run in runs
-        ],
-    }

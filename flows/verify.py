@@ -11,9 +11,11 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext
 
 from flows.parameters import read_spec, run_name
 from infra.errors import CorruptError
+from infra.servers.flow_runs import own_this_run
 from infra.storage.store import open_store
 from tasks.maintenance.formatting import verify_lines
 from tasks.maintenance.verify import verify as verify_store
@@ -31,6 +33,8 @@ def verify(spec: str) -> Any:
     Args:
         spec: Path of a spec file on the machine that runs the flow, or the name of a spec in `STILLROOM_HOME/specs`.
     """
+    context = FlowRunContext.get()
+    own_this_run(context.flow_run if context else None)
     found = read_spec(spec, [])
     bar: Any = create_progress_artifact(progress=0.0, key=f"verify-{slug(found.name)}", description="objects read")
     shown = 0

@@ -108,6 +108,9 @@ def main() -> None:
     tie_to_parent(int(os.environ.pop(_PARENT, "0")) or None)
     with suppress(PermissionError):  # it leads a session already
         os.setsid()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell that starts us with `&` ignores it, and so would all that we start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     module = sys.argv[1]
     sys.argv = sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

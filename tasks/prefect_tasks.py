@@ -24,10 +24,10 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
-from infra.errors import CorruptError, is_transient
+from infra.errors import CancelledError, CorruptError, is_transient
 from infra.storage.manifest import Manifest
 from tasks.pipeline.context import Context
 from tasks.pipeline.graph import Step
@@ -102,7 +102,7 @@ def may_retry(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> boo
 def run_step(
     label: str, stage: str, inputs: Mapping[str, Ref | list[Ref]], parameters: Mapping[str, Any]
 ) -> State[Ref]:
-    """Run one step of the line; the state is `Cached` or `Completed`, its data a reference.
+    """Run one step of the line; the state is `Cached` or `Completed`, its data a reference, or `Cancelled`.
 
     Args:
         label: names the step for people.
@@ -124,9 +124,12 @@ def run_step(
             for name, given in inputs.items()
         }
         work = run.stages[stage].bind(context, run.spec, **manifests, **parameters)
-        if stage in run.together:
-            run.together[stage].join(work)
-        result = run_stage(work)
+        try:
+            if stage in run.together:
+                run.together[stage].join(work)
+            result = run_stage(work)
+        except CancelledError as error:
+            return Cancelled(message=str(error))
     for artifact in work.artifacts(result, time.monotonic() - began):
         publish(artifact)
     state = "Cached" if result.cached else "Completed"

@@ -1,13 +1,10 @@
-"""Prefect for a run: its API server, the process that a run belongs to, requests to stop.
+"""Prefect's API server for a run: the one that is configured, or ours.
 
 The API is the one that is configured, or a child of this process. Prefect's own ephemeral server would outlive a
 killed parent. A server that we start answers only to those who know the authentication string of its home, and to pages
 of its own origin.
 
-A flow run that was started by hand has no Prefect worker that notices its death. Each run therefore has a tag
-`proc:<host>:<pid>:<start>`, and the next run marks the runs of dead processes as Crashed.
-
-This is the only module of infra that imports prefect.
+Of infra, only this module, `flow_runs` and `pool_worker` import prefect.
 """
 
 from __future__ import annotations
@@ -16,25 +13,18 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 from infra.errors import StillroomError, TransientError, UsageError
 from infra.private_files import private_folder
 from infra.servers.address import checked_http, origin_of, own_origins, shown, spare_loopback, without_userinfo
 from infra.servers.answer import answer, basic
 from infra.servers.file_lock import FileLock
-from infra.servers.process_tag import is_dead
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
 from infra.servers.services import SERVER_AUTH, served, server_auth
 from infra.settings import home_folder, settings
-
-PAGE = 200
-"""Runs that one request to the API may answer with."""
 
 DEATH_SECONDS = 3.0
 """From the first sign of a dead server to the end of its process."""
@@ -202,6 +192,9 @@ def start_api(port: int, host: str = "127.0.0.1") -> ServerProcess:
     env = {
         **os.environ,
         "PREFECT_UI_API_URL": f"{origin_of(host, port)}/api",
+        "PREFECT_UI_URL": origin_of(host, port),
+        # In memory a limit on runs is lost with the server, and who holds it is crashed when it comes back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         SERVER_AUTH: server_auth(),
         _ORIGINS: os.environ.get(_ORIGINS) or ",".join(own_origins(host, port)),
     }
@@ -219,106 +212,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def mark_dead_runs_crashed() -> list[str]:
-    """Mark running flow runs of dead processes, and their task runs, Crashed; returns their names."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterId,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-        TaskRunFilter,
-        TaskRunFilterState,
-        TaskRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
-    from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
-    from prefect.states import Crashed
-
-    live = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    crashed = []
-    with get_client(sync_client=True) as client:
-        running = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=live))),
-            sort=FlowRunSort.START_TIME_DESC,
-            limit=PAGE,
-        )
-        for run in running:
-            tag = next((t for t in run.tags if t.startswith("proc:")), None)
-            if tag is None or not is_dead(tag):
-                continue
-            tasks = client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
-                task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=live))),
-                sort=TaskRunSort.EXPECTED_START_TIME_DESC,
-                limit=PAGE,
-            )
-            gone = "the process that ran it is gone"
-            for task in tasks:
-                client.set_task_run_state(task.id, Crashed(message=gone), force=True)
-            client.set_flow_run_state(run.id, Crashed(message=gone), force=True)
-            crashed.append(run.name)
-    return crashed
-
-
-def mark_cancelled(tag: str) -> None:
-    """Set the flow runs of a process that have not ended to Cancelled, whatever the process still does.
-
-    Args:
-        tag: of the process.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-    from prefect.states import Cancelled
-
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])), limit=PAGE)
-        for run in found:
-            if run.state is None or not run.state.is_final():
-                client.set_flow_run_state(run.id, Cancelled(message="stopped on request"), force=True)
-
-
-class StopWatch:
-    """Asks Prefect every `STILLROOM_POLL` seconds whether somebody cancelled the run."""
-
-    def __init__(self, flow_run_id: UUID | None) -> None:
-        self.flow_run_id = flow_run_id
-        self._requested = threading.Event()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
-
-    def request(self) -> None:
-        """Request a stop from within: the process itself is being stopped."""
-        self._requested.set()
-
-    def requested(self) -> bool:
-        """Whether the run shall stop."""
-        return self._requested.is_set()
-
-    def _watch(self) -> None:
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.objects import StateType
-
-        assert self.flow_run_id is not None
-        with get_client(sync_client=True) as client:
-            while not self._over.wait(settings().poll):
-                try:
-                    state = client.read_flow_run(self.flow_run_id).state
-                except Exception:
-                    # An API that does not answer now is no request to stop; the next look may succeed.
-                    continue
-                if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                    self._requested.set()
-                    return
-
-    def __enter__(self) -> StopWatch:
-        if self.flow_run_id is not None:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(30)

@@ -24,7 +24,7 @@ from infra.settings import home_folder, settings
 _LOG_LIMIT = 10_000_000  # bytes; a longer log becomes NAME.log.1 when the next server starts
 _QUOTED = 2000  # bytes of a log's end that an error quotes
 _PRIVATE = 0o077  # databases and what else servers write are for this user alone
-_STOP_SECONDS = 10.0  # for a server to end after SIGTERM, before SIGKILL
+STOP_SECONDS = 10.0
 
 
 def log_folder() -> Path:
@@ -38,9 +38,19 @@ class ServerProcess:
     Args:
         name: of the server and of its log file.
         env: its environment; default that of this process.
+        stop_seconds: for it to end after SIGTERM, before SIGKILL.
     """
 
-    def __init__(self, name: str, module: str, args: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        args: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
+        self._stop_seconds = stop_seconds
         self.name, self.log = name, log_folder() / f"{name}.log"
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -75,7 +85,7 @@ class ServerProcess:
         """Ask the server to end, and kill it when it does not."""
         self._process.terminate()
         try:
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(self._stop_seconds)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # the processes that it started too

@@ -54,10 +54,11 @@ class Served:
 def serving(place: Place) -> Iterator[Served]:
     """`stillroom up` over the place's home, while the block runs."""
     shared, place.api = place.api, None
-    ports = [free_port(), free_port()]
-    process = place.start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]))
+    ports = [free_port(), free_port(), free_port()]
+    options = zip(("--prefect-port", "--mlflow-port", "--page-port"), map(str, ports), strict=True)
+    process = place.start("up", "--no-worker", *(part for option in options for part in option))
     place.wait_until(process, lambda p: (p.root / "home" / "services.json").exists())
-    prefect, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+    prefect, mlflow = (f"http://127.0.0.1:{port}" for port in ports[:2])
     yield Served(prefect, mlflow, (place.root / "home" / "prefect-auth").read_text())
     assert "asked process" in place.run("down").stdout
     assert process.wait(60) == 0

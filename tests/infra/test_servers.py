@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 
 from infra.errors import TransientError, UsageError
 from infra.servers.answer import answer, basic
-from infra.servers.pages import serve, stop
+from infra.servers.pages import Ports, serve, stop
 from infra.servers.prefect_api import free_port, prefect_api, start_api
 from infra.servers.process_tag import process_tag
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
@@ -186,7 +187,21 @@ def test_a_dead_address_is_named_within_seconds(home: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
 def test_pages_are_not_served_to_other_machines(home: Path, host: str) -> None:
     with pytest.raises(UsageError, match=rf"--host {host}: .*ssh -L"):
-        serve(host, free_port(), free_port(), print)
+        serve(host, Ports(free_port(), free_port(), free_port()), print)
+
+
+def test_a_taken_port_is_refused_by_its_option(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"--mlflow-port {port}: .*already in use.*another port"):
+            serve("127.0.0.1", Ports(free_port(), port, free_port()), print)
+
+
+def test_two_services_do_not_share_a_port(home: Path) -> None:
+    with pytest.raises(UsageError, match="--prefect-port and --page-port are both"):
+        serve("127.0.0.1", Ports(port := free_port(), free_port(), port), print)
 
 
 def test_down_leaves_a_stranger_alone_that_has_the_pid(home: Path) -> None:

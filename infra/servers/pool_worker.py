@@ -1,0 +1,89 @@
+"""A worker of a Prefect work pool on this machine that ends its runs before it ends itself.
+
+Prefect's own worker, asked to end, ends the processes of its runs at once and leaves the runs in the state Running for
+ever. This one asks them to end first: they save what they have and say how they ended. Of those that were killed it
+says so itself, at its end and at the next start.
+
+    python -m infra.lifeline infra.servers.pool_worker POOL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+
+from infra.servers.flow_runs import WORKER_PID
+from infra.servers.prefect_api import prepare_environment
+
+STOP_SECONDS = 26.0
+"""For the runs of a worker to end after SIGTERM, before they are killed."""
+
+LOOK_SECONDS = 0.5
+
+
+async def work(pool: str) -> None:
+    """Run what is scheduled in a work pool until SIGTERM or SIGINT; then all that was started is gone."""
+    from prefect.workers.process import ProcessWorker
+
+    from infra.servers.flow_runs import mark_dead_runs_crashed
+
+    os.environ[WORKER_PID] = str(os.getpid())
+    over = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    await asyncio.to_thread(mark_dead_runs_crashed)
+    worker = ProcessWorker(work_pool_name=pool)
+    working = asyncio.create_task(worker.start())
+    asked = asyncio.create_task(over.wait())
+    try:
+        await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await _end_runs()
+    finally:
+        asked.cancel()
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+        await asyncio.to_thread(mark_dead_runs_crashed)
+
+
+async def _end_runs() -> None:
+    """Ask the processes of runs to end, those too that a last look at the pool starts meanwhile."""
+    end = time.monotonic() + STOP_SECONDS
+    asked: set[psutil.Process] = set()
+    while (running := _engines()) and time.monotonic() < end:
+        for process in running - asked:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        asked |= running
+        await asyncio.sleep(LOOK_SECONDS)
+    for process in running:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _engines() -> set[psutil.Process]:
+    """Children that live; the event loop waits for them, nobody else may."""
+    return {child for child in psutil.Process().children() if _lives(child)}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def main() -> None:
+    """Entry point."""
+    prepare_environment()
+    asyncio.run(work(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""`stillroom up` with a worker and a deployed spec: one page, what dies comes back, a killed one leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.servers.prefect_api import free_port
+from tests.line import Place
+from tests.prefect_client import Api, wait_until
+
+
+class Up:
+    """A running `stillroom up`."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.prefect, self.mlflow, self.page = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+        ports = {"prefect": self.prefect, "mlflow": self.mlflow, "page": self.page}
+        options = [part for name, url in ports.items() for part in (f"--{name}-port", url.rpartition(":")[2])]
+        # The poll comes at once, and then not for a day.
+        times = ["--cron", "", "--verify-cron", "", "--poll-minutes", "1440"]
+        self.process = place.start("up", "small.yaml", *times, *options)
+        place.wait_until(self.process, lambda p: f"Page     {self.page}" in (p.root / "log").read_text())
+
+    @property
+    def api(self) -> Api:
+        return Api(f"{self.prefect}/api", (self.place.root / "home" / "prefect-auth").read_text())
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        with urllib.request.urlopen(f"{self.page}/services", timeout=60) as answer:
+            return {one["name"]: one for one in json.load(answer)}
+
+    def process_of(self, word: str) -> psutil.Process:
+        (found,) = [
+            child for child in psutil.Process(self.process.pid).children() if any(word in a for a in child.cmdline())
+        ]
+        return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("up"))
+
+
+@pytest.fixture(scope="module")
+def up(place: Place) -> Iterator[Up]:
+    running = Up(place)
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
+
+
+def test_one_page_links_to_every_service(up: Up) -> None:
+    found = up.services()
+    assert list(found) == ["prefect", "mlflow", "worker stillroom-cpu"]
+    assert {one["state"] for one in found.values()} == {"running"}
+    with urllib.request.urlopen(up.page, timeout=60) as answer:
+        text = answer.read().decode()
+    assert f'href="{up.prefect}"' in text
+    assert f'href="{up.mlflow}"' in text
+    with urllib.request.urlopen(f"{up.mlflow}/health", timeout=60) as answer:
+        assert answer.read() == b"OK"
+
+
+def test_a_page_of_another_name_is_refused(up: Up) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(urllib.request.Request(up.page, headers={"host": "evil.example"}), timeout=60)
+
+
+def test_every_service_writes_a_log(up: Up) -> None:
+    logs = {path.name for path in (up.place.root / "home" / "logs").iterdir()}
+    assert logs == {"prefect.log", "mlflow.log", "worker-stillroom-cpu.log"}
+
+
+def test_the_status_tells_services_runs_and_what_comes_next(up: Up) -> None:
+    name = up.api.get("/deployments/name/ingest/small")["id"]
+    wanted = {"deployments": {"id": {"any_": [name]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    if not up.api.post("/flow_runs/filter", wanted):
+        up.api.post(f"/deployments/{name}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+    wait_until(lambda: up.api.post("/flow_runs/filter", wanted), 300)
+    found = up.place.json("status")
+    assert {one["name"] for one in found["services"]} == set(up.services())
+    assert ("ingest", "Completed") in {(run["flow"], run["state"]) for run in found["runs"]}
+    rows = {row["name"]: row for row in found["deployments"]}
+    assert list(rows) == ["ingest/small", "retrain/small", "verify/small"]
+    assert rows["ingest/small"]["next"]
+    assert rows["retrain/small"]["next"] is None
+    assert rows["ingest/small"]["bytes"] == sum(len(data) for data in up.place.files("").values())
+    assert found["champions"] == []
+
+
+@pytest.mark.parametrize(("name", "word"), [("mlflow", "mlflow_server"), ("prefect", "prefect.server.api")])
+def test_a_service_that_dies_comes_back_with_its_data(up: Up, name: str, word: str) -> None:
+    before = up.services()[name]["restarts"]
+    up.process_of(word).kill()
+    wait_until(lambda: up.services()[name]["restarts"] == before + 1 and up.services()[name]["state"] == "running")
+    assert up.api.get("/deployments/name/retrain/small")["parameters"] == {"spec": str(up.place.spec)}
+
+
+def test_a_killed_one_leaves_no_process(up: Up) -> None:
+    up.process.send_signal(signal.SIGKILL)
+    up.process.wait()
+    assert psutil.wait_procs(up.place.processes(), timeout=30)[1] == []
+
+
+def test_down_ends_all_and_the_next_one_finds_the_data(up: Up, place: Place) -> None:
+    again = Up(place)
+    assert again.api.get("/deployments/name/retrain/small")["id"]
+    assert "asked process" in place.run("down").stdout
+    assert again.process.wait(90) == 0
+    assert psutil.wait_procs(place.processes(), timeout=30)[1] == []
+    assert not (place.root / "home" / "services.json").exists()
