@@ -24,12 +24,13 @@ from tasks.register.stage import REGISTER
 from tasks.select.stage import SELECT
 from tasks.spec import Spec, TeacherSection, load_spec
 from tasks.spec.arms import LABELS_ONLY
+from tasks.subset.stage import SUBSET
 
 
 def line(spec: Spec) -> Graph:
     """The steps of a spec's run."""
     graph = Graph()
-    corpus = _corpus(graph, spec)
+    corpus = _subset(graph, spec, _corpus(graph, spec))
 
     trained = {teacher.name: _trainings(graph, corpus, teacher) for teacher in spec.teachers}
     trainings = [step for steps in trained.values() for step in steps]
@@ -108,6 +109,13 @@ def _corpus(graph: Graph, spec: Spec) -> Step:
     return graph.add(COMBINE, "combine", "combine the corpora", inputs={"corpora": corpora})
 
 
+def _subset(graph: Graph, spec: Spec, corpus: Step) -> Step:
+    """The step whose manifest is the training set with the labels that the spec uses."""
+    if spec.labels is None:
+        return corpus
+    return graph.add(SUBSET, "subset", "choose the labels that are used", inputs={"whole": corpus})
+
+
 def _trainings(graph: Graph, corpus: Step, teacher: TeacherSection) -> list[Step]:
     """The whole teacher's training, then one without each fold; none where the spec asks for no training."""
     if teacher.train is None:
@@ -171,6 +179,6 @@ def _students(
 
 
 def stages() -> list[Stage]:
-    """Every stage of a line, in order: those of a packaged spec, whose line has all but the one of several corpora."""
+    """Every stage of a line, in order: those of a packaged spec, and the two that other specs need for their images."""
     ingest, *rest = line(load_spec(named_specs()["phantom-fundus"])).stages
-    return [ingest, COMBINE, *rest]
+    return [ingest, COMBINE, SUBSET, *rest]

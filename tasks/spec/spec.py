@@ -9,6 +9,7 @@ from tasks.spec.base import Section
 from tasks.spec.corpora import CorpusEntry, check_corpora, combined_title
 from tasks.spec.corpus import CorpusSection, IngestSection
 from tasks.spec.gate import GateSection
+from tasks.spec.labels import LabelsSection
 from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
 from tasks.spec.run import RunSection
 from tasks.spec.select import SelectSection
@@ -26,6 +27,7 @@ class Spec(Section):
         None, description="in place of corpus: several that form one training set, such as two hospitals'"
     )
     ingest: IngestSection = IngestSection()
+    labels: LabelsSection | None = Field(None, description="fewer training labels than there are; null: all")
     views: ViewsSection = ViewsSection()
     teachers: list[TeacherSection] = Field(min_length=1)
     select: SelectSection = SelectSection()

@@ -30,6 +30,7 @@ from tasks.maintenance.forgetting.labels import label_records
 from tasks.maintenance.store_contents import INFO, UNITS, ManifestSummary, StoreContents
 from tasks.register.stage import STAGE as REGISTER
 from tasks.select.stage import STAGE as SELECT
+from tasks.subset.stage import STAGE as SUBSET
 
 FOLDERS = ("shards/", "catalogs/", "labels/", "weights/", "annotate/", "predictions/", "reports/")
 """Folders whose objects may show single images; below each a folder a corpus. Weights of networks lie elsewhere."""
@@ -64,7 +65,7 @@ class AffectedManifest:
 
 @dataclass(frozen=True)
 class AffectedSet:
-    """A training set of several corpora, of which one has erased images."""
+    """A training set of several corpora, of which one has erased images, or one with fewer labels."""
 
     summary: ManifestSummary
     title: str
@@ -119,7 +120,7 @@ def affected_manifests(store: Store, manifests: Sequence[Manifest], tombstones: 
 
 
 def affected_sets(store: Store, contents: StoreContents, affected: Sequence[AffectedManifest]) -> list[AffectedSet]:
-    """Training sets of several corpora that have erased images."""
+    """Training sets that have erased images: of several corpora, and those with fewer labels."""
     of_corpus = {each.manifest.digest: each for each in affected}
     found = []
     for summary in _of(contents, (COMBINE,)):
@@ -132,6 +133,12 @@ def affected_sets(store: Store, contents: StoreContents, affected: Sequence[Affe
                 own = of_corpus[row["manifest"]].splits
                 splits |= {"all": own, "test": {"test"}, "pool": {"train"}}[row["use"]]
         found.append(AffectedSet(summary, str(facts["corpus"]), frozenset(splits)))
+    whole: list[AffectedManifest | AffectedSet] = [*affected, *found]
+    for each in whole:
+        digest = each.manifest.digest if isinstance(each, AffectedManifest) else each.summary.digest
+        title = each.manifest.facts["corpus"] if isinstance(each, AffectedManifest) else each.title
+        parts = [part for part in _of(contents, (SUBSET,)) if digest in part.refers]
+        found += [AffectedSet(part, str(title), frozenset(each.splits)) for part in parts]
     return found
 
 

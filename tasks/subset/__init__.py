@@ -1,0 +1,1 @@
+"""A training set with fewer labels, for studies of scarce ones."""
