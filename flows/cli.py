@@ -15,6 +15,7 @@ from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
 from flows.registry_commands import REGISTRY_COMMANDS
 from flows.service_commands import SERVICE_COMMANDS
 from flows.store_commands import STORE_COMMANDS
+from flows.study_commands import STUDY_COMMANDS
 from infra.errors import CancelledError, StillroomError, UsageError
 
 
@@ -122,7 +123,7 @@ def demo(out: Path, as_json: bool) -> None:
     emit(found, as_json, lambda: show_demo(found))
 
 
-for _command in (*STORE_COMMANDS, *REGISTRY_COMMANDS, *DEPLOY_COMMANDS, *SERVICE_COMMANDS):
+for _command in (*STUDY_COMMANDS, *STORE_COMMANDS, *REGISTRY_COMMANDS, *DEPLOY_COMMANDS, *SERVICE_COMMANDS):
     cli.add_command(_command)
 
 

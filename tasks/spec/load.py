@@ -50,7 +50,7 @@ def parse_spec(text: str, *, where: str = "spec", overrides: Sequence[str] = (),
     if not isinstance(raw, dict):
         raise SpecError(f"{where}: a spec is a mapping with the keys name, store, corpus, teachers, student")
     for override in overrides:
-        _set(raw, override)
+        set_override(raw, override)
     # Before anything quotes or keeps it.
     refuse_secrets(raw)
     if base is not None:
@@ -62,7 +62,8 @@ def parse_spec(text: str, *, where: str = "spec", overrides: Sequence[str] = (),
     return _anchor(spec, base) if base else spec
 
 
-def _set(raw: dict[str, Any], override: str) -> None:
+def set_override(raw: dict[str, Any], override: str) -> None:
+    """Change a spec before it is checked, by `a.b=value`; SpecError where there is no such place."""
     dotted, equals, value = override.partition("=")
     if not equals or not dotted:
         raise SpecError(f"--set {dotted!r}: write it as a.b=value")

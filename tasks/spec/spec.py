@@ -13,6 +13,7 @@ from tasks.spec.labels import LabelsSection
 from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
 from tasks.spec.run import RunSection
 from tasks.spec.select import SelectSection
+from tasks.spec.study import StudySection
 from tasks.spec.teacher import TeacherSection
 from tasks.spec.views import ViewsSection
 
@@ -35,6 +36,7 @@ class Spec(Section):
     evaluate: EvaluateSection = EvaluateSection()
     gate: GateSection = GateSection()
     register_: RegisterSection = Field(RegisterSection(), alias="register")
+    study: StudySection | None = Field(None, description="what `stillroom study` varies; a run of the line ignores it")
     run: RunSection = RunSection()
 
     @field_validator("teachers")

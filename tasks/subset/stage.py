@@ -20,7 +20,7 @@ from tasks.data.catalog import LEFT_OUT, OK, SPLITS, table_of
 from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.image_table import list_column, mask, matrix, patient_ids_of
 from tasks.pipeline.context import Context
-from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage
+from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage, slug
 from tasks.spec import Spec
 from tasks.spec.labels import LabelsSection
 from tasks.subset.choice import Patients, choose, places
@@ -76,14 +76,12 @@ class SubsetWork(StageWork):
         return Made(manifest, made=new, total=1)
 
     def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
-        counts = result.manifest.facts[FACT]
+        counts = {name: both for name, both in result.manifest.facts[FACT].items() if name != "manifest"}
         rows = [
-            {"": name.replace("_", " "), "used": f"{used:,}", "of": f"{of:,}"}
-            for name, (used, of) in counts.items()
-            if name != "manifest"
+            {"": name.replace("_", " "), "used": f"{used:,}", "of": f"{of:,}"} for name, (used, of) in counts.items()
         ]
         title = result.manifest.facts["corpus"]
-        return [Artifact(key=f"subset-{title}", description="what of the training set is used", content=rows)]
+        return [Artifact(key=f"subset-{slug(title)}", description="what of the training set is used", content=rows)]
 
 
 def _kept(catalog: pa.Table, facts: dict[str, Any], section: LabelsSection) -> tuple[pa.Table, dict[str, list[int]]]:

@@ -14,9 +14,10 @@ from tasks.data.tombstones import Tombstones
 from tasks.maintenance.forgetting.survey import affected_manifests, affected_sets
 from tasks.maintenance.store_contents import read_contents
 from tasks.pipeline.context import Context
+from tasks.pipeline.stage import run_stage
 from tasks.spec import RunSection
 from tasks.spec.labels import LabelsSection
-from tasks.subset.stage import FACT, subset
+from tasks.subset.stage import FACT, SubsetWork, subset
 from tests.tiny import tiny_corpus
 
 
@@ -112,3 +113,9 @@ def test_forget_knows_it_with_the_splits_of_the_erased_images(store: LocalStore)
 def test_a_section_that_says_nothing_or_two_things_is_refused(asked: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         LabelsSection(**asked)
+
+
+def test_people_are_shown_what_is_used(store: LocalStore) -> None:
+    work = SubsetWork(Context(store, run=RunSection()), tiny_corpus(store).manifest, LabelsSection(share=0.25))
+    (artifact,) = work.artifacts(run_stage(work), 0.0)
+    assert {"": "labelled patients", "used": "3", "of": "12"} in artifact.content

@@ -1,0 +1,98 @@
+"""The command `stillroom study`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows.output import STOPPED, emit, json_option
+from infra.errors import CancelledError
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["unlabeled", "guidance"]))
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="A.B=V", help="Override a key of the spec.")
+@click.option("--arms", help="Arms to compare, separated by commas, or all; default: those of the study.")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1), help="Seeds of every arm, from 0 on.")
+@click.option("--plan", is_flag=True, help="Say what would be trained and how long it takes; runs nothing.")
+@json_option
+def study(
+    kind: str, spec: Path, overrides: tuple[str, ...], arms: str | None, seeds: int, plan: bool, as_json: bool
+) -> None:
+    """Compare what a paper compares: KIND is unlabeled (paper 1) or guidance (paper 2)."""
+    wanted = arms.split(",") if arms else []
+    numbers = list(range(seeds))
+    if plan:
+        from flows.study_plan import plan_study, render_study_plan
+
+        planned = plan_study(kind, spec, list(overrides), wanted, numbers)
+        emit(planned, as_json, lambda: click.echo(render_study_plan(planned)))
+        return
+    found = run_study(kind, spec, list(overrides), wanted, numbers)
+    emit(found, as_json, lambda: _show(found))
+
+
+STUDY_COMMANDS: tuple[click.Command, ...] = (study,)
+
+
+def run_study(kind: str, spec: Path, overrides: Sequence[str], arms: list[str], seeds: list[int]) -> dict[str, Any]:
+    """Run the flow `study`, followed on the terminal; what `--json` prints.
+
+    Raises:
+        StillroomError: as the failing stage raised it.
+    """
+    from infra.servers.prefect_api import prefect_api
+    from tasks.spec import load_spec
+
+    load_spec(spec, overrides)
+    with prefect_api() as url:
+        return _on_api(kind, spec, overrides, arms, seeds, url)
+
+
+def _on_api(
+    kind: str, spec: Path, overrides: Sequence[str], arms: list[str], seeds: list[int], url: str
+) -> dict[str, Any]:
+    from flows.running import quiet_console
+
+    quiet_console()
+    from prefect import tags
+    from prefect.client.schemas.objects import State
+
+    from flows.interrupts import Interrupts
+    from flows.retrain import Override
+    from flows.study import study as flow
+    from flows.terminal import TerminalListener
+    from infra.servers.prefect_api import mark_cancelled, mark_dead_runs_crashed
+    from infra.servers.process_tag import process_tag
+    from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
+
+    mark_dead_runs_crashed()
+    terminal = TerminalListener()
+    terminal.message(f"study {kind} {spec}  (Prefect {url.removesuffix('/api')})")
+    try:
+        with Interrupts(lambda: mark_cancelled(process_tag())) as interrupts:
+            followed = SURROUNDINGS.set(Surroundings(terminal, stop=interrupts.requested))
+            try:
+                with tags(process_tag()):
+                    chosen = [Override.model_validate(text) for text in overrides]
+                    found: Any = flow(kind, str(spec), chosen, arms, seeds, return_state=True)
+                value = found.result(raise_on_failure=False)
+            finally:
+                SURROUNDINGS.reset(followed)
+    finally:
+        terminal.close()
+    if found.is_cancelled() or isinstance(value, State):
+        raise CancelledError(STOPPED)
+    if isinstance(value, BaseException):
+        raise value
+    return dict(value)
+
+
+def _show(found: dict[str, Any]) -> None:
+    click.echo(Path(found["outputs"]["report"]).read_text(encoding="utf-8"))
+    for kind, place in found["outputs"].items():
+        click.echo(f"{kind + ':':<9}{place}")

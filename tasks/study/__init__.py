@@ -1,0 +1,1 @@
+"""Studies: the comparisons of the papers, as arms, seeds and conditions around one spec."""

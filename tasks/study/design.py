@@ -1,0 +1,202 @@
+"""What a study compares: conditions, arms in each, the primary contrast; and how specs are made of them.
+
+A condition is a spec of its own: the same line runs it, so that conditions share every stage whose inputs are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.errors import SpecError
+from tasks.spec import Spec
+from tasks.spec.arms import TAUGHT
+from tasks.spec.load import parse_spec
+from tasks.spec.study import StudySection
+
+_NETWORK = ("model", "weights", "cut", "head", "options", "size", "targets", "teacher")
+_NONE: dict[str, Any] = {
+    **dict.fromkeys(("weights", "cut", "head", "size", "phases", "loss")),
+    **{"options": {}, "pool": "all", "labels": True, "targets": "view", "teacher": "stored"},
+}
+_LENGTH = ("steps", "epochs", "min_steps", "max_steps")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one condition."""
+
+    condition: str
+    arm: str
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm against its baseline, in the same or in another condition."""
+
+    cell: Cell
+    baseline: Cell
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One spec of a study.
+
+    Attributes:
+        name: for people and files, such as labels-5.
+        title: for the table.
+        change: keys of the base spec that have other values; None removes a key.
+        arms: name of each arm of students to the keys of `student:` that it has; one is `taught`.
+    """
+
+    name: str
+    title: str
+    change: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study before it runs.
+
+    Attributes:
+        kind: unlabeled, guidance or small-data.
+        claim: what the paper says.
+        titles: of the arms, for the table.
+        primary: named before anything runs, and told first.
+        contrasts: the others; their p values are corrected together.
+        notes: what the paper leaves open, and what the data at hand cannot show.
+    """
+
+    kind: str
+    paper: str
+    claim: str
+    conditions: Sequence[Condition]
+    titles: Mapping[str, str]
+    primary: Contrast
+    contrasts: Sequence[Contrast]
+    notes: Sequence[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The spec that a study is made around.
+
+    Attributes:
+        raw: of its file, overrides applied, before it is checked.
+        where: the file, for messages.
+        folder: that relative paths are taken from.
+        spec: the same, checked.
+        task, classes: of its corpus.
+        labels: the loss on labels of the task.
+    """
+
+    raw: Mapping[str, Any]
+    where: str
+    folder: Path
+    spec: Spec
+    task: str
+    classes: Sequence[str]
+
+    @property
+    def section(self) -> StudySection:
+        """`study:`"""
+        return self.spec.study or StudySection()
+
+    @property
+    def labels(self) -> list[dict[str, Any]]:
+        """`student.loss` of the labels alone."""
+        return [{"loss": {"multilabel": "binary", "ordinal": "cumulative"}.get(self.task, "cross_entropy")}]
+
+    @property
+    def soft(self) -> dict[str, Any]:
+        """The term of `student.loss` on soft labels, of the task."""
+        return {"loss": {"multilabel": "soft_binary", "ordinal": "cumulative_kl"}.get(self.task, "kl")}
+
+    def network(self, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Keys of `student:` that say which network learns: the spec's, or another's."""
+        student = self.raw["student"]
+        if own is None:
+            return {key: student[key] for key in _NETWORK if key in student}
+        return {**{key: student[key] for key in ("targets", "teacher") if key in student}, **own}
+
+    def train(self, steps: int, rate: float = 1.0, **more: Any) -> dict[str, Any]:
+        """`student.train` with so many steps and a factor of its learning rates."""
+        given = self.raw["student"].get("train", {})
+        own = {key: value for key, value in given.items() if key not in _LENGTH}
+        rates = {"lr": self.spec.student.train.lr, "backbone_lr": self.spec.student.train.backbone_lr}
+        scaled = {key: value * rate for key, value in rates.items() if value is not None}
+        # A few steps less change no length of a schedule, but the key of every training.
+        return {**own, **scaled, "steps": steps, **more}
+
+    def spec_of(self, condition: Condition, seeds: Sequence[int], rates: Mapping[str, float]) -> Spec:
+        """The spec of a condition.
+
+        Args:
+            rates: factor of the learning rates of each arm; 1 where there is none.
+
+        Raises:
+            SpecError: it cannot be run; says the condition and the key.
+        """
+        arms = {name: self._rated(dict(keys), rates.get(name, 1.0)) for name, keys in condition.arms.items()}
+        first = arms.pop(TAUGHT)
+        # An arm inherits what it does not say, and here every arm says all that it has.
+        arms = {name: {**{key: _NONE[key] for key in first if key in _NONE}, **own} for name, own in arms.items()}
+        student = {**first, "seeds": list(seeds), "arms": arms}
+        raw = merged(self.raw, condition.change)
+        raw |= {"student": student, "name": f"{self.spec.name}-{condition.name}"}
+        raw["evaluate"] = {**raw.get("evaluate", {}), "compare": False}
+        raw["teachers"] = [{**teacher, "require_better": False} for teacher in raw["teachers"]]
+        return parse_spec(yaml.safe_dump(raw), where=f"{self.where}, condition {condition.name}", base=self.folder)
+
+    def _rated(self, keys: dict[str, Any], rate: float) -> dict[str, Any]:
+        if "train" in keys:
+            keys["train"] = _scaled(keys["train"], rate)
+        if "phases" in keys:
+            keys["phases"] = [
+                {**phase, "train": _scaled(phase["train"], rate)} if "train" in phase else phase
+                for phase in keys["phases"]
+            ]
+        return keys
+
+
+def _scaled(train: Mapping[str, Any], rate: float) -> dict[str, Any]:
+    return {key: value * rate if key in ("lr", "backbone_lr") else value for key, value in train.items()}
+
+
+def merged(raw: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with the values of `change`, mappings merged key by key; None removes a key."""
+    out = dict(raw)
+    for name, value in change.items():
+        own = out.get(name)
+        if value is None:
+            out.pop(name, None)
+        elif isinstance(own, Mapping) and isinstance(value, Mapping):
+            out[name] = merged(own, value)
+        else:
+            out[name] = value
+    return out
+
+
+def chosen_arms(
+    known: Mapping[str, Mapping[str, Any]], wanted: Sequence[str], always: Sequence[str], default: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The arms of a study that are asked for.
+
+    Args:
+        known: all that it has.
+        wanted: names, `all`, or none for the default.
+        always: of the primary contrast.
+
+    Raises:
+        SpecError: there is no such arm; those that there are get named.
+    """
+    names = list(known) if "all" in wanted else list(wanted) or list(default)
+    for name in names:
+        if name not in known:
+            raise SpecError(f"--arms {name}: this study has {', '.join(known)}, or all")
+    return {name: keys for name, keys in known.items() if name in names or name in always}

@@ -1,0 +1,125 @@
+"""A study's table as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+
+from tasks.drawing.markdown import cell_text, interval_text, number, table_text
+from tasks.study.design import Study
+from tasks.study.figures import Difference, Row, StudyFigures
+
+HEAD = ("condition", "arm", "seeds", "parameters")
+_TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$"}
+
+
+def table_markdown(study: Study, figures: StudyFigures, shown: tuple[str, ...]) -> str:
+    """One row an arm and condition: figures, and the difference to its baseline.
+
+    Args:
+        shown: metrics beside the main one.
+    """
+    head = [*HEAD, f"{figures.metric} [95 %]", "against its baseline", "p, corrected", *shown]
+    rows = [
+        [
+            cell_text(_title_of(study, row.condition)),
+            cell_text(study.titles.get(row.arm, row.arm)),
+            str(row.seeds),
+            "-" if row.parameters is None else f"{row.parameters:,}",
+            f"{number(row.values[figures.metric])}{interval_text(row.interval)}",
+            _against(study, found) if (found := _of(figures, row)) else "-",
+            _p(found) if found else "-",
+            *(number(row.values[name]) for name in shown),
+        ]
+        for row in figures.rows
+    ]
+    return table_text(head, rows)
+
+
+def table_csv(study: Study, figures: StudyFigures) -> bytes:
+    """The same with every metric, numbers with six digits; what is undefined is empty."""
+    text = io.StringIO()
+    names = list(figures.rows[0].values)
+    writer = csv.writer(text, lineterminator="\n")
+    own = [f"{figures.metric}_low", f"{figures.metric}_high"]
+    told = ["baseline", "difference", "difference_low", "difference_high", "p", "p_corrected"]
+    writer.writerow([*HEAD, *names, *own, *told])
+    for row in figures.rows:
+        found = _of(figures, row)
+        ends: list[object] = [None, None] if row.interval is None else [*row.interval]
+        against: list[object] = [None] * len(told)
+        if found is not None:
+            span: list[object] = [None, None] if found.interval is None else [*found.interval]
+            against = [found.baseline, found.value, *span, found.p, found.corrected]
+        cells = [row.condition, row.arm, row.seeds, row.parameters, *row.values.values(), *ends, *against]
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    return text.getvalue().encode()
+
+
+def table_tex(study: Study, figures: StudyFigures) -> bytes:
+    """A `tabular` for a paper; it needs no package."""
+    lines = [
+        r"\begin{tabular}{llrrl}",
+        r"\hline",
+        rf"condition & arm & parameters & {_tex(figures.metric)} & 95\,\% \\",
+        r"\hline",
+    ]
+    for row in figures.rows:
+        span = "" if row.interval is None else f"{row.interval[0]:.3f} to {row.interval[1]:.3f}"
+        cells = [
+            _tex(_title_of(study, row.condition)),
+            _tex(study.titles.get(row.arm, row.arm)),
+            "--" if row.parameters is None else str(row.parameters),
+            number(row.values[figures.metric]),
+            span,
+        ]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", ""]).encode()
+
+
+def difference_text(study: Study, found: Difference, metric: str) -> str:
+    """A contrast in words and figures."""
+    own, other = (study.titles.get(arm, arm) for arm in (found.arm, found.baseline))
+    where = _title_of(study, found.condition)
+    if found.value is None:
+        return f"{own} minus {other} ({where}): {metric} is undefined for one of the two"
+    seen = "no interval" if found.visible is None else f"a true difference of {found.visible:.3f} would be seen in 80 %"
+    p = "" if found.p is None else f", p {found.p:.3f}"
+    return f"{own} minus {other} ({where}): {metric} {found.value:+.3f}{interval_text(found.interval)}{p}; {seen}"
+
+
+def _of(figures: StudyFigures, row: Row) -> Difference | None:
+    """The contrast whose arm a row is; the primary one before others."""
+    both = [figures.primary, *figures.contrasts]
+    return next((each for each in both if (each.condition, each.arm) == (row.condition, row.arm)), None)
+
+
+def _against(study: Study, found: Difference) -> str:
+    if found.value is None:
+        return "undefined"
+    baseline = cell_text(study.titles.get(found.baseline, found.baseline))
+    return f"{found.value:+.3f}{interval_text(found.interval)} ({baseline})"
+
+
+def _p(found: Difference) -> str:
+    if found.corrected is not None:
+        return f"{found.corrected:.3f}"
+    return "-" if found.p is None else f"{found.p:.3f} (primary)"
+
+
+def _title_of(study: Study, condition: str) -> str:
+    return _titles(study)[condition]
+
+
+def _titles(study: Study) -> Mapping[str, str]:
+    return {condition.name: condition.title for condition in study.conditions}
+
+
+def _tex(text: str) -> str:
+    return "".join(_characters(text))
+
+
+def _characters(text: str) -> Iterator[str]:
+    for character in text:
+        yield _TEX.get(character, character)
