@@ -8,7 +8,7 @@ Environment: as flow `retrain`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ from tasks.study.design import Base, Condition, Study
 from tasks.study.stage import STAGE, StudyWork, run_study
 from tasks.study.studies import STUDIES, best_rates, read_base, title_of_training
 
-Kind = Literal["unlabeled", "guidance"]
+Kind = Literal["unlabeled", "guidance", "small-data"]
 Seeds = Annotated[list[int], Field(min_length=1)]
 
 
@@ -59,6 +59,7 @@ def condition(
     name: str,
     seeds: Seeds,
     rates: dict[str, float],
+    weights: dict[str, str] | None,
     upto: str,
 ) -> Any:
     """One condition of a study: a run of the line on its spec.
@@ -72,13 +73,14 @@ def condition(
         name: Of the condition; "" for the whole corpus, up to its training set.
         seeds: Of the students.
         rates: Factor of the learning rates of each arm.
+        weights: Objects of the store with the weights of teachers that were trained before.
         upto: The last stage to run.
     """
     base, study = design(kind, spec, overrides, arms)
     if not name:
         return run_line(base.spec, upto)
     found = next(each for each in study.conditions if each.name == name)
-    return run_line(base.spec_of(found, seeds, rates), upto)
+    return run_line(base.spec_of(found, seeds, rates, weights), upto)
 
 
 @flow(name="study", flow_run_name=_name_of_study, persist_result=False)
@@ -92,7 +94,7 @@ def study(
     """Run a study and write its table.
 
     Args:
-        kind: unlabeled (paper 1) or guidance (paper 2).
+        kind: unlabeled (paper 1), guidance (paper 2) or small-data (paper 3).
         spec: Path of a spec file on the machine that runs the flow, or the name of a spec in `STILLROOM_HOME/specs`.
         overrides: Keys of the spec that have other values in this run.
         arms: Arms to compare; none for those of the study's default, `all` for every one.
@@ -129,11 +131,19 @@ class _Parts:
     ) -> None:
         self._given: dict[str, Any] = {"kind": kind, "spec": spec, "overrides": overrides, "arms": arms}
         self.base, self.study, self.seeds = base, study, seeds
+        self.weights: dict[str, str] | None = None
 
     def run(self, title: str, name: str, seeds: Seeds, rates: Mapping[str, float], upto: str) -> dict[str, Any]:
         """The result of a run, as `run_line` gives it; CancelledError where it was asked to stop."""
         found: Any = condition(
-            title=title, name=name, seeds=seeds, rates=dict(rates), upto=upto, **self._given, return_state=True
+            title=title,
+            name=name,
+            seeds=seeds,
+            rates=dict(rates),
+            weights=self.weights,
+            upto=upto,
+            **self._given,
+            return_state=True,
         )
         value = found.result(raise_on_failure=False)
         if found.is_cancelled() or isinstance(value, State):
@@ -164,8 +174,11 @@ class _Parts:
 def _run(parts: _Parts, cluster: Cluster) -> dict[str, Any]:
     study, spec = parts.study, parts.base.spec
     store = open_store(spec.store)
-    whole = parts.run("training set", "", parts.seeds, {}, "combine" if spec.entries else "ingest")
-    corpus = _manifest(store, whole["stages"][-1])
+    last = "combine" if spec.entries else "ingest"
+    whole = parts.run("training set", "", parts.seeds, {}, "teach" if study.teachers_first else last)
+    corpus = _manifest(store, next(stage for stage in whole["stages"] if stage["stage"].partition(" ")[0] == last))
+    if study.teachers_first:
+        parts.weights = _weights(store, whole["stages"])
     reports: dict[str, Manifest] = {}
     models: dict[str, dict[str, Manifest]] = {}
     rates: dict[str, dict[str, float]] = {}
@@ -199,6 +212,16 @@ def _run(parts: _Parts, cluster: Cluster) -> dict[str, Any]:
         "figures": {name: value for name, value in made.manifest.facts.items() if name != "table"},
         "outputs": {str(output.meta["kind"]): str(store.local_path(output.name)) for output in made.manifest.outputs},
         "flow_run": run_id,
+    }
+
+
+def _weights(store: Store, stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The weights of trained teachers, by name."""
+    taught = [
+        stage for stage in stages if stage["stage"].startswith("teach ") and " without fold " not in stage["stage"]
+    ]
+    return {
+        stage["stage"].removeprefix("teach "): _manifest(store, stage).output(kind="model").name for stage in taught
     }
 
 

@@ -13,7 +13,7 @@ from infra.errors import CancelledError
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["unlabeled", "guidance"]))
+@click.argument("kind", type=click.Choice(["unlabeled", "guidance", "small-data"]))
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=V", help="Override a key of the spec.")
 @click.option("--arms", help="Arms to compare, separated by commas, or all; default: those of the study.")
@@ -23,7 +23,7 @@ from infra.errors import CancelledError
 def study(
     kind: str, spec: Path, overrides: tuple[str, ...], arms: str | None, seeds: int, plan: bool, as_json: bool
 ) -> None:
-    """Compare what a paper compares: KIND is unlabeled (paper 1) or guidance (paper 2)."""
+    """Compare what a paper compares: KIND is unlabeled (paper 1), guidance (2) or small-data (3)."""
     wanted = arms.split(",") if arms else []
     numbers = list(range(seeds))
     if plan:

@@ -53,15 +53,17 @@ class ChannelAttention(BatchLoss):
     each sample is divided by its L2 norm over the positions; the loss is the Frobenius norm of the difference over the
     whole [N, D, H, W] tensor, a scalar, and the mean over taps. It is not a mean over samples: it grows as sqrt(N * D),
     so the published weights, 1/5 with a teacher from x-rays and 1/1000 with one from ImageNet, hold for batches of 24
-    and taps of 32 channels only (denseblock4.denselayer16.conv2 of DenseNet-121).
+    and taps of 32 channels only (denseblock4.denselayer16.conv2 of DenseNet-121). With `scale_free` it is divided by
+    sqrt(N * D), the root mean square over channels, so that one weight fits every batch and tap [our reading].
 
     Raises:
         ValueError: taps that are not maps, or whose shapes differ; there is no projector.
     """
 
-    def __init__(self, own: list[Shape], theirs: list[Shape], **_: object) -> None:
+    def __init__(self, own: list[Shape], theirs: list[Shape], *, scale_free: bool = False, **_: object) -> None:
         super().__init__()
         _maps_only("attention_channels", own, theirs)
+        self._scale_free = scale_free
         if own != theirs:
             raise ValueError(
                 f"attention_channels compares networks of one architecture: the student's features {own} are not "
@@ -72,6 +74,7 @@ class ChannelAttention(BatchLoss):
         """A scalar; 0 for equal features, and then without gradient."""
         distances = [
             torch.linalg.vector_norm(unit(ours.flatten(2), _DEAD) - unit(teachers.flatten(2), _DEAD))
+            / ((ours.shape[0] * ours.shape[1]) ** 0.5 if self._scale_free else 1.0)
             for ours, teachers in zip(own, theirs, strict=True)
         ]
         return torch.stack(distances).mean()

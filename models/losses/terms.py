@@ -121,6 +121,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             "maps",
             "paper 3 (2008.13574), from its first author's later code",
             published=0.2,
+            options=_options(scale_free=False),
             default_tap="features",
             whole_batch=True,
         ),

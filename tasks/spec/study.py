@@ -33,6 +33,15 @@ class StudySection(Section):
         None, min_length=1, description="unlabeled: losses of the transfer; default: by the task, as student.loss"
     )
     transfer_share: float = Field(0.75, gt=0, lt=1, description="unlabeled: share of the steps before fine-tuning")
+    attention: list[LossTerm] | None = Field(
+        None,
+        min_length=1,
+        description="small-data: losses beside the labels; default: attention_channels, scale_free, weight 5.5 (the "
+        "author's 1/5 at batches of 24 and 32 channels), or attention between different networks",
+    )
+    freeze: list[str] | None = Field(
+        None, min_length=1, description="small-data: modules that transfer learning freezes; known for some networks"
+    )
     rates: list[Factor] = Field(
         [0.3, 1.0, 3.0],
         min_length=1,

@@ -23,6 +23,7 @@ _NONE: dict[str, Any] = {
     **dict.fromkeys(("weights", "cut", "head", "size", "phases", "loss")),
     **{"options": {}, "pool": "all", "labels": True, "targets": "view", "teacher": "stored"},
 }
+_OF_TRAINING = ("train", "members", "folds", "average", "seed", "require_better")
 _LENGTH = ("steps", "epochs", "min_steps", "max_steps")
 
 
@@ -70,6 +71,8 @@ class Study:
         primary: named before anything runs, and told first.
         contrasts: the others; their p values are corrected together.
         notes: what the paper leaves open, and what the data at hand cannot show.
+        teachers_first: teachers are trained on all labels before, and used as they are in every condition.
+        budget: parameters of the paper's student; None: not known.
     """
 
     kind: str
@@ -80,6 +83,8 @@ class Study:
     primary: Contrast
     contrasts: Sequence[Contrast]
     notes: Sequence[str] = field(default_factory=list)
+    teachers_first: bool = False
+    budget: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,11 +138,18 @@ class Base:
         # A few steps less change no length of a schedule, but the key of every training.
         return {**own, **scaled, "steps": steps, **more}
 
-    def spec_of(self, condition: Condition, seeds: Sequence[int], rates: Mapping[str, float]) -> Spec:
+    def spec_of(
+        self,
+        condition: Condition,
+        seeds: Sequence[int],
+        rates: Mapping[str, float],
+        weights: Mapping[str, str] | None = None,
+    ) -> Spec:
         """The spec of a condition.
 
         Args:
             rates: factor of the learning rates of each arm; 1 where there is none.
+            weights: of teachers that were trained before, objects of the store by name; None: they are trained here.
 
         Raises:
             SpecError: it cannot be run; says the condition and the key.
@@ -150,8 +162,23 @@ class Base:
         raw = merged(self.raw, condition.change)
         raw |= {"student": student, "name": f"{self.spec.name}-{condition.name}"}
         raw["evaluate"] = {**raw.get("evaluate", {}), "compare": False}
-        raw["teachers"] = [{**teacher, "require_better": False} for teacher in raw["teachers"]]
+        raw["teachers"] = (
+            [{**teacher, "require_better": False} for teacher in raw["teachers"]]
+            if weights is None
+            else self._trained(raw["teachers"], weights)
+        )
         return parse_spec(yaml.safe_dump(raw), where=f"{self.where}, condition {condition.name}", base=self.folder)
+
+    def _trained(self, teachers: Sequence[Mapping[str, Any]], weights: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The teachers, members of ensembles each by itself, with the weights that they were trained to."""
+        raw = {teacher["name"]: teacher for teacher in teachers}
+        found = []
+        for teacher in self.spec.teachers:
+            own = {key: value for key, value in raw[teacher.whole].items() if key not in _OF_TRAINING}
+            if teacher.name in weights:
+                own |= {"name": teacher.name, "weights": f"store:{weights[teacher.name]}"}
+            found.append(own)
+        return found
 
     def _rated(self, keys: dict[str, Any], rate: float) -> dict[str, Any]:
         if "train" in keys:

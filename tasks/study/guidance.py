@@ -26,8 +26,6 @@ LABELS, RESPONSE, FEATURE, RELATION, EBKD = "labels", "response", "feature", "re
 BUDGET = 51_800
 """Trainable parameters of the paper's student."""
 
-_DISTANCE = 0.01
-
 
 def guidance(base: Base, wanted: Sequence[str] = ()) -> Study:
     """The study on a spec.
@@ -67,6 +65,7 @@ def guidance(base: Base, wanted: Sequence[str] = ()) -> Study:
         primary=Contrast(Cell("all", TAUGHT), Cell("all", RELATION)),
         contrasts=contrasts,
         notes=notes,
+        budget=BUDGET,
     )
 
 
@@ -103,10 +102,3 @@ def _arms(base: Base, teachers: Sequence[str]) -> tuple[dict[str, dict[str, Any]
         "ae-kd": "responses weighed by gradients (AE-KD)",
     }
     return arms, titles
-
-
-def budget_note(parameters: int) -> str:
-    """What is to be said of a student of another size than the paper's; "" where it is within 1 %."""
-    if abs(parameters - BUDGET) <= _DISTANCE * BUDGET:
-        return ""
-    return f"The student has {parameters:,} parameters; the paper's has 51.8k."

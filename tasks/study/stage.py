@@ -52,11 +52,10 @@ class StudyWork(StageWork):
         rates: Mapping[str, Mapping[str, float]],
         spec: Spec,
         seeds: Sequence[int],
-        notes: Sequence[str] = (),
     ) -> None:
         super().__init__(context)
         self.study, self.corpus, self.reports, self.models = study, corpus, reports, models
-        self.rates, self.spec, self.seeds, self.notes = rates, spec, seeds, notes
+        self.rates, self.spec, self.seeds = rates, spec, seeds
 
     @cached_property
     def key(self) -> str:
@@ -78,7 +77,7 @@ class StudyWork(StageWork):
                 "metric": self.metric,
                 "resamples": self.resamples,
                 "bins": self.spec.evaluate.bins,
-                "notes": [*self.study.notes, *self.notes],
+                "notes": [*self.study.notes],
             },
         )
 
@@ -106,7 +105,7 @@ class StudyWork(StageWork):
             seeds=self.seeds,
             rates=self.rates,
             fit=self._fit(),
-            notes=self.notes,
+            notes=self._notes(),
         )
         png, svg = study_plot(study, figures, phantom=phantom)
         facts = figures.to_json()
@@ -133,6 +132,13 @@ class StudyWork(StageWork):
             facts={**facts, "kind": study.kind, "table": table_markdown(study, figures, ())},
         )
         return Made(manifest, made=len(outputs), total=len(outputs))
+
+    def _notes(self) -> list[str]:
+        """Of the student's size, where the paper's is known and another (by more than 1 %)."""
+        budget = self.study.budget
+        sizes = {model.facts["parameters"] for own in self.models.values() for model in own.values()}
+        other = [size for size in sorted(sizes) if budget and abs(size - budget) > 0.01 * budget]
+        return [f"A student has {size:,} parameters; the paper's has {budget:,}." for size in other]
 
     def _fit(self) -> dict[str, dict[str, dict[str, Any]]]:
         return {

@@ -10,17 +10,23 @@ from typing import Any
 import yaml
 
 from infra.errors import SpecError
+from infra.storage.store import open_store
 from models.statistics.metrics import FIT_FREE, LOWER_IS_BETTER
+from tasks.data.corpus import Corpus
+from tasks.distill.stage import TeacherTraining
 from tasks.ingest.corpus_listing import scan_spec
+from tasks.ingest.parent import read_head
+from tasks.pipeline.context import Context
 from tasks.spec import load_spec
 from tasks.spec.corpora import POOL
 from tasks.spec.load import set_override
 from tasks.study.design import Base, Condition, Study
 from tasks.study.guidance import guidance
+from tasks.study.small_data import small_data
 from tasks.study.unlabeled import unlabeled
 
 STUDIES: Mapping[str, Callable[[Base, Sequence[str]], Study]] = MappingProxyType(
-    {"unlabeled": unlabeled, "guidance": guidance}
+    {"unlabeled": unlabeled, "guidance": guidance, "small-data": small_data}
 )
 """Studies by their names on the command line."""
 
@@ -41,6 +47,24 @@ def read_base(path: Path, overrides: Sequence[str]) -> Base:
     number = next((n for n, entry in enumerate(spec.entries) if entry.use != POOL), 0)
     scan = scan_spec(spec, number).scan
     return Base(raw, str(path), path.resolve().parent, spec, scan.task, list(scan.classes))
+
+
+def trained_weights(base: Base) -> dict[str, str] | None:
+    """Objects of the store with the weights of the teachers, trained on all labels; None where one is not there yet."""
+    store = open_store(base.spec.store)
+    head = None if base.spec.entries else read_head(store, base.spec.corpus_title)
+    if head is None:
+        return None
+    context, corpus = Context(store, run=base.spec.run), Corpus(store, head)
+    found = {}
+    for teacher in base.spec.teachers:
+        if teacher.train is None:
+            continue
+        manifest = TeacherTraining(context, corpus, teacher, base.spec).lookup()
+        if manifest is None:
+            return None
+        found[teacher.name] = manifest.output(kind="model").name
+    return found
 
 
 def title_of_training(spec_arm: Mapping[str, Any], arm: str, seed: int) -> str:
