@@ -32,5 +32,5 @@ def find_spec(given: str) -> Path:
 def named_specs() -> dict[str, Path]:
     """Name to file: the packaged specs, and those of this machine, which win."""
     packaged = Path(str(importlib.resources.files("flows").joinpath("specs")))
-    folders = (packaged, settings().home / "specs")
+    folders = (packaged, packaged / "studies", settings().home / "specs")
     return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))}

@@ -1,0 +1,57 @@
+"""The packaged specs of studies, on folders in the corpora's layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.spec_files import named_specs
+from tasks.study.studies import STUDIES, read_base
+from tests.tasks.corpora import layouts
+from tests.tasks.corpora.public_layouts import chestxray14, chexpert, kvasir, messidor
+
+
+def _eyepacs(root: Path) -> None:
+    layouts.eyepacs(root, layouts.many_patients(40), pool=[f"{n}_left" for n in range(900, 910)])
+
+
+def _messidor(root: Path) -> None:
+    messidor(root, {"11": {f"20051019_{n:05d}_0100_PP": n % 4 for n in range(40)}})
+
+
+def _hyper_kvasir(root: Path) -> None:
+    names = {f"{finding}-{n}": finding for finding in ("polyps", "cecum", "pylorus") for n in range(8)}
+    layouts.hyper_kvasir(root, names, pool=["u1", "u2"])
+    layouts.folds(root, {name: n % 2 for n, name in enumerate(names)})
+
+
+CORPORA: dict[str, dict[str, Callable[[Path], object]]] = {
+    "unlabeled-eyepacs": {"corpus.root": _eyepacs},
+    "unlabeled-messidor": {"corpus.root": _messidor},
+    "unlabeled-eyepacs-messidor": {"corpora.0.root": _messidor, "corpora.1.root": _eyepacs},
+    "guidance-kvasir-v2": {"corpus.root": lambda root: kvasir(root, images=6)},
+    "guidance-hyper-kvasir": {"corpus.root": _hyper_kvasir},
+    "small-data-chexpert": {"corpus.root": chexpert},
+    "small-data-chestxray14": {"corpus.root": chestxray14},
+    "small-data-eyepacs": {"corpus.root": _eyepacs},
+}
+"""What each spec reads, by key."""
+
+
+def test_every_packaged_study_is_tried() -> None:
+    assert {name for name in named_specs() if name.startswith(tuple(STUDIES))} == CORPORA.keys()
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_it_fits_the_layout_and_every_condition_is_a_spec(name: str, tmp_path: Path) -> None:
+    overrides = [f"store={tmp_path / 'store'}"]
+    for key, write in CORPORA[name].items():
+        write(tmp_path / key)
+        overrides.append(f"{key}={tmp_path / key}")
+    base = read_base(named_specs()[name], overrides)
+    kind = next(kind for kind in STUDIES if name.startswith(kind))
+    study = STUDIES[kind](base, [])
+    specs = [base.spec_of(condition, [0], {}) for condition in study.conditions]
+    assert len({spec.name for spec in specs}) == len(study.conditions)
