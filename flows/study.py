@@ -20,7 +20,7 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 from flows.output import STOPPED
-from flows.retrain import Override
+from flows.parameters import Override
 from flows.run import run_line
 from flows.spec_files import find_spec
 from infra.compute.cluster import Cluster

@@ -63,10 +63,10 @@ def _on_api(
     from prefect.client.schemas.objects import State
 
     from flows.interrupts import Interrupts
-    from flows.retrain import Override
+    from flows.parameters import Override
     from flows.study import study as flow
     from flows.terminal import TerminalListener
-    from infra.servers.prefect_api import mark_cancelled, mark_dead_runs_crashed
+    from infra.servers.flow_runs import mark_cancelled, mark_dead_runs_crashed
     from infra.servers.process_tag import process_tag
     from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.line import line
-from flows.retrain import Override
+from flows.parameters import Override
 from flows.study import design
 from tasks.drawing.markdown import table_text
 from tasks.planning.dry_run import CACHED
