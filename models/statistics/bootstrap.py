@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
+from models.statistics.counts import counted_ratio
 from models.statistics.metrics import weighted
 
 LEVEL = 0.95
@@ -128,10 +130,40 @@ def share_interval(
         rows: bool [N], those that count; all patients are drawn. At least one.
         patient: [N] names.
     """
-    prob = [np.stack([~each, each], axis=1).astype(float) for each in right]
-    label = np.where(rows, 1, -1)
-    drawn = bootstrap("single", {"": prob}, label, None, patient, resamples=resamples, metrics=["accuracy"])
-    return drawn.interval("", "accuracy")
+    return share_intervals([(right, rows)], patient, resamples=resamples)[0]
+
+
+def share_intervals(
+    shares: Sequence[tuple[Sequence[np.ndarray], np.ndarray]], patient: np.ndarray, *, resamples: int, seed: int = 0
+) -> list[Interval | None]:
+    """`share_interval` of several shares, each a pair of its `right` and `rows`, on the same resamples.
+
+    The resamples are those of `bootstrap` with the same patients and seed.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    _, who = np.unique(np.asarray(patient, dtype=str), return_inverse=True)
+    patients = int(who.max()) + 1
+    hits, counts, places = [], [], [0]
+    for right, rows in shares:
+        hits += [np.bincount(who, np.asarray(each & rows, float), minlength=patients) for each in right]
+        counts += [np.bincount(who, np.asarray(rows, float), minlength=patients)] * len(right)
+        places.append(len(hits))
+    part, whole = np.stack(hits, axis=1), np.stack(counts, axis=1)
+    found = []
+    step = max(1, _CELLS // patients)
+    for start in range(0, resamples, step):
+        drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=min(step, resamples - start))
+        found.append(counted_ratio(drawn @ part, drawn @ whole))
+    values = np.concatenate(found) if found else np.zeros((0, part.shape[1]))
+    return [percentile_interval(values[:, a:b].mean(axis=1)) for a, b in pairwise(places)]
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % score interval of a share of `count` independent cases (Wilson 1927, JASA 22)."""
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def share_of_gap(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Interval | None:

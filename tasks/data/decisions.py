@@ -11,15 +11,32 @@ def decision_of(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any]
 
     Returns:
         graded corpora: `cut_points`, `temperature` and `referable`; corpora of one class an image: `decide_for` and
-        `logit_shift`; else empty.
+        `logit_shift`; where something is referred `operating_point`; else empty.
     """
     grades, decisions = facts.get("grades"), facts.get("decisions")
+    found: dict[str, Any] = {}
     if grades is not None:
         own = _reading(grades, arm, seed)
-        return {**{k: own[k] for k in ("cut_points", "temperature")}, "referable": grades["referable"]}
-    if decisions is not None:
-        return {"decide_for": decisions["metric"], "logit_shift": _reading(decisions, arm, seed)["logit_shift"]}
-    return {}
+        found = {**{k: own[k] for k in ("cut_points", "temperature")}, "referable": grades["referable"]}
+    elif decisions is not None:
+        found = {"decide_for": decisions["metric"], "logit_shift": _reading(decisions, arm, seed)["logit_shift"]}
+    point = operating_point(facts, arm, seed)
+    return found if point is None else {**found, "operating_point": point}
+
+
+def operating_point(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any] | None:
+    """From which probability a model refers; None where nothing is referred or no threshold could be chosen.
+
+    `of`: what is referred; `threshold`: on its probability, after p ** (1 / `temperature`) is scaled to sum 1;
+    `unit`, `aggregate`: how the images of one decision become one probability; `sensitivity`, `specificity` and
+    `missed_severe` on the test images, each {value, interval}; `image`: the same of single images, where the unit is
+    none. See `tasks.evaluate.screening`.
+    """
+    found = facts.get("screening")
+    if found is None:
+        return None
+    own = next(each for each in found["arms"][arm]["seeds"] if each["seed"] == seed)
+    return None if own["threshold"] is None else {name: value for name, value in own.items() if name != "seed"}
 
 
 def _reading(section: Mapping[str, Any], arm: str, seed: int) -> Mapping[str, Any]:

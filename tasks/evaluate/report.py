@@ -13,6 +13,7 @@ from tasks.evaluate.by_corpus import corpora_text
 from tasks.evaluate.groups import groups_text
 from tasks.evaluate.headline import gap_text
 from tasks.evaluate.imageability import imageability_text
+from tasks.evaluate.screening_text import screening_text
 from tasks.evaluate.titles import METRIC_TITLES, title_of
 from tasks.spec.arms import LABELS_ONLY
 
@@ -56,6 +57,7 @@ def markdown(numbers: Mapping[str, Any], context: ReportContext) -> str:
         *(["## Without leaks\n\n" + _without_leaks(numbers)] if numbers["leaks"] else []),
         "## Does teaching help?\n\n" + _differences(numbers),
         *(["## Grades\n\n" + grades_text(numbers)] if "grades" in numbers else []),
+        *(["## Screening\n\n" + screening_text(numbers)] if "screening" in numbers else []),
         *(["## Imageability\n\n" + imageability_text(numbers)] if "imageability" in numbers else []),
         *(["## Decisions\n\n" + _shifts(numbers)] if "decisions" in numbers else []),
         *(["## Corpora\n\n" + corpora_text(numbers)] if "corpora" in numbers else []),

@@ -6,13 +6,18 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.errors import SpecError, UsageError
 from infra.storage.manifest import Manifest
 from models.augmentation.draws import ViewRecipe
 from models.statistics.logit_shift import DECISIONS
 from models.statistics.metrics import FIT_FREE, FITTED, MAIN, names
-from tasks.data.catalog import MISSING, QUARANTINED
+from tasks.data.catalog import MISSING, OK, QUARANTINED
 from tasks.data.corpus import Corpus
+from tasks.data.decision_units import default_unit, known_units
+from tasks.evaluate.screening import Referred, referred_of
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
 
@@ -52,6 +57,7 @@ def check_models(corpus: Corpus, models: Sequence[Manifest], spec: Spec) -> None
         raise SpecError(f"evaluate.referable: {referable} is past the last grade, {len(corpus.classes) - 1}")
     if spec.evaluate.decide_for is not None and corpus.task != "single":
         raise SpecError(f"evaluate.decide_for: {corpus.title} has task {corpus.task}, not single; leave it out")
+    _check_unit(corpus, spec)
     metric = spec.evaluate.metric
     if metric is None:
         return
@@ -172,6 +178,33 @@ def first_referred(corpus: Corpus, spec: Spec) -> int | None:
     if corpus.task != "ordinal" or spec.evaluate.referable is not None:
         return spec.evaluate.referable
     return 2 if corpus.modality == "fundus" and len(corpus.classes) == 5 else None
+
+
+def decision_unit(corpus: Corpus, spec: Spec) -> str:
+    """What referral is decided for; see `tasks.data.decision_units.default_unit` where the spec names nothing."""
+    return spec.evaluate.unit or default_unit(_judged_rows(corpus))
+
+
+def referred(corpus: Corpus, spec: Spec) -> Referred | None:
+    """What is referred; None where nothing is."""
+    return referred_of(corpus.task, corpus.classes, first_referred(corpus, spec))
+
+
+def _judged_rows(corpus: Corpus) -> pa.Table:
+    """Catalog rows of used validation and test images."""
+    catalog = corpus.catalog
+    judged = pc.and_(pc.equal(catalog["status"], OK), pc.is_in(catalog["split"], value_set=pa.array(JUDGED)))
+    return catalog.filter(judged)
+
+
+def _check_unit(corpus: Corpus, spec: Spec) -> None:
+    unit = spec.evaluate.unit
+    if unit is None:
+        return
+    known = known_units(_judged_rows(corpus))
+    if not known[unit]:
+        there = ", ".join(name for name, count in known.items() if count)
+        raise SpecError(f"evaluate.unit: of no judged image of {corpus.title} the {unit} is known; take {there}")
 
 
 def pool_is_used(spec: Spec) -> bool:

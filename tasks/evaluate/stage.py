@@ -17,6 +17,7 @@ from tasks.evaluate.scope import (
     averaged_views,
     check_models,
     decided_for,
+    decision_unit,
     first_referred,
     in_order,
     is_phantom,
@@ -31,7 +32,7 @@ from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, UnitCount,
 from tasks.spec import Spec
 
 STAGE = "evaluate"
-VERSION = 8
+VERSION = 9
 
 
 class Evaluation(StageWork):
@@ -50,7 +51,8 @@ class Evaluation(StageWork):
 
     Raises:
         CorpusError: no test image is labelled.
-        SpecError: `evaluate.metric` is no metric of the corpus's task, `evaluate.referable` no grade of it.
+        SpecError: `evaluate.metric` is no metric of the corpus's task, `evaluate.referable` no grade of it,
+            `evaluate.unit` known of no image.
         UsageError: no model was given, or one that knows other classes; `run.device: cuda` and no GPU is offered.
         CorruptError: an image or a model's file is not what the store promises.
         PermanentError: no test image can be predicted.
@@ -91,6 +93,7 @@ class Evaluation(StageWork):
                 **spec.evaluate.identity(),
                 "referable": first_referred(corpus, spec),
                 "decide_for": decided_for(corpus, spec),
+                "unit": decision_unit(corpus, spec),
                 "corpus": corpus.title,
                 "phantom": is_phantom(spec),
                 "task": corpus.task,

@@ -26,11 +26,22 @@ from tasks.evaluate.by_corpus import corpora_of
 from tasks.evaluate.grades import add_grades, judged_by
 from tasks.evaluate.groups import groups_of
 from tasks.evaluate.headline import headline
-from tasks.evaluate.imageability import imageability, screening
+from tasks.evaluate.imageability import imageability
 from tasks.evaluate.predicted_arms import arms_of, truth_of
 from tasks.evaluate.report import ReportContext, markdown
 from tasks.evaluate.results import shown_arm, summarise
-from tasks.evaluate.scope import DECIDED, JUDGED, averaged_views, decided_for, first_referred, is_phantom, kept_out
+from tasks.evaluate.scope import (
+    DECIDED,
+    JUDGED,
+    averaged_views,
+    decided_for,
+    decision_unit,
+    first_referred,
+    is_phantom,
+    kept_out,
+    referred,
+)
+from tasks.evaluate.screening import screening
 from tasks.evaluate.shifts import add_shifts
 from tasks.evaluate.teacher_verdicts import teachers_on_validation
 from tasks.evaluate.titles import title_of
@@ -158,15 +169,15 @@ def facts_of(
     pool: str | None = None,
 ) -> dict[str, Any]:
     """Every number of an evaluation: `summarise`, then metrics of grades or of shifted logits, `groups` where images
-    have attributes (`groups_of`), `corpora` where there are several (`corpora_of`), `imageability` and `screening`
-    where it is known of test images whether they can be graded, the teachers on validation
+    have attributes (`groups_of`), `corpora` where there are several (`corpora_of`), `imageability` where it is known of
+    test images whether they can be graded, `screening` where something is referred, the teachers on validation
     (`teachers_on_validation`), then `headline`.
     """
     section, classes = spec.evaluate, len(corpus.classes)
-    referred = first_referred(corpus, spec)
+    first = first_referred(corpus, spec)
     main: Judged | None = None
     if metric in DECIDED:
-        main = judged_by(metric, arms, val, test, classes, referred)
+        main = judged_by(metric, arms, val, test, classes, first)
     facts = summarise(
         corpus.task,
         corpus.classes,
@@ -179,7 +190,7 @@ def facts_of(
         main=main,
     )
     if corpus.task == "ordinal":
-        facts = add_grades(facts, arms, val, test, referable=referred, resamples=section.bootstrap, bins=section.bins)
+        facts = add_grades(facts, arms, val, test, referable=first, resamples=section.bootstrap, bins=section.bins)
     wanted = decided_for(corpus, spec)
     if wanted is not None:
         counts = np.bincount(train.label[train.label >= 0], minlength=classes)
@@ -202,10 +213,18 @@ def facts_of(
     gradable = imageability(corpus.catalog, resamples=section.bootstrap)
     if gradable is not None:
         facts["imageability"] = gradable
-        if referred is not None:
-            facts["screening"] = screening(
-                corpus.catalog, arms, val, test, referable=referred, resamples=section.bootstrap
-            )
+    refers = referred(corpus, spec)
+    if refers is not None:
+        facts["screening"] = screening(
+            corpus.catalog,
+            arms,
+            val,
+            test,
+            referred=refers,
+            unit=decision_unit(corpus, spec),
+            aggregate=section.aggregate,
+            resamples=section.bootstrap,
+        )
     if pool is not None:
         facts = {**facts, "pool": pool}
     return {**facts, "headline": headline(facts)}

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from infra.digest import unit_key
 from infra.errors import UsageError
 from infra.storage.manifest import Manifest
-from infra.storage.stage_cache import read_output
 from tasks.data.corpus import Corpus
+from tasks.data.decisions import operating_point
 from tasks.gate.budgets import rule_on_export
 from tasks.gate.rules import FAILED, PASSED, Ruling, overall, rule_on_report
-from tasks.gate.screening import OperatingPoint, operating_point, referral_of, rule_on_screening
+from tasks.gate.screening import rule_on_screening
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage, slug
 from tasks.spec import Spec
@@ -29,7 +26,7 @@ class GateWork(StageWork):
 
     The manifest has no outputs; its facts are {arm, verdict, rules, operating_point, why}: `verdict` is passed, failed
     or not judged, `rules` what each rule says (`tasks.gate.rules.Ruling`), `operating_point` the threshold of referral,
-    where something is referred (`tasks.gate.screening.OperatingPoint`), `why` what did not pass, in one line.
+    where something is referred (`tasks.data.decisions.operating_point`), `why` what did not pass, in one line.
 
     Raises:
         UsageError: the report has no student.
@@ -60,11 +57,12 @@ class GateWork(StageWork):
 
     def make(self) -> Made:
         rulings: list[Ruling] = []
-        point = None
+        facts, best = self.report.facts, self.report.facts["best"]
+        point = operating_point(facts, best["arm"], best["seed"])
         if self.section.enabled:
-            rulings = rule_on_report(self.report.facts, self.section)
-            screened, point = self._screening()
-            rulings += screened
+            rulings = rule_on_report(facts, self.section)
+            if "screening" in facts:
+                rulings += rule_on_screening(point, self.section)
             rulings += rule_on_export(self.export.facts, self.section) if self.export else []
         verdict = overall(rulings)
         manifest = Manifest(
@@ -78,31 +76,13 @@ class GateWork(StageWork):
                 "arm": self.report.facts["best"]["arm"],
                 "verdict": verdict,
                 "rules": [ruling.to_json() for ruling in rulings],
-                "operating_point": None if point is None else point.to_json(),
+                "operating_point": point,
                 "why": _why(rulings, verdict),
             },
         )
         if verdict != PASSED:
             self.context.message(f"the gate is closed: {manifest.facts['why']}")
         return Made(manifest, made=1, total=1)
-
-    def _screening(self) -> tuple[list[Ruling], OperatingPoint | None]:
-        """Rulings on referral and its operating point; none where nothing is referred."""
-        facts, best = self.report.facts, self.report.facts["best"]
-        table = pq.read_table(
-            io.BytesIO(read_output(self.store, self.report.output(kind="predictions"))),
-            filters=[("arm", "=", best["arm"]), ("seed", "=", best["seed"])],
-        ).to_pylist()
-        catalog = self.corpus.catalog.select(["key", "patient", "gradable"]).to_pydict()
-        patients = dict(zip(catalog["key"], catalog["patient"], strict=True))
-        refused = {key for key, known in zip(catalog["key"], catalog["gradable"], strict=True) if known is False}
-        # The threshold is chosen on what the student says of images that can be graded.
-        val = referral_of(facts, [r for r in table if r["split"] == "val" and r["key"] not in refused], patients)
-        test = referral_of(facts, [r for r in table if r["split"] == "test"], patients, refused)
-        if test is None:
-            return [], None
-        point = operating_point(val, test, resamples=facts["resamples"]) if val is not None else None
-        return rule_on_screening(point, self.section), point
 
     def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
         facts = result.manifest.facts

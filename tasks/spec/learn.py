@@ -129,8 +129,24 @@ class EvaluateSection(Section):
         description="single-label corpora: what the shift of the logits is chosen for; default: the main metric where "
         "it is one of these, else macro_f1",
     )
+    unit: Literal["image", "eye", "exam", "patient"] | None = Field(
+        None,
+        description="what referral is decided for; default: the exam where the catalog knows exams, else the patient "
+        "where it knows patients, else the image",
+    )
+    aggregate: Literal["maximum", "mean"] = Field(
+        "maximum", description="how the probabilities of a unit's images become one; a unit is as ill as its worst"
+    )
     compare: bool = Field(True, description="also train the same student on labels alone")
     baselines: bool = Field(True, description="majority, 16 x 16 thumbnails and image borders")
+
+    def identity(self) -> dict[str, Any]:
+        """Keys that came later are left out where they are unset, so that earlier comparisons are found."""
+        section = super().identity()
+        for name, unset in (("unit", None), ("aggregate", "maximum")):
+            if section[name] == unset:
+                del section[name]
+        return section
 
 
 class RegisterSection(Section):

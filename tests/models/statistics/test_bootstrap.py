@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.statistics.bootstrap import bootstrap, percentile_interval, share_of_gap, t_interval
+from models.statistics.bootstrap import bootstrap, percentile_interval, share_interval, share_of_gap, t_interval
 from models.statistics.metrics import metrics
 
 N = 300
@@ -127,3 +127,14 @@ def test_a_resample_without_a_gap_is_beyond_every_share() -> None:
     assert share_of_gap(value, low, high).high == 0.5
     high[:20] = -1.0
     assert share_of_gap(value, low, high) is None
+
+
+def test_a_share_is_resampled_as_accuracy_is() -> None:
+    rng = np.random.default_rng(4)
+    rows, patient = rng.random(120) < 0.6, np.array([f"p{number // 3}" for number in range(120)])
+    right = [rng.random(120) < share for share in (0.7, 0.9)]
+    prob = [np.stack([~each, each], axis=1).astype(float) for each in right]
+    drawn = bootstrap(
+        "single", {"": prob}, np.where(rows, 1, -1), None, patient, resamples=300, metrics=["accuracy"]
+    ).interval("", "accuracy")
+    assert share_interval(right, rows, patient, resamples=300) == drawn

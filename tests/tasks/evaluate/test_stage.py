@@ -355,6 +355,12 @@ def test_nothing_is_said_of_imageability_where_nothing_is_known(done: Any) -> No
     assert "Imageability" not in corpus.store.get(result.manifest.output(kind="report").name).decode()
 
 
+def test_a_unit_that_no_image_has_is_refused(store: LocalStore) -> None:
+    corpus = tiny_corpus(store)
+    with pytest.raises(SpecError, match="of no judged image of tiny the exam is known; take image, patient"):
+        key(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.unit=exam"))
+
+
 def test_the_report_of_a_corpus_with_ungradable_images_refers_them(store: LocalStore, cluster: Cluster) -> None:
     corpus = tiny_corpus(store, train=30, val=12, test=24, task="ordinal")
     old, catalog = corpus.manifest.output(kind="catalog"), corpus.catalog
@@ -370,6 +376,7 @@ def test_the_report_of_a_corpus_with_ungradable_images_refers_them(store: LocalS
     assert manifest.facts["imageability"]["ungradable"] == manifest.facts["screening"]["referred"] == 10
     text = store.get(manifest.output(kind="report").name).decode()
     assert "## Imageability\n\nOf 24 test images of 12 patients 14 can be graded, a share of 0.583 [" in text
-    assert "| model | referable sensitivity | referable specificity |" in text
+    assert "## Screening\n\nReferred is grade 1 (class-1) or worse. The decision is made for the patient." in text
+    assert "10 labelled test images that cannot be graded count as referred" in text
     plain = run(corpus, models, given, cluster).manifest.facts
     assert manifest.facts["arms"] == plain["arms"]
