@@ -10,7 +10,7 @@ import click
 from flows.output import emit, json_option
 
 if TYPE_CHECKING:
-    from tasks.register.champion import ChampionMove
+    from tasks.register.aliases import AliasMove
 
 
 def _who(command: Callable[..., None]) -> Callable[..., None]:
@@ -41,7 +41,7 @@ def rollback(name: str, by: str, reason: str, as_json: bool) -> None:
 REGISTRY_COMMANDS: tuple[click.Command, ...] = (promote, rollback)
 
 
-def _tell(name: str, move: ChampionMove, as_json: bool) -> None:
+def _tell(name: str, move: AliasMove, as_json: bool) -> None:
     found: dict[str, Any] = {"name": name, **move.to_json()}
     was = f"version {move.before}" if move.before else "nobody"
     emit(found, as_json, lambda: click.echo(f"{name}: the champion is version {move.version}, it was {was}"))

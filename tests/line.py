@@ -34,6 +34,7 @@ student:
   seeds: [0]
 evaluate: {bootstrap: 50}
 gate: {enabled: false}
+register: {promote: automatic}
 run: {device: cpu, cluster: {workers: 2}}
 """
 

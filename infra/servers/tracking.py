@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from infra.errors import UsageError
@@ -227,3 +229,23 @@ def model_source(client: Any, logged: Any) -> str:
     """
     own = client.tracking_uri.startswith("sqlite:")
     return str(logged.artifact_location) if own else f"models:/{logged.model_id}"
+
+
+def artifacts_of(client: Any, version: Any) -> str:
+    """Address of the files of a registered version."""
+    source = str(version.source)
+    if not source.startswith("models:/"):
+        return source
+    # mlflow would ask the process-wide registry where that is.
+    return str(client.get_logged_model(source.removeprefix("models:/")).artifact_location)
+
+
+@contextmanager
+def artifact_folder(source: str) -> Iterator[Path]:
+    """A folder with the files at an address, for as long as the block runs: where they lie, or a copy of them."""
+    with tempfile.TemporaryDirectory(prefix="stillroom-") as folder, quiet():
+        from mlflow.artifacts import download_artifacts
+
+        uri = tracking_uri()
+        local = "://" not in source or source.startswith("file:")
+        yield Path(download_artifacts(source, dst_path=None if local else folder, tracking_uri=uri, registry_uri=uri))

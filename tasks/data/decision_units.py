@@ -16,6 +16,9 @@ IMAGE, EYE, EXAM, PATIENT = "image", "eye", "exam", "patient"
 UNITS = (IMAGE, EYE, EXAM, PATIENT)
 """From the smallest to the largest."""
 
+CORPUS = "corpus"
+"""Column of a catalog of several corpora."""
+
 _BETWEEN = "\x1f"  # of the parts of a name; no identifier holds it
 
 
@@ -82,9 +85,12 @@ def _names(rows: pa.Table, unit: str) -> list[str]:
     patient, exam, eye = (pc.fill_null(rows[name], "").to_pylist() for name in (PATIENT, EXAM, EYE))
     if unit == PATIENT:
         return [str(name) for name in patient]
+    if CORPUS in rows.column_names:
+        # Two hospitals may number their exams alike; patients are told apart already.
+        patient = [who or f"{_BETWEEN}{corpus}" for who, corpus in zip(patient, rows[CORPUS].to_pylist(), strict=True)]
     if unit == EXAM:
         return [f"{who}{_BETWEEN}{visit}" if visit else "" for who, visit in zip(patient, exam, strict=True)]
     return [
-        _BETWEEN.join((who, visit, side)) if side and (who or visit) else ""
-        for who, visit, side in zip(patient, exam, eye, strict=True)
+        _BETWEEN.join((who, visit, side)) if side and (known or visit) else ""
+        for who, known, visit, side in zip(patient, rows[PATIENT].to_pylist(), exam, eye, strict=True)
     ]

@@ -60,7 +60,20 @@ def judged_by(metric: str, arms: Sequence[Arm], val: Truth, test: Truth, classes
     Raises:
         KeyError: there is no such metric, or no referable grade.
     """
-    return _judged(metric, _grade_metrics(classes, referable)[metric], arms, _decisions(arms, val), val, test)
+    return decided_by(metric, arms, _decisions(arms, val), val, test, classes, referable)
+
+
+def decided_by(
+    metric: str,
+    arms: Sequence[Arm],
+    decisions: Mapping[str, Sequence[GradeDecision]],
+    val: Truth,
+    test: Truth,
+    classes: int,
+    referable: int | None,
+) -> Judged:
+    """`judged_by` with decisions that are known, one a seed of each arm by name."""
+    return _judged(metric, _grade_metrics(classes, referable)[metric], arms, decisions, val, test)
 
 
 def add_grades(

@@ -12,6 +12,7 @@ from typing import Any
 
 from models.statistics.metrics import LOWER_IS_BETTER
 from tasks.drawing.markdown import interval_text, number
+from tasks.evaluate.groups import FEWEST, UNKNOWN
 from tasks.spec.gate import GateSection
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
@@ -100,8 +101,13 @@ def _baseline(facts: Mapping[str, Any], name: str) -> Ruling:
 
 def _recalls(facts: Mapping[str, Any], section: GateSection) -> Iterator[Ruling]:
     rows = {row["class"]: row for row in facts["per_class"]}
-    for name, least in section.recall.items():
-        rule, asks = f"recall of {name}", f"at least {least:g} (gate.recall)"
+    floors = {name: (least, "gate.recall") for name, least in section.recall.items()}
+    if section.recall_floor is not None:
+        # A class that is rare in the test set is no reason to leave all others unjudged.
+        common = (name for name, row in rows.items() if row["n"] >= section.cases)
+        floors = {name: (section.recall_floor, "gate.recall_floor") for name in common} | floors
+    for name, (least, key) in floors.items():
+        rule, asks = f"recall of {name}", f"at least {least:g} ({key})"
         if name not in rows:
             known = ", ".join(rows)
             yield Ruling(rule, FAILED, f"there is no class {name}; there are {known}", asks)
@@ -114,14 +120,29 @@ def _recalls(facts: Mapping[str, Any], section: GateSection) -> Iterator[Ruling]
 
 
 def _worst_groups(facts: Mapping[str, Any], most: float) -> Iterator[Ruling]:
-    found: Mapping[str, Any] = facts.get("groups") or {"worst": {}}
+    """The worst group of each attribute; not judged where a group is large enough, but its figure undefined."""
+    found: Mapping[str, Any] = facts.get("groups") or {"whole": None, "worst": {}, "by": {}}
+    asks = f"at most {most:g} worse than on all (gate.worst_group)"
+    whole, sign = found["whole"], -1.0 if facts["metric"] in LOWER_IS_BETTER else 1.0
+    if not found["worst"]:
+        few = f"no two groups of one attribute have {FEWEST} test images and a figure"
+        yield Ruling("worst group", NOT_JUDGED, few, asks)
     for attribute, row in found["worst"].items():
-        whole, sign = found["whole"], -1.0 if facts["metric"] in LOWER_IS_BETTER else 1.0
-        behind = sign * (whole - row["value"]) if whole is not None else None
+        rule = f"worst {attribute}"
         figure = f"{attribute} {row['group']}: {number(row['value'])}, {number(whole)} on all"
-        met = behind is not None and behind <= most
-        asks = f"at most {most:g} worse than on all (gate.worst_group)"
-        yield Ruling(f"worst {attribute}", PASSED if met else FAILED, figure, asks)
+        behind = None if whole is None or row["value"] is None else sign * (whole - row["value"])
+        undefined = [
+            str(each["group"])
+            for each in found.get("by", {}).get(attribute, ())
+            if each["value"] is None and each["images"] >= FEWEST and each["group"] != UNKNOWN
+        ]
+        if behind is not None and behind > most:
+            yield Ruling(rule, FAILED, figure, asks)
+        elif behind is None or undefined:
+            where = f"; undefined where {attribute} is {', '.join(undefined)}" if undefined else ""
+            yield Ruling(rule, NOT_JUDGED, f"{figure}{where}", asks)
+        else:
+            yield Ruling(rule, PASSED, figure, asks)
 
 
 def _calibration(facts: Mapping[str, Any], most: float) -> Ruling:

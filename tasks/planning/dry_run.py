@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from infra.compute.cluster import Cluster
+from infra.errors import TransientError
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from tasks.pipeline.context import Context
@@ -73,7 +74,8 @@ def _look_up(
             return manifest, StepState(CACHED, said=said, best=best)
         done, total = work.missing()
         return None, StepState(PARTLY if done else TO_DO, done, total)
-    except WouldWorkError:
+    # A registry that is down says nothing of what the store has.
+    except (WouldWorkError, TransientError):
         return None, StepState(TO_DO)
 
 

@@ -107,7 +107,7 @@ def spec_text(outline: SpecOutline) -> str:
             commented("  patients: 30", "fewest test patients; who fails the gate gets no alias"),
             "",
             "register:",
-            commented("  champion: if_none", "if_better: a better version takes the alias; never"),
+            commented("  promote: by_hand", "automatic: what passes every rule of the gate becomes champion"),
             "",
             commented("run:", "how and where; changing it recomputes nothing"),
             commented("  device: auto", "cpu, cuda"),

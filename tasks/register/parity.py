@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from infra.servers.tracking import quiet
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus, load_image
 from tasks.preprocessing.dicomfile import can_read_dicom, is_dicom
-from tasks.sources import Source, SourceFileChangedError, open_source
+from tasks.sources import open_source
+from tasks.sources.as_ingested import read_as_ingested
 from tasks.spec import CorpusSection
 
 TOLERANCE = 0.01
@@ -128,23 +128,10 @@ def _files_of(corpus: Corpus, section: CorpusSection, keys: Sequence[str]) -> tu
         return {}, "corpus.root cannot be read any more"
     found = {}
     for key in keys:
-        data = _as_ingested(source, listed, rows[key]["source"], rows[key]["source_sha256"])
+        data = read_as_ingested(source, listed, rows[key]["source"], rows[key]["source_sha256"])
         if data is not None:
             found[key] = data
     return found, "" if found else "corpus.root has none of the files as they were ingested"
-
-
-def _as_ingested(source: Source, listed: pa.Table, path: str, sha256: str) -> bytes | None:
-    # An adapter may have found the corpus in a folder below the root.
-    fits = pc.or_(pc.equal(listed["path"], path), pc.ends_with(listed["path"], f"/{path}"))
-    for file in listed.filter(fits).to_pylist() if path else ():
-        try:
-            data = source.read(file["path"], file["stamp"])
-        except (SourceFileChangedError, OSError):
-            continue
-        if hashlib.sha256(data).hexdigest() == sha256:
-            return data
-    return None
 
 
 def _predictions(corpus: Corpus, chosen: Manifest, report: Manifest) -> dict[str, np.ndarray]:

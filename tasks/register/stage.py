@@ -17,7 +17,8 @@ from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, run_stage
-from tasks.register.versions import PARITY_TAG, SOURCES_TAG, make_version, move_aliases, version_of
+from tasks.register.aliases import move_aliases
+from tasks.register.versions import PARITY_TAG, SOURCES_TAG, make_version, version_of
 from tasks.spec import Spec
 
 STAGE = "register"
@@ -82,7 +83,7 @@ class Registration(StageWork):
 
     def make(self) -> Made:
         client = connect()
-        # Two runs that register the same student at once make one version of it, and one of them the champion.
+        # Two runs that register the same student at once make one version of it.
         with VERSIONS_LOCK:
             held = self._version(client) or make_version(
                 client,
@@ -98,7 +99,7 @@ class Registration(StageWork):
                 stage_version=VERSION,
                 flow_run=self.context.run_id,
             )
-            decision = move_aliases(client, self.name, held, self.spec.register_.champion, gate=self.gate)
+            decision = move_aliases(client, self.name, held, self.spec.register_.promote, gate=self.gate)
         with quiet():
             aliases = sorted(client.get_model_version(self.name, held.version).aliases)
         manifest = Manifest(

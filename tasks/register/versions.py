@@ -1,19 +1,16 @@
-"""Versions of a registered model: how one is made from a student, and which of them is the champion."""
+"""Versions of a registered model: how one is made from a student."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.digest import sha256_file
 from infra.servers.tracking import (
     TRAINING_TAG,
-    alias_of,
     end_run,
     experiment,
     model_source,
@@ -22,10 +19,9 @@ from infra.servers.tracking import (
     versions,
 )
 from infra.storage.manifest import Manifest
-from models.statistics.metrics import LOWER_IS_BETTER
 from tasks.data.corpus import Corpus
 from tasks.data.export_formats import FILES
-from tasks.register.champion import CHAMPION, GATE_TAG, PASSED, WHY_TAG, move_champion
+from tasks.register.gate_tags import gate_tags
 from tasks.register.judged import Judged
 from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run, verdict_tags
 from tasks.spec import Spec
@@ -40,71 +36,8 @@ FORMATS_TAG, FILES_TAG = "stillroom.formats", "stillroom.files"
 """Tags of a version, JSON: rows {format, file, bytes, sha256, parity, latency} of what it offers, and {path: {sha256,
 bytes}} of every file of the model's folder."""
 
-CHALLENGER = "challenger"
-
-_LONGEST = 5000  # characters of a tag: what MLflow's page still shows
-
 # Two flows in one process may register at once; MLflow keeps the model that it is packing in a global variable.
 _PACKING = threading.Lock()
-
-
-@dataclass(frozen=True)
-class ChampionDecision:
-    """The alias that a version gets in addition to challenger, or challenger alone, or none (""), and why."""
-
-    alias: str
-    reason: str
-
-
-def decide(policy: str, new: Any, champion: Any | None) -> ChampionDecision:
-    """Apply `register.champion`.
-
-    Args:
-        policy: if_none, if_better or never.
-        new: the new version; its tags hold the metric, its value and the ingest manifest.
-        champion: the version that holds the alias now, or None.
-    """
-    if champion is not None and champion.version == new.version:
-        return ChampionDecision(CHAMPION, "it is the champion already")
-    if policy == "never":
-        return ChampionDecision(CHALLENGER, "register.champion is never: a person promotes")
-    if champion is None:
-        return ChampionDecision(CHAMPION, "there was no champion")
-    if policy == "if_none":
-        return ChampionDecision(CHALLENGER, f"version {champion.version} is champion and register.champion is if_none")
-    return _better(new, champion)
-
-
-def _better(new: Any, champion: Any) -> ChampionDecision:
-    ours, theirs = new.tags, champion.tags
-    other = f"version {champion.version}"
-    if ours["stillroom.manifest.ingest"] != theirs.get("stillroom.manifest.ingest"):
-        return ChampionDecision(CHALLENGER, f"{other} was judged on other data, so the figures cannot be compared")
-    metric = ours["stillroom.metric"]
-    if metric != theirs.get("stillroom.metric"):
-        return ChampionDecision(
-            CHALLENGER, f"{other} was judged by {theirs.get('stillroom.metric')}, this one by {metric}"
-        )
-    values = ours["stillroom.metric_value"], theirs.get("stillroom.metric_value")
-    if not values[0] or not values[1]:
-        return ChampionDecision(CHALLENGER, f"{metric} is undefined for one of the two")
-    value, champions = float(values[0]), float(values[1])
-    wins = value < champions if metric in LOWER_IS_BETTER else value > champions
-    reason = f"{metric} {value:.4f} on the same test images, {other} has {champions:.4f}"
-    return ChampionDecision(CHAMPION if wins else CHALLENGER, reason)
-
-
-def move_aliases(client: Any, name: str, held: Any, policy: str, *, gate: Manifest | None = None) -> ChampionDecision:
-    """Make a version the challenger, and the champion where the policy says so; neither where the gate is closed."""
-    if gate is not None and gate.facts["verdict"] != PASSED:
-        return ChampionDecision("", f"the gate is closed: {gate.facts['why']}")
-    before = alias_of(client, name, CHAMPION)
-    decision = decide(policy, held, before)
-    with quiet():
-        client.set_registered_model_alias(name, CHALLENGER, held.version)
-    if decision.alias == CHAMPION and (before is None or before.version != held.version):
-        move_champion(client, name, held, before, by=f"register.champion: {policy}", reason=decision.reason)
-    return decision
 
 
 def version_of(client: Any, name: str, key: str) -> Any | None:
@@ -146,7 +79,7 @@ def make_version(
         "stillroom.version.register": str(stage_version),
         **lineage(report, student, corpus, upstream),
         **verdict_tags(report, student.facts["arm"]),
-        **_gate_tags(gate),
+        **gate_tags(gate),
         **_export_tags(export),
         "stillroom.metric": report.facts["metric"],
         "stillroom.metric_value": "" if value is None else repr(value),
@@ -170,19 +103,6 @@ def make_version(
     if made_here:
         end_run(client, place, run_id, "FINISHED")
     return made
-
-
-def _gate_tags(gate: Manifest | None) -> dict[str, str]:
-    """`stillroom.gate`: the verdict; `stillroom.gate_why`: what did not pass; `stillroom.operating_point` as JSON."""
-    if gate is None:
-        return {}
-    facts = gate.facts
-    found = {GATE_TAG: facts["verdict"], "stillroom.manifest.gate": gate.digest}
-    if facts["why"]:
-        found[WHY_TAG] = facts["why"][:_LONGEST]
-    if facts["operating_point"] is not None:
-        found["stillroom.operating_point"] = json.dumps(facts["operating_point"])
-    return found
 
 
 def _export_tags(export: Manifest | None) -> dict[str, str]:

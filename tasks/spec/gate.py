@@ -31,6 +31,9 @@ class GateSection(Section):
         default_factory=dict, description="least recall by class, applied where a class has `cases` test images"
     )
     cases: int = Field(30, ge=1, description="fewest test images of a class for a floor on its recall")
+    recall_floor: Share | None = Field(
+        None, description="least recall of every class with `cases` test images that `recall` does not name"
+    )
     worst_group: Share | None = Field(
         None, description="most that the main metric may be worse in the worst group (site, camera, ...) than on all"
     )
@@ -39,10 +42,22 @@ class GateSection(Section):
         None, gt=0, description="most milliseconds for one image on one thread, median of the quickest file offered"
     )
     bytes: int | None = Field(None, gt=0, description="most bytes of the smallest file offered")
+    margin: Share | None = Field(
+        0.02,
+        description="most that the main metric may be worse than the champion's on the same test images, by the lower "
+        "end of the 95 % interval of the difference; null: not compared",
+    )
+    revision: int = Field(
+        1, ge=1, description="raise it where the gate or its test set changes on purpose; recorded with each version"
+    )
 
     def identity(self) -> dict[str, Any]:
+        return self.asked() | {"revision": self.revision}
+
+    def asked(self) -> dict[str, Any]:
+        """The rules by themselves."""
         if not self.enabled:
             return {"enabled": False}
-        found = self.model_dump(mode="json")
-        # Unset budgets ask for nothing: the section is what it was before there were budgets.
+        found = self.model_dump(mode="json", exclude={"revision"})
+        # Unset budgets ask for nothing: the rules are what they were before there were budgets.
         return {name: value for name, value in found.items() if name not in _BUDGETS or value is not None}

@@ -153,9 +153,24 @@ class RegisterSection(Section):
     """`register:`"""
 
     name: str | None = Field(None, description="registered model's name; default: the spec's name")
-    champion: Literal["if_none", "if_better", "never"] = Field(
-        "if_none", description="when the new version takes the alias champion; challenger it always takes"
+    promote: Literal["by_hand", "automatic"] = Field(
+        "by_hand",
+        description="who makes a version that passed the gate champion: a person (stillroom promote), or the gate; "
+        "challenger it becomes in both cases",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_champion(cls, given: Any) -> Any:
+        """The key of before, refused with what to write in its place."""
+        if isinstance(given, dict) and "champion" in given:
+            now = {"if_better": "automatic", "if_none": "automatic", "never": "by_hand"}.get(str(given["champion"]))
+            raise ValueError(
+                f"champion: {given['champion']} is no key of this release; write promote: {now or 'by_hand'} "
+                "(by_hand: a person promotes what passed the gate, the first version too; automatic: what passed every "
+                "rule, the comparison with the champion included, becomes champion)"
+            )
+        return given
 
     @field_validator("name")
     @classmethod

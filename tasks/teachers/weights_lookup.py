@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from infra.digest import sha256_file
 from infra.errors import UsageError
-from infra.servers.tracking import alias_of, connect, quiet, tracking_place, tracking_uri
+from infra.servers.tracking import alias_of, artifact_folder, artifacts_of, connect, quiet, tracking_place, tracking_uri
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.weights import IN_STORE, PYPI, WeightsRef, copy_to_store, packaged_weights, stored_ref
 
@@ -99,7 +98,7 @@ class RegisteredStudent:
     @contextmanager
     def file(self) -> Iterator[Path]:
         """Its exported graph as a local file, for as long as the block runs."""
-        with _artifacts(self.source) as folder:
+        with artifact_folder(self.source) as folder:
             yield _graph(folder, self.version)[0]
 
 
@@ -115,11 +114,8 @@ def find_registered(target: str) -> RegisteredStudent:
         raise missing
     client = connect()
     held = _version(client, target, missing)
-    version, source = f"models:/{held.name}/{held.version}", str(held.source)
-    if source.startswith(REGISTERED):
-        # mlflow would ask the process-wide registry where that is.
-        source = str(client.get_logged_model(source.removeprefix(REGISTERED)).artifact_location)
-    with _artifacts(source) as folder:
+    version, source = f"models:/{held.name}/{held.version}", artifacts_of(client, held)
+    with artifact_folder(source) as folder:
         path, about = _graph(folder, version)
         return RegisteredStudent(version, source, stored_ref(path, SUFFIX), about)
 
@@ -141,17 +137,6 @@ def _version(client: Any, target: str, missing: UsageError) -> Any:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise missing from error
             raise
-
-
-@contextmanager
-def _artifacts(source: str) -> Iterator[Path]:
-    """A folder with the files of a version: where they lie, or a copy of them."""
-    with tempfile.TemporaryDirectory(prefix="stillroom-") as folder, quiet():
-        from mlflow.artifacts import download_artifacts
-
-        uri = tracking_uri()
-        local = "://" not in source or source.startswith("file:")
-        yield Path(download_artifacts(source, dst_path=None if local else folder, tracking_uri=uri, registry_uri=uri))
 
 
 def _graph(folder: Path, version: str) -> tuple[Path, Mapping[str, Any]]:

@@ -94,6 +94,30 @@ def test_the_worst_group_may_be_so_much_worse(most: float, verdict: str) -> None
     assert verdicts(facts, worst_group=most)["worst site"] == verdict
 
 
+def test_a_group_whose_figure_is_undefined_leaves_the_worst_unknown() -> None:
+    worst = {"site": {"group": "B", "value": 0.88}}
+    rows = [{"group": "B", "images": 40, "value": 0.88}, {"group": "C", "images": 25, "value": None}]
+    facts = report_facts(groups={"whole": 0.9, "worst": worst, "by": {"site": rows}})
+    (found,) = [each for each in rule_on_report(facts, GateSection(worst_group=0.1)) if each.rule == "worst site"]
+    assert (found.verdict, found.figure) == (
+        NOT_JUDGED,
+        "site B: 0.880, 0.900 on all; undefined where site is C",
+    )
+    rows[1]["images"] = 19
+    assert verdicts(facts, worst_group=0.1)["worst site"] == PASSED
+
+
+def test_without_groups_the_worst_is_not_judged() -> None:
+    assert verdicts(report_facts(), worst_group=0.1)["worst group"] == NOT_JUDGED
+
+
+def test_a_floor_for_every_class_counts_those_with_enough_images() -> None:
+    assert verdicts(report_facts(), recall_floor=0.95)["recall of dark"] == FAILED
+    found = verdicts(report_facts(), recall_floor=0.95, recall={"dark": 0.8})
+    assert found["recall of dark"] == PASSED
+    assert "recall of bright" not in found
+
+
 @pytest.mark.parametrize(("most", "verdict"), [(0.05, PASSED), (0.03, FAILED)])
 def test_calibration_is_of_the_seed_that_would_be_registered(most: float, verdict: str) -> None:
     assert verdicts(report_facts(), ece=most)["calibration"] == verdict

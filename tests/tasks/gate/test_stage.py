@@ -95,7 +95,7 @@ def test_a_closed_gate_leaves_the_aliases_of_an_earlier_version(line: Any) -> No
 def test_an_open_gate_lets_the_policy_decide(line: Any) -> None:
     gate = gate_of(line, good=True, patients=1)
     assert gate.facts["verdict"] == "passed", gate.facts["why"]
-    made = registered(line, gate, "open", champion="never")
+    made = registered(line, gate, "open", promote="by_hand")
     assert made.facts["aliases"] == ["challenger"]
     assert made.facts["gate"] == "passed"
 

@@ -1,4 +1,4 @@
-"""The rule for the alias champion."""
+"""Which aliases a version gets by the gate's verdict and the spec's policy."""
 
 from __future__ import annotations
 
@@ -6,30 +6,38 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks.register.versions import decide
+from infra.storage.manifest import Manifest
+from tasks.register.aliases import decide
 
 
-def _version(number: int, value: str, *, ingest: str = "a", metric: str = "qwk") -> SimpleNamespace:
-    tags = {"stillroom.manifest.ingest": ingest, "stillroom.metric": metric, "stillroom.metric_value": value}
-    return SimpleNamespace(version=number, tags=tags)
+def version(number: int) -> SimpleNamespace:
+    return SimpleNamespace(version=number, tags={})
+
+
+def gate(verdict: str = "passed", champion: str = "") -> Manifest:
+    facts = {"verdict": verdict, "why": "thumbnails: better by -0.1", "champion": None}
+    if champion:
+        facts["champion"] = {"version": champion}
+    return Manifest(stage="gate", version=2, key="k", inputs=[], section={}, outputs=[], facts=facts)
 
 
 @pytest.mark.parametrize(
-    ("policy", "new", "champion", "alias", "words"),
+    ("promote", "champion", "judged", "alias", "words"),
     [
-        ("never", _version(1, "0.5"), None, "challenger", "a person promotes"),
-        ("if_none", _version(1, "0.5"), None, "champion", "no champion"),
-        ("if_none", _version(2, "0.9"), _version(1, "0.5"), "challenger", "if_none"),
-        ("if_better", _version(2, "0.9"), _version(1, "0.5"), "champion", "0.9000 on the same test images"),
-        ("if_better", _version(2, "0.5"), _version(1, "0.5"), "challenger", "version 1 has 0.5000"),
-        ("if_better", _version(2, "0.9", ingest="b"), _version(1, "0.5"), "challenger", "other data"),
-        ("if_better", _version(2, "0.9", metric="auc"), _version(1, "0.5"), "challenger", "judged by qwk"),
-        ("if_better", _version(2, ""), _version(1, "0.5"), "challenger", "undefined"),
-        ("if_better", _version(2, "0.1", metric="nll"), _version(1, "0.5", metric="nll"), "champion", "nll"),
-        ("never", _version(1, "0.5"), _version(1, "0.5"), "champion", "already"),
+        ("by_hand", None, gate(), "challenger", "a person promotes"),
+        ("by_hand", 1, gate(champion="1"), "challenger", "a person promotes"),
+        ("by_hand", 2, gate(champion="2"), "champion", "already"),
+        ("automatic", None, gate(), "champion", "there was no champion"),
+        ("automatic", 1, gate(champion="1"), "champion", "passed every rule of the gate, beside version 1"),
+        ("automatic", 3, gate(champion="1"), "challenger", "is version 3 by now, and the gate compared with version 1"),
+        ("automatic", 3, gate(), "challenger", "the gate compared with nobody"),
+        ("automatic", None, gate(champion="1"), "challenger", "the champion is nobody by now"),
+        ("automatic", 1, gate("failed", "1"), "", "the gate is closed: thumbnails: better by -0.1"),
+        ("by_hand", None, gate("not judged"), "", "the gate is closed"),
+        ("automatic", None, None, "champion", "there was no champion"),
     ],
 )
-def test_verdict(policy: str, new: SimpleNamespace, champion: SimpleNamespace | None, alias: str, words: str) -> None:
-    found = decide(policy, new, champion)
+def test_verdict(promote: str, champion: int | None, judged: Manifest | None, alias: str, words: str) -> None:
+    found = decide(promote, version(2), None if champion is None else version(champion), judged)
     assert found.alias == alias
     assert words in found.reason

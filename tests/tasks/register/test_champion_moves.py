@@ -11,7 +11,8 @@ import pytest
 
 from infra.errors import TransientError, UsageError
 from infra.servers.tracking import VERSIONS_LOCK, alias_of, connect, versions
-from tasks.register.champion import move_champion, moves, promote, rollback
+from tasks.register.aliases import move_alias, moves
+from tasks.register.champion import promote, rollback
 from tests.tasks.machine import own_machine
 
 WHO = {"by": "Dr. Ito", "reason": "better on site B"}
@@ -111,7 +112,7 @@ def test_a_champion_that_somebody_else_moved_meanwhile_is_left(client: Any, eyes
     first, second, third, *_ = versions(client, eyes)
     client.set_registered_model_alias(eyes, "champion", second.version)
     with VERSIONS_LOCK, pytest.raises(TransientError, match="the champion was 1 and is 2 now"):
-        move_champion(client, eyes, third, first, **WHO)
+        move_alias(client, eyes, "champion", third, first, **WHO)
     assert champion(client, eyes) == "2"
 
 
@@ -122,3 +123,13 @@ def test_only_the_newest_moves_are_kept(client: Any, eyes: str) -> None:
         promote(eyes, str(2 + number % 2), **long)
     told = moves(client, eyes)
     assert (len(told), told[-1].version, len(told[-1].reason)) == (100, "2", 300)
+
+
+def test_the_moves_of_the_challenger_are_recorded_apart(client: Any, eyes: str) -> None:
+    promote(eyes, "1", **WHO)
+    _, second, *_ = versions(client, eyes)
+    with VERSIONS_LOCK:
+        move = move_alias(client, eyes, "challenger", second, None, **WHO)
+    assert moves(client, eyes, "challenger") == [move]
+    assert [each.version for each in moves(client, eyes)] == ["1"]
+    assert alias_of(client, eyes, "challenger").version == second.version

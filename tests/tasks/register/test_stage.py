@@ -24,6 +24,7 @@ from tasks.data.corpus import Corpus, read_image
 from tasks.distill.curves import Curves
 from tasks.evaluate.stage import evaluate
 from tasks.pipeline.context import Context
+from tasks.register.aliases import moves
 from tasks.register.stage import Registration, register
 from tasks.register.versions import KEY_TAG
 from tasks.spec import Spec
@@ -198,27 +199,19 @@ def test_a_version_that_is_gone_is_registered_again(line: Any) -> None:
     assert alias_of(client, "gone", "challenger") is not None
 
 
-def test_if_none_leaves_the_champion(line: Any) -> None:
+def test_by_hand_the_first_version_too_is_a_challenger_alone(line: Any) -> None:
     corpus, models, report = line
-    spec = tiny_spec(corpus.store, "register.name=two")
-    seeds = [register(Context(corpus.store), report, m, corpus, [], spec).manifest.facts for m in models[:2]]
-    assert [f["verdict"] for f in seeds] == ["champion", "challenger"]
-    assert seeds[1]["reason"] == "version 1 is champion and register.champion is if_none"
-    assert alias_of(connect(), "two", "challenger").version == 2
-
-
-def test_if_better_crowns_only_the_better(line: Any) -> None:
-    corpus, models, report = line
-    spec = tiny_spec(corpus.store, "register.name=race", "register.champion=if_better")
-    score = [each["macro_f1"] for each in report.facts["arms"]["taught"]["per_seed"]]
-    worse, better = sorted((0, 1), key=lambda i: score[i])
-    assert score[worse] < score[better]
-    verdicts = []
-    for i in (worse, better, worse):
-        verdicts.append(register(Context(corpus.store), report, models[i], corpus, [], spec).manifest.facts["verdict"])
-    # The third call finds the first version again.
-    assert verdicts == ["champion", "champion", "champion"]
-    assert alias_of(connect(), "race", "champion").version == 2
+    spec = tiny_spec(corpus.store, "register.name=two", "register.promote=by_hand")
+    for number, model in enumerate(models[:2], 1):
+        facts = register(Context(corpus.store), report, model, corpus, [], spec).manifest.facts
+        assert (facts["aliases"], facts["verdict"]) == (["challenger"], "challenger")
+        assert facts["reason"] == "register.promote is by_hand: a person promotes"
+        assert alias_of(connect(), "two", "challenger").version == number
+    told = moves(connect(), "two", "challenger")
+    assert [(move.version, move.before, move.by) for move in told] == [
+        ("1", "", "register.promote: by_hand"),
+        ("2", "1", "register.promote: by_hand"),
+    ]
 
 
 def test_a_student_that_answers_otherwise_is_refused(line: Any, cluster: Cluster, store: LocalStore) -> None:
