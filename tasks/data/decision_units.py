@@ -68,14 +68,16 @@ def known_units(rows: pa.Table) -> dict[str, int]:
 
 
 def default_unit(rows: pa.Table) -> str:
-    """The exam where exams are known, else the patient where patients are, else the image.
+    """The exam where it is known of as many images as the patient, else the patient where it is known, else the image.
 
     A person is referred, not a picture or an eye, and one who is seen again is decided for again: so the visit is the
     unit, as in the pivotal trial of Abramoff et al. (npj Digital Medicine 2018), and the patient where visits are not
     told apart.
     """
     known = known_units(rows)
-    return next((unit for unit in (EXAM, PATIENT) if known[unit]), IMAGE)
+    if known[EXAM] and known[EXAM] >= known[PATIENT]:
+        return EXAM
+    return PATIENT if known[PATIENT] else IMAGE
 
 
 def _names(rows: pa.Table, unit: str) -> list[str]:

@@ -201,6 +201,11 @@ def _check_unit(corpus: Corpus, spec: Spec) -> None:
     unit = spec.evaluate.unit
     if unit is None:
         return
+    if referred(corpus, spec) is None:
+        raise SpecError(
+            f"evaluate.unit: nothing is referred in {corpus.title}, so no unit is decided for; leave it out, or "
+            "set evaluate.referable where it has grades"
+        )
     known = known_units(_judged_rows(corpus))
     if not known[unit]:
         there = ", ".join(name for name, count in known.items() if count)

@@ -24,6 +24,7 @@ from tasks.evaluate.scope import (
     main_metric,
     pool_is_used,
     random_views,
+    referred,
     whole_teachers,
 )
 from tasks.evaluate.units import count_units, predict_all
@@ -93,7 +94,7 @@ class Evaluation(StageWork):
                 **spec.evaluate.identity(),
                 "referable": first_referred(corpus, spec),
                 "decide_for": decided_for(corpus, spec),
-                "unit": decision_unit(corpus, spec),
+                "unit": decision_unit(corpus, spec) if referred(corpus, spec) else None,
                 "corpus": corpus.title,
                 "phantom": is_phantom(spec),
                 "task": corpus.task,

@@ -129,7 +129,8 @@ def _interval(judged: Judged, sign: float, facts: Mapping[str, Any]) -> list[flo
 
 def _judged(facts: Mapping[str, Any], found: Tested, said: Said) -> Judged:
     """The report's main metric of both."""
-    arms = [Arm(_NEW, (0,), (), (found.prob,)), Arm(RULE, (0,), (), (said.prob,))]
+    no_rows = (np.zeros((0, found.prob.shape[1])),)
+    arms = [Arm(_NEW, (0,), no_rows, (found.prob,)), Arm(RULE, (0,), no_rows, (said.prob,))]
     none = found.truth.where(np.zeros(len(found.truth), bool))
     metric = facts["metric"]
     if metric not in DECIDED:

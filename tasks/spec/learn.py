@@ -131,8 +131,8 @@ class EvaluateSection(Section):
     )
     unit: Literal["image", "eye", "exam", "patient"] | None = Field(
         None,
-        description="what referral is decided for; default: the exam where the catalog knows exams, else the patient "
-        "where it knows patients, else the image",
+        description="what referral is decided for; default: the exam where it is known of as many images as the "
+        "patient, else the patient where that is known, else the image",
     )
     aggregate: Literal["maximum", "mean"] = Field(
         "maximum", description="how the probabilities of a unit's images become one; a unit is as ill as its worst"

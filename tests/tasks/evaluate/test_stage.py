@@ -356,9 +356,12 @@ def test_nothing_is_said_of_imageability_where_nothing_is_known(done: Any) -> No
 
 
 def test_a_unit_that_no_image_has_is_refused(store: LocalStore) -> None:
-    corpus = tiny_corpus(store)
+    corpus = tiny_corpus(store, task="ordinal")
+    models, given = [trained(corpus, "taught")], ("evaluate.unit=exam", "evaluate.referable=1")
     with pytest.raises(SpecError, match="of no judged image of tiny the exam is known; take image, patient"):
-        key(corpus, [trained(corpus, "taught")], tiny_spec(store, "evaluate.unit=exam"))
+        key(corpus, models, tiny_spec(store, *given))
+    with pytest.raises(SpecError, match="nothing is referred in tiny"):
+        key(corpus, models, tiny_spec(store, *given[:1]))
 
 
 def test_the_report_of_a_corpus_with_ungradable_images_refers_them(store: LocalStore, cluster: Cluster) -> None:

@@ -18,7 +18,7 @@ from infra.servers.tracking import VERSIONS_LOCK, alias_of, connect, versions
 from infra.settings import reload_settings
 from infra.storage.manifest import Manifest
 from infra.storage.store import LocalStore
-from tasks.data.corpus import Corpus
+from tasks.data.corpus import Corpus, read_image
 from tasks.evaluate.stage import evaluate
 from tasks.gate.champion_predictions import FILES_TAG, STORED, NotComparableError, champion_says
 from tasks.gate.opponent import champion_of
@@ -224,6 +224,21 @@ def test_a_champion_that_stores_images_otherwise_needs_the_source_files(line: Li
         said(line, served, Corpus(line.corpus.store, manifest))
 
 
+def test_a_champion_that_stores_images_otherwise_prepares_the_source_files_itself(
+    line: Line, served: str, tmp_path: Path
+) -> None:
+    for shard in line.corpus.of_split("test"):
+        for row, key in enumerate(shard.keys):
+            (tmp_path / f"{key}.png").write_bytes(read_image(line.corpus.store, shard, row))
+    ingest = {**line.corpus.manifest.section["ingest"], "size": 32}
+    manifest = line.corpus.manifest.model_copy(update={"section": {"ingest": ingest}})
+    other, root = Corpus(line.corpus.store, manifest), f"corpus.root={tmp_path}"
+    assert np.allclose(said(line, served, other, root), said(line, served, line.corpus), atol=1e-6)
+    (tmp_path / "test-0003.png").unlink()
+    with pytest.raises(NotComparableError, match="source file of test image test-0003 is not there as it was ingested"):
+        said(line, served, other, root)
+
+
 def test_files_that_are_not_those_that_were_registered_are_not_run(line: Line, served: str) -> None:
     client = connect()
     client.set_model_version_tag(served, "1", FILES_TAG, json.dumps({"MLmodel": {"sha256": "0" * 64, "bytes": 1}}))
@@ -243,12 +258,31 @@ def test_a_champion_whose_files_are_gone_leaves_the_student_unjudged(line: Line,
     assert (found["verdict"], found["figure"][:37]) == ("not judged", "the files of version 1 are gone; roll")
 
 
-def said(line: Line, name: str, corpus: Corpus) -> np.ndarray:
+def said(line: Line, name: str, corpus: Corpus, *overrides: str) -> np.ndarray:
     """What the champion says of the test images of a corpus."""
     champion = champion_of(name, "")
     assert champion is not None
     keys = [str(key) for shard in corpus.of_split("test") for key in shard.keys]
-    return champion_says(Context(corpus.store), champion, corpus, keys, line.spec(name).each_corpus).prob
+    sections = line.spec(name, *overrides).each_corpus
+    return champion_says(Context(corpus.store), champion, corpus, keys, sections).prob
+
+
+def test_grades_are_compared_by_the_cut_points_that_each_ships(line: Line, store: LocalStore, cluster: Cluster) -> None:
+    corpus = tiny_corpus(store, train=90, val=30, test=60, task="ordinal", title="grades")
+    students = [fitted(corpus, "taught", 0), fitted(corpus, "taught", 2, wrong=0.6)]
+    given = ("evaluate.baselines=false", "evaluate.referable=1", "evaluate.bootstrap=100")
+    rules = ("evaluate.referable=1", "gate.sensitivity=0.1", "gate.specificity=0.1")
+    context = Context(store, cluster, tiny_spec(store).run)
+    reports = [evaluate(context, corpus, [each], tiny_spec(store, *given)).manifest for each in students]
+    graded = Line(corpus, students, reports)
+    assert graded.registered("graded", 0, *rules)["verdict"] == "champion"
+    found = graded.gate("graded", 1, *rules)
+    told, metric = found.facts["champion"], "qwk_cut_points"
+    values = [report.facts["arms"]["taught"]["per_seed"][0][metric] for report in reports]
+    assert told["metric"] == metric
+    assert [told["champion"], told["new"]] == pytest.approx(values, abs=1e-6)
+    assert found.facts["operating_point"]["unit"] == "patient"
+    assert ruling(found, "sensitivity")["figure"].endswith("by patient")
 
 
 @pytest.fixture
