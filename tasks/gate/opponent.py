@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,26 +69,22 @@ def champion_of(name: str, student: str) -> Champion | None:
     return None if held is None else Champion(name, held, held.tags.get(_STUDENT_TAG) == student)
 
 
-class answering:
-    """A block that asks MLflow: its errors become ours.
+@contextmanager
+def answering(what: str) -> Iterator[None]:
+    """A block that asks MLflow for something: its errors become ours.
 
     Raises:
         UsageError: MLflow does not let us read.
         TransientError: it fails in another way; the same call may succeed later.
     """
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # Servers and databases fail with errors of many libraries.
-        if not isinstance(error, Exception) or isinstance(error, StillroomError):
-            return
+    try:
+        yield
+    except StillroomError:
+        raise
+    # Servers and databases fail with errors of many libraries.
+    except Exception as error:
         code, first = getattr(error, "error_code", ""), str(error).partition("\n")[0]
         place = tracking_place()
         if code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-            raise UsageError(f"MLflow at {place} does not let us read {self.what} ({code}); ask who runs it") from error
-        raise TransientError(f"MLflow at {place} does not tell {self.what}: {first}") from error
+            raise UsageError(f"MLflow at {place} does not let us read {what} ({code}); ask who runs it") from error
+        raise TransientError(f"MLflow at {place} does not tell {what}: {first}") from error

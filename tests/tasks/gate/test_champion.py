@@ -22,8 +22,12 @@ from tasks.data.corpus import Corpus, read_image
 from tasks.evaluate.stage import evaluate
 from tasks.gate.champion_predictions import FILES_TAG, STORED, NotComparableError, champion_says
 from tasks.gate.opponent import champion_of
-from tasks.gate.stage import GateWork, judge
+from tasks.gate.stage import GATE, GateWork, judge
+from tasks.ingest.stage import INGEST
 from tasks.pipeline.context import Context
+from tasks.pipeline.graph import Graph
+from tasks.pipeline.stage import Stage
+from tasks.planning.dry_run import dry_run
 from tasks.register.aliases import move_alias
 from tasks.register.champion import promote, rollback
 from tasks.register.stage import register
@@ -302,6 +306,26 @@ def test_a_registry_that_is_down_fails_as_transient(line: Line, elsewhere: Calla
     elsewhere(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(TransientError):
         line.gate("down", 0)
+
+
+def test_a_plan_goes_on_without_a_registry(line: Line, elsewhere: Callable[[str], None]) -> None:
+    class Known:
+        """A step whose manifest the store has."""
+
+        def lookup(self) -> Manifest:
+            return line.reports[0]
+
+    elsewhere(f"http://127.0.0.1:{free_port()}")
+    graph = Graph()
+    corpus = graph.add(INGEST, "ingest", "ingest")
+    report = graph.add(Stage("evaluate", lambda *_, **__: Known()), "evaluate", "evaluate", inputs={"corpus": corpus})
+    graph.add(GATE, "gate", "gate", inputs={"corpus": corpus, "report": report})
+    found = dry_run(line.spec("planned"), line.corpus.store, graph.steps, [line.corpus.manifest])
+    assert {name: state.state for name, state in found.items()} == {
+        "ingest": "cached",
+        "evaluate": "cached",
+        "gate": "to do",
+    }
 
 
 def test_a_registry_that_was_never_used_has_no_champion_and_is_not_made(
