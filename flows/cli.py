@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from flows.consumer_commands import CONSUMER_COMMANDS
 from flows.deploy_commands import DEPLOY_COMMANDS
 from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
 from flows.registry_commands import REGISTRY_COMMANDS
@@ -123,7 +124,14 @@ def demo(out: Path, as_json: bool) -> None:
     emit(found, as_json, lambda: show_demo(found))
 
 
-for _command in (*STUDY_COMMANDS, *STORE_COMMANDS, *REGISTRY_COMMANDS, *DEPLOY_COMMANDS, *SERVICE_COMMANDS):
+for _command in (
+    *STUDY_COMMANDS,
+    *STORE_COMMANDS,
+    *REGISTRY_COMMANDS,
+    *CONSUMER_COMMANDS,
+    *DEPLOY_COMMANDS,
+    *SERVICE_COMMANDS,
+):
     cli.add_command(_command)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 from uuid import uuid4
@@ -11,6 +9,7 @@ from uuid import uuid4
 import click
 
 from flows.output import FAILED, emit, json_option
+from flows.progress import bar
 from infra.errors import UsageError
 from infra.storage.store import Store, open_store
 
@@ -25,8 +24,8 @@ def verify(store: str, as_json: bool) -> None:
     from tasks.maintenance.formatting import verify_lines
     from tasks.maintenance.verify import verify as run
 
-    with _bar("verify, MB", MEGABYTE) as progress:
-        verdict = run(_existing(store), progress=progress)
+    with bar("verify, MB", MEGABYTE) as progress:
+        verdict = run(existing_store(store), progress=progress)
     emit(verdict.to_json(), as_json, lambda: click.echo("\n".join(verify_lines(verdict))))
     if not verdict.sound:
         raise SystemExit(FAILED)
@@ -44,9 +43,9 @@ def repair(store: str, root: str | None, as_json: bool) -> None:
     from tasks.maintenance.repair import repair as run
     from tasks.maintenance.under_way import RunRecord
 
-    opened = _existing(store)
+    opened = existing_store(store)
     record = RunRecord(opened, f"repair-{uuid4().hex}", "repair")
-    with _bar("verify, MB", MEGABYTE) as progress, Cluster(ClusterSection()) as cluster, record:
+    with bar("verify, MB", MEGABYTE) as progress, Cluster(ClusterSection()) as cluster, record:
         done = run(opened, cluster, root=root, progress=progress)
     emit(done.to_json(), as_json, lambda: click.echo("\n".join(repair_lines(done))))
     if not done.whole:
@@ -77,9 +76,9 @@ def gc(
 
     if keep_days < 0 or grace_hours < 0:
         raise UsageError("--keep-days and --grace-hours are at least 0")
-    with _bar("gc, objects") as progress:
+    with bar("gc, objects") as progress:
         plan = collect(
-            _existing(store),
+            existing_store(store),
             folders=[folder for stage in stages() for folder in stage.folders],
             keep_days=keep_days,
             grace_hours=grace_hours,
@@ -124,10 +123,10 @@ def forget(
     from tasks.maintenance.forgetting.forget import forget as run
     from tasks.maintenance.formatting import forget_lines
 
-    opened = _existing(store)
+    opened = existing_store(store)
     if relabel is not None:
         _check_relabel(relabel, overrides, opened, dry_run)
-    with _bar("forget, objects") as progress:
+    with bar("forget, objects") as progress:
         done = run(
             opened,
             patients=[*patients, *_lines(patients_from)],
@@ -174,7 +173,7 @@ def inspect(store: str, what: str | None, sheet: Path | None, parquet: Path | No
     from tasks.maintenance.inspect import inspect as run
     from tasks.maintenance.inspect import write_parquet, write_sheet
 
-    opened = _existing(store)
+    opened = existing_store(store)
     found = run(opened, what)
     if sheet is not None:
         write_sheet(opened, what, sheet)
@@ -189,22 +188,9 @@ def inspect(store: str, what: str | None, sheet: Path | None, parquet: Path | No
 STORE_COMMANDS = (verify, repair, gc, forget, inspect)
 
 
-def _existing(url: str) -> Store:
+def existing_store(url: str) -> Store:
     """The store; UsageError when there is none, because a mistyped name would look like a store without a fault."""
     store = open_store(url)
     if not any(store.sizes(folder) for folder in ("heads/", "manifests/", "units/")):
         raise UsageError(f"{store.url}: no store: it has neither heads/, manifests/ nor units/")
     return store
-
-
-@contextmanager
-def _bar(title: str, unit: int = 1) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error while it is a terminal; counts are shown divided by `unit`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done // unit, total=total // unit)

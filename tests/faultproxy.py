@@ -68,6 +68,7 @@ class FaultProxy:
         self._lock = threading.Lock()
         self.over = threading.Event()
         self.conditional = False  # keep `If-None-Match: *`, which rclone passes over, for keys created through here
+        self.authorization = ""  # the header without which every request is answered 401; "": nobody is asked
         self.creating = threading.Lock()
         self.created: set[str] = set()
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -89,7 +90,7 @@ class FaultProxy:
                 answer, or of a PUT on its way to the server; "unchecked": the same for a PUT, without the
                 digests by which the server could notice (of use before a server without keys alone).
                 A function is called when the server has acted, before its answer is passed on.
-            method: GET, HEAD, PUT, POST or DELETE.
+            method: GET, HEAD, PUT, POST, PATCH or DELETE.
             key: a shell pattern for the key below the bucket; a listing's key is empty.
             times: how many requests; -1 for all.
             query: text that the query must hold, such as `partNumber=2` or `list-type`.
@@ -104,6 +105,7 @@ class FaultProxy:
             self._rules.clear()
             self.requests.clear()
             self.conditional = False
+            self.authorization = ""
             self.created.clear()
 
     @property
@@ -153,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         fault = proxy.judge(self.command, self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if proxy.authorization and self.headers.get("authorization") != proxy.authorization:
+            return self._answer(401, {"Content-Type": "text/plain"}, b"You are not authenticated")
         if isinstance(fault, str) and fault in _ANSWERS:
             status, code = _ANSWERS[fault]
             text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>by the proxy</Message></Error>".encode()
@@ -189,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._break(status, headers, data, stall=fault == "stall")
         return self._answer(status, headers, data)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve
 
     def _headers(self, without: set[str]) -> dict[str, str]:
         without = without | {"connection", "expect"}

@@ -93,6 +93,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def set_environment() -> None:
+    """Set what mlflow reads from the environment, where nobody else did; before it is imported."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def connect() -> Any:
     """An `mlflow.MlflowClient` at `tracking_uri()`; the database and its folder are made when missing.
 
@@ -103,8 +109,7 @@ def connect() -> Any:
     if database_file(uri) is not None:
         home_folder()
     spare_loopback()
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with quiet():
         from mlflow import MlflowClient

@@ -25,12 +25,10 @@ from tasks.gate.opponent import Champion, answering
 from tasks.pipeline.context import Context
 from tasks.preprocessing.network_input import FORMAT, Preprocessing
 from tasks.preprocessing.stored_image import BITS_FACT, recipe_of
+from tasks.register.upload import FILES_TAG
 from tasks.sources import open_source
 from tasks.sources.as_ingested import read_as_ingested
 from tasks.spec import CorpusSection
-
-FILES_TAG = "stillroom.files"
-"""Tag of a version: JSON, file of its folder to {sha256, bytes}."""
 
 STORED, FILES = "stored images", "source files"
 _BATCH = 32

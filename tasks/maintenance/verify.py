@@ -191,7 +191,7 @@ class _Check:
         for name in contents.under(TEACHER_FILES):
             self.found.objects += 1
             self.found.bytes += contents.sizes[name]
-            if _sha256(self.store, name) != name.removeprefix(TEACHER_FILES).partition(".")[0]:
+            if sha256_in(self.store, name) != name.removeprefix(TEACHER_FILES).partition(".")[0]:
                 self.found.add(name, BYTES, "bytes are not those of its name (file of a teacher)")
 
     def _secrets(self, contents: StoreContents) -> None:
@@ -240,7 +240,7 @@ class _Check:
         if size != expected.bytes:
             return SIZE, f"{size} bytes instead of {expected.bytes}"
         try:
-            if _sha256(self.store, expected.name) == expected.sha256:
+            if sha256_in(self.store, expected.name) == expected.sha256:
                 return None
         except MissingObjectError:
             return MISSING, "not there"
@@ -278,12 +278,13 @@ class _Check:
         return None
 
     def _index(self, expected: ExpectedObject) -> pa.Table:
-        if _sha256(self.store, expected.name) != expected.sha256:
+        if sha256_in(self.store, expected.name) != expected.sha256:
             raise CorruptError(f"{expected.name} is damaged itself")
         return from_parquet(self.store.get(expected.name))
 
 
-def _sha256(store: Store, name: str) -> str:
+def sha256_in(store: Store, name: str) -> str:
+    """Hex sha256 of an object as the store holds it now, read in blocks."""
     hasher = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK))
     with store.open(name, cached=False) as stream:

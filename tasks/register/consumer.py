@@ -24,6 +24,7 @@ MODULES = (
     "tasks.preprocessing.frame_mask",
     "tasks.preprocessing.stored_image",
     "tasks.preprocessing.network_input",
+    "tasks.register.answers",
 )
 """What is shipped before `pyfunc.py`, each after those that it imports."""
 

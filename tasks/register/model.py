@@ -43,13 +43,16 @@ _ARTIFACTS = {
 """Names that MLflow gives the files."""
 
 INPUT = (
-    "numpy array of objects, each the bytes of an image file as the device wrote it (in JSON: base64); or whole "
-    "photographs decoded by the caller, upright, RGB: uint8 [height, width, 3], [N, height, width, 3], or an object "
-    "array of several sizes. Do not crop, mask, resize or encode before: artifacts/preprocessing.json says what the "
-    "model does"
+    "a table with the column image, a list, or one image alone; an image is the bytes of a file as the device wrote it "
+    "(in JSON: base64), or a whole photograph decoded by the caller, upright, RGB uint8 [height, width, 3]. Over HTTP "
+    "dataframe_records, dataframe_split, instances and inputs all do. Do not crop, mask, resize or encode before: "
+    "artifacts/preprocessing.json says what the model does"
 )
 
-OUTPUT = "probabilities float32 [N, C] in the order of classes"
+OUTPUT = (
+    "a table with a row an image: class, probability (of that class), probabilities (of every class); where they are "
+    "known grade, p_referable and refer (at the shipped operating point); error: why an image has no answer, else null"
+)
 GRADES = (
     "the grade is the number of cut_points at or below the expected grade, which is the sum of k * p_k; P(referable) "
     "is the sum of p_k over k >= referable, after p ** (1 / temperature) is scaled to sum 1; null: not known"
@@ -92,8 +95,6 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, judg
     with quiet():
         import mlflow.pyfunc
         import onnx
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
 
         mlflow_model.add_flavor(
             "onnx", onnx_version=onnx.__version__, data=f"artifacts/{FILES[ONNX]}", providers=["CPUExecutionProvider"]
@@ -102,11 +103,9 @@ def pack(corpus: Corpus, chosen: Manifest, folder: Path, mlflow_model: Any, judg
             target,
             python_model=str(source / CODE),
             artifacts={_ARTIFACTS[name]: str(source / name) for name in files},
-            # A tensor of objects is MLflow's only input that lets one image and a batch of them pass.
-            signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
-                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(about["classes"])))]),
-            ),
+            # None: a signature takes strings or arrays, never both; and what does not fit it, MLflow quotes in its
+            # answer and its log, which would be the picture. The student itself says what is wrong with which row.
+            signature=False,
             input_example=_example(),
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIRED],
             metadata={
@@ -172,9 +171,11 @@ def preprocessing_of(ingest: Manifest, facts: Mapping[str, Any]) -> Preprocessin
     return Preprocessing(recipe, facts["view_size"], facts["input_size"], facts["mean"], facts["std"])
 
 
-def _example() -> np.ndarray:
+def _example() -> Any:
     """Two small pictures of nothing, as JSON has them: an input example must never show a patient."""
+    import pandas as pd
+
     ramp = np.linspace(0, 255, 24).astype(np.uint8)
     image = np.stack([np.tile(ramp, (16, 1)), np.tile(ramp[::-1], (16, 1)), np.full((16, 24), 128, np.uint8)], axis=2)
     files = [cv2.imencode(".png", picture)[1].tobytes() for picture in (image, image[:, ::-1])]
-    return np.array([base64.b64encode(file).decode() for file in files], dtype=object)
+    return pd.DataFrame({"image": [base64.b64encode(file).decode() for file in files]})

@@ -74,7 +74,7 @@ def parity(
     furthest, levels = 0.0, 0
     for key, data in files.items():
         try:
-            found = model.predict(np.array([data], dtype=object))[0]
+            found = student.probabilities_of(data)[0]
         except ValueError as error:
             why = f"the packed student cannot read the source file of test image {key}: {error}"
             raise PermanentError(why) from None

@@ -12,13 +12,14 @@ from typing import Any
 
 from infra.digest import unit_key
 from infra.errors import UsageError
+from infra.servers.mlflow_errors import mlflow_errors
 from infra.servers.tracking import VERSIONS_LOCK, connect, quiet
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Made, Stage, StageResult, StageWork, run_stage
 from tasks.register.aliases import move_aliases
-from tasks.register.versions import PARITY_TAG, SOURCES_TAG, make_version, version_of
+from tasks.register.versions import PARITY_TAG, SOURCES_TAG, make_version, settle, version_of
 from tasks.spec import Spec
 
 STAGE = "register"
@@ -39,7 +40,9 @@ class Registration(StageWork):
         export: manifest of stage export, whose files are packed; None: they are made anew, without int8.
 
     Raises:
-        UsageError: the report's best student is not among `models`, or the report does not judge the student.
+        UsageError: the report's best student is not among `models`, or the report does not judge the student; or MLflow
+            refuses us.
+        TransientError: MLflow or its artifact store cannot be reached or fails; the next try makes one version.
         PermanentError: the packed student does not answer as it was evaluated.
     """
 
@@ -75,17 +78,25 @@ class Registration(StageWork):
         )
 
     def confirmed(self, manifest: Manifest) -> bool:
-        held = self._version(connect())
+        with mlflow_errors():
+            held = self._version(connect())
         return held is not None and str(held.version) == manifest.facts["version"]
 
     def count(self, manifest: Manifest) -> int:
         return 1
 
     def make(self) -> Made:
+        with mlflow_errors():
+            return self._make()
+
+    def _make(self) -> Made:
         client = connect()
         # Two runs that register the same student at once make one version of it.
         with VERSIONS_LOCK:
-            held = self._version(client) or make_version(
+            held = self._version(client)
+            if held is not None:
+                settle(client, held)
+            held = held or make_version(
                 client,
                 self.name,
                 self.key,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from infra.digest import sha256_file
 from infra.servers.tracking import (
     TRAINING_TAG,
     end_run,
@@ -25,6 +25,8 @@ from tasks.data.export_formats import FILES
 from tasks.register.gate_tags import gate_tags
 from tasks.register.judged import Judged
 from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run, verdict_tags
+from tasks.register.provenance import provenance_tags
+from tasks.register.upload import files_tag, upload
 from tasks.spec import Spec
 
 KEY_TAG = "stillroom.key"
@@ -33,9 +35,8 @@ KEY_TAG = "stillroom.key"
 PARITY_TAG, SOURCES_TAG = "stillroom.parity", "stillroom.parity_sources"
 """Tags of a version: the largest difference from the evaluation, and what was compared of the corpus's own files."""
 
-FORMATS_TAG, FILES_TAG = "stillroom.formats", "stillroom.files"
-"""Tags of a version, JSON: rows {format, file, bytes, sha256, parity, latency} of what it offers, and {path: {sha256,
-bytes}} of every file of the model's folder."""
+FORMATS_TAG = "stillroom.formats"
+"""Tag of a version, JSON: rows {format, file, bytes, sha256, parity, latency} of what it offers."""
 
 # Two flows in one process may register at once; MLflow keeps the model that it is packing in a global variable.
 _PACKING = threading.Lock()
@@ -82,10 +83,11 @@ def make_version(
         **verdict_tags(report, student.facts["arm"]),
         **gate_tags(gate),
         **_export_tags(export),
+        **provenance_tags(spec),
         "stillroom.metric": report.facts["metric"],
         "stillroom.metric_value": "" if value is None else repr(value),
     }
-    _end_dead_runs(client, place, key)
+    end_dead_runs(client, place, key)
     run_id = training_run(client, place, student.key)
     made_here = run_id is None
     if run_id is None:
@@ -95,11 +97,11 @@ def make_version(
         log_run(client, run_id, tags, report, student, corpus, spec, with_curve=made_here)
         with quiet():
             judged = Judged(report, export, gate, card)
-            source, model_id, of_model = _log_model(client, place, run_id, judged, student, corpus, spec)
+            source, model_id, of_model = _log_model(client, place, run_id, judged, student, corpus, spec, key)
             made = _new_version(client, name, source, run_id, model_id, {**tags, **of_model})
     except BaseException:
         if made_here:
-            end_run(client, place, run_id, "FAILED")
+            _if_reached(lambda: end_run(client, place, run_id, "FAILED"))
         raise
     if made_here:
         end_run(client, place, run_id, "FINISHED")
@@ -118,25 +120,47 @@ def _export_tags(export: Manifest | None) -> dict[str, str]:
     return {FORMATS_TAG: json.dumps(rows), "stillroom.manifest.export": export.digest}
 
 
-def files_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """{path: {sha256, bytes}} of every file below a folder, by path with slashes."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        for path in files
-    }
+def end_dead_runs(client: Any, place: str, key: str, *, but: str = "") -> None:
+    """End runs and logged models that a registration left when it died: their model never became a version.
 
-
-def _end_dead_runs(client: Any, place: str, key: str) -> None:
-    """End runs that a registration left when it died: their model never became a version."""
+    Args:
+        place: id of the experiment.
+        key: of the registration.
+        but: run of the version that it did make; it is finished, and so is its model.
+    """
     with quiet():
         left = client.search_runs([place], f"tags.`{KEY_TAG}` = '{key}' and attributes.status = 'RUNNING'")
+        models = client.search_logged_models([place], f"tags.`{KEY_TAG}` = '{key}'")
+    for model in models:
+        if str(model.status) == "PENDING":
+            client.finalize_logged_model(model.model_id, "FAILED")
     for run in left:
-        end_run(client, place, run.info.run_id, "KILLED")
+        end_run(client, place, run.info.run_id, "FINISHED" if run.info.run_id == but else "KILLED")
+
+
+def settle(client: Any, held: Any) -> None:
+    """Finish what a registration left open that died when its version was made.
+
+    Args:
+        held: the oldest version of the registration's key; younger ones, of a request whose answer was lost, go.
+    """
+    with quiet():
+        for each in versions(client, held.name):
+            if each.tags.get(KEY_TAG) == held.tags[KEY_TAG] and each.version != held.version:
+                client.delete_model_version(held.name, each.version)
+        run = client.get_run(held.run_id)
+    if run.info.status == "RUNNING":
+        end_dead_runs(client, run.info.experiment_id, held.tags[KEY_TAG], but=held.run_id)
+
+
+def _if_reached(call: Callable[[], object]) -> None:
+    """Tidy up after an error; where the server is the error, the next registration does it."""
+    with suppress(Exception):
+        call()
 
 
 def _log_model(
-    client: Any, place: str, run_id: str, judged: Judged, student: Manifest, corpus: Corpus, spec: Spec
+    client: Any, place: str, run_id: str, judged: Judged, student: Manifest, corpus: Corpus, spec: Spec, key: str
 ) -> tuple[str, str, dict[str, str]]:
     """Pack, compare and upload the model: where it lies, its id, and the tags that say what was found."""
     from mlflow.entities import LoggedModelOutput
@@ -146,20 +170,19 @@ def _log_model(
     from tasks.register.parity import parity
 
     assert judged.report is not None
-    logged = client.create_logged_model(place, name="student", source_run_id=run_id)
+    logged = client.create_logged_model(place, name="student", source_run_id=run_id, tags={KEY_TAG: key})
     try:
         with _PACKING, tempfile.TemporaryDirectory(prefix="stillroom-") as folder:
             about = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
             packed = pack(corpus, student, Path(folder), about, judged)
             found = parity(corpus, student, judged.report, packed, spec.each_corpus)
-            files = json.dumps(files_of(packed))
-            client.log_model_artifacts(logged.model_id, str(packed))
+            files = upload(logged.artifact_location, packed)
     except BaseException:
-        client.finalize_logged_model(logged.model_id, "FAILED")
+        _if_reached(lambda: client.finalize_logged_model(logged.model_id, "FAILED"))
         raise
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    tags = {PARITY_TAG: f"{found.largest:.6f}", SOURCES_TAG: found.sources, FILES_TAG: files}
+    tags = {PARITY_TAG: f"{found.largest:.6f}", SOURCES_TAG: found.sources, **files_tag(files)}
     return model_source(client, logged), logged.model_id, tags
 
 

@@ -194,7 +194,7 @@ _OF_USE = ("where", "ungradable", "min_quality")  # keys that leave images out, 
 class CorpusSection(Section):
     """`corpus:`"""
 
-    OUTSIDE_OF_IDENTITY: ClassVar[tuple[str, ...]] = ("root", "corrections")
+    OUTSIDE_OF_IDENTITY: ClassVar[tuple[str, ...]] = ("root", "corrections", "licence")
 
     adapter: Adapter
     root: Annotated[str, BeforeValidator(str)] = Field(
@@ -202,6 +202,9 @@ class CorpusSection(Section):
         "s3://bucket/prefix; never hashed"
     )
     name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]*$", description="default: the adapter's name")
+    licence: str | None = Field(
+        None, max_length=200, description="of the images, for the lineage of students; default: that of the adapter"
+    )
     key_prefix: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$",

@@ -140,7 +140,7 @@ def test_what_cannot_be_looked_at_is_named(
 ) -> None:
     good = noisy(40, 40)
     with pytest.raises(ValueError, match=text):
-        student_of(code, tmp_path, own).predict(None, [packed(good) if isinstance(data, bytes) else good, data])
+        student_of(code, tmp_path, own).probabilities_of([packed(good) if isinstance(data, bytes) else good, data])
 
 
 def test_a_dicom_without_pydicom_is_no_riddle(
@@ -149,4 +149,4 @@ def test_a_dicom_without_pydicom_is_no_riddle(
     student, data = student_of(code, tmp_path), dicom(DEEP, bits=12)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(ValueError, match=r"image 0: the content is DICOM, which is read where pydicom is installed"):
-        student.predict(None, data)
+        student.probabilities_of(data)
