@@ -1,8 +1,13 @@
 """Ask a student of Stillroom with onnxruntime, numpy and Pillow alone: python consumer.py MODEL IMAGE [IMAGE ...]
 
-MODEL is a folder of `stillroom pull` or of the registry. One line of JSON an image: its probabilities by class. What
-is done to a photograph is read from preprocessing.json; a step that is not known here is refused, and student.py in
-MODEL does it.
+MODEL is the folder of a registered model, as `stillroom pull` copies it. One line of JSON an image: its probabilities
+by class. What is done to a photograph is read from preprocessing.json; a step that is not known here is refused, and
+student.py in MODEL does it. The step `crop` needs crop.py beside this file.
+
+How near it is to student.py, whose pixels come from OpenCV: on 127 fundus photographs, 121 endoscopic frames and 121
+chest x-rays the largest differences of a probability were 0.009, 0.015 and 0.021, half of them below 0.002, and the
+class was the same for all of them. Expect 0.03 at most. (Shrinking by Pillow instead of `area` moves pixels by up to 11
+of 255 levels.)
 """
 
 import io

@@ -29,7 +29,7 @@ from models.networks.build import build
 
 SIDE, CLASSES, SEEDS = 224, 8, 16
 OURS = "micro"
-CUT = {"cut": {"after": "blocks.2", "width": 120}}
+CUT = {"cut": {"after": "blocks.2", "width": 96}}
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     OURS: ("micro", {}),
     "cut": ("tf_efficientnet_lite0", CUT),
