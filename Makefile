@@ -23,6 +23,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest --quiet -p no:cacheprovider $(addprefix tests/infra/deploy/test_,compose.py kubernetes.py containerfile.py)
 
 audit: $(READY)
 	$(BIN)/python .ci/audit.py hashes.txt

@@ -25,6 +25,7 @@ FOLDERS = (
     "store-s3/stillroom",
     "artifacts-s3/mlflow",
     "worker-home",
+    "worker-home-gpu",
     "scratch/cpu",
     "scratch/gpu",
     "corpora",

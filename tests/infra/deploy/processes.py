@@ -110,6 +110,19 @@ class Processes:
             raise AssertionError(done.stderr)
         return done.stdout
 
+    def python(self, name: str, code: str, *arguments: str, **changes: str) -> str:
+        """The last line that Python code prints in the environment of a service.
+
+        Args:
+            changes: variables that are others for the code.
+        """
+        command = [*_START, sys.executable, "-c", code, *arguments]
+        env = self.environment(name) | changes
+        done = subprocess.run(command, env=env, capture_output=True, text=True, cwd="/", check=False)
+        if done.returncode:
+            raise AssertionError(done.stderr)
+        return done.stdout.strip().rpartition("\n")[2]
+
     def log(self, name: str) -> str:
         """What a service has said."""
         return (self.folder / "logs" / name).read_text(errors="replace")

@@ -78,8 +78,14 @@ def test_mlflow_reaches_no_images() -> None:
     reached = {
         name for name, service in SERVICES.items() if set(service["networks"]) & set(SERVICES["store-s3"]["networks"])
     }
-    assert reached == {"store-s3", "dask-worker", "dask-worker-gpu", "prefect-worker"}
+    assert reached == {"store-s3", "dask-worker", "dask-worker-gpu", "prefect-worker", "prefect-worker-gpu"}
     assert not [secret for secret in SERVICES["mlflow"]["secrets"] if secret.startswith("store")]
+
+
+def test_there_is_a_worker_for_each_work_pool() -> None:
+    pools = {name: _option(name, "--pool") for name in ("prefect-worker", "prefect-worker-gpu")}
+    assert pools == {"prefect-worker": "stillroom-cpu", "prefect-worker-gpu": "stillroom-gpu"}
+    assert SERVICES["prefect-worker-gpu"]["profiles"] == SERVICES["dask-worker-gpu"]["profiles"] == ["gpu"]
 
 
 def test_dask_is_set_up_as_a_cluster_that_a_run_starts() -> None:
@@ -120,6 +126,7 @@ PROGRAMS = {
     "dask-worker": 3,
     "dask-worker-gpu": 3,
     "prefect-worker": 3,
+    "prefect-worker-gpu": 3,
 }
 """Words of a service's command that name the program; the others are arguments."""
 

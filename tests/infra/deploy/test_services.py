@@ -107,7 +107,9 @@ def test_a_process_worker_waits_for_runs(services: Processes) -> None:
     def ready() -> list[dict[str, Any]]:
         url = f"{services.url('prefect-server')}/api/work_pools/filter"
         _, pools = _ask(url, services.secret("prefect-auth"))
-        assert [(pool["name"], pool["type"], pool["status"]) for pool in pools] == [("stillroom", "process", "READY")]
+        assert [(pool["name"], pool["type"], pool["status"]) for pool in pools] == [
+            ("stillroom-cpu", "process", "READY")
+        ]
         return pools
 
     assert until(ready, AssertionError)
@@ -193,3 +195,53 @@ def test_the_store_is_served_to_who_has_its_keys_alone(services: Processes, monk
     with pytest.raises(UsageError):
         open_store(url).get("a")
     s3_address._client.cache_clear()
+
+
+_SPEC = """
+name: served
+store: s3://stillroom/line?endpoint={store}&region=us-east-1
+corpus: {{adapter: phantom-endoscopy, root: {corpora}/phantom, phantom: {{size: 64, labelled: 120, unlabelled: 40}}}}
+ingest: {{shard_size: 64}}
+views: {{size: 48, count: 1}}
+teachers: [{{name: big, model: micro, train: {{steps: 20, batch: 16, lr: 1.0e-2}}}}]
+student: {{model: micro_xs, train: {{steps: 20, batch: 16, lr: 1.0e-2}}}}
+evaluate: {{bootstrap: 20, compare: false}}
+gate: {{enabled: false}}
+run: {{cluster: {{preset: address, address: "{scheduler}", tls: {tls}}}}}
+"""
+
+# As `stillroom deploy` does it: a deployment that the worker's own installation runs.
+_RUN = """
+import sys
+from prefect.deployments import run_deployment
+from prefect.deployments.runner import EntrypointType
+from flows.retrain import retrain
+place = {"work_pool_name": "stillroom-cpu", "entrypoint_type": EntrypointType.MODULE_PATH}
+retrain.to_deployment("served", parameters={"spec": sys.argv[1]}, **place).apply()
+print(run_deployment("retrain/served").state.name)
+"""
+
+_PULL = """
+import sys, mlflow, numpy as np
+from pathlib import Path
+student = mlflow.pyfunc.load_model("models:/served@champion")
+photo = next(Path(sys.argv[1]).rglob("*.jpg")).read_bytes()
+print(student.predict(np.array([photo], dtype=object)).shape[0])
+"""
+
+
+def test_the_worker_runs_the_line_and_a_client_pulls_the_champion(
+    as_line: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpora = as_line.folder / "corpora"
+    spec = corpora / "served.yaml"
+    tls = as_line.folder / "secrets" / "dask-tls"
+    places = {"store": as_line.url("store-s3"), "scheduler": as_line.url("dask-scheduler", "tls")}
+    spec.write_text(_SPEC.format(corpora=corpora, tls=tls, **places))
+    assert as_line.python("prefect-worker", _RUN, str(spec)) == "Completed"
+    assert any((as_line.folder / "store-s3" / "stillroom" / "line" / "shards").rglob("*.tar"))
+    _become(monkeypatch, "admin", as_line.secret("mlflow-admin-password"))
+    make_user(as_line.url("mlflow"), "clinic", "a password of the clinic's")
+    client = {"MLFLOW_TRACKING_USERNAME": "clinic", "MLFLOW_TRACKING_PASSWORD__FILE": f"{as_line.folder}/clinic"}
+    (as_line.folder / "clinic").write_text("a password of the clinic's")
+    assert as_line.python("prefect-worker", _PULL, str(corpora / "phantom"), **client) == "1"
