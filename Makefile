@@ -34,7 +34,7 @@ bench: $(READY)
 # The documentation as a site; any broken link or missing page is an error. Its tools stay apart from the project's.
 docs: $(READY) .venv-docs/.ready
 	$(BIN)/python docs/reference.py docs/reference
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 .venv-docs/.ready: docs/requirements.txt
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
