@@ -1,4 +1,4 @@
-"""The command that puts specs on a schedule: deploy."""
+"""The commands that let specs run without a person: deploy, automate."""
 
 from __future__ import annotations
 
@@ -63,4 +63,23 @@ def deployed_lines(answer: dict[str, Any]) -> list[str]:
     ]
 
 
-DEPLOY_COMMANDS: tuple[click.Command, ...] = (deploy,)
+@click.command()
+@click.option("--webhook", help="URL that gets a POST of JSON for every notice (default: Prefect's event feed alone).")
+@json_option
+def automate(webhook: str | None, as_json: bool) -> None:
+    """Have the Prefect server tell of failed runs and refused students, and mark dead runs Crashed."""
+    from flows.automations import automate as run
+    from flows.running import quiet_console
+    from infra.servers.prefect_api import prefect_api
+
+    quiet_console()
+    with prefect_api():
+        made = run(webhook)
+    emit(
+        {"automations": made},
+        as_json,
+        lambda: click.echo("\n".join(f"{'changed' if one['changed'] else 'made':<8} {one['name']}" for one in made)),
+    )
+
+
+DEPLOY_COMMANDS: tuple[click.Command, ...] = (deploy, automate)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.automations import HEARTBEAT_SECONDS, TAG
 from flows.spec_files import find_spec
 from flows.timetable import Timetable
 from infra.errors import UsageError
@@ -156,7 +157,9 @@ def deployments(path: Path, spec: Spec, times: Timetable, pool: str) -> list[Run
                     limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
                 ),
                 triggers=[trigger] if trigger is not None else [],
-                tags=["stillroom"],
+                tags=[TAG],
+                # By it Prefect notices that a run is dead; see `stillroom automate`.
+                job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
                 work_pool_name=pool,
                 entrypoint_type=EntrypointType.MODULE_PATH,
             )

@@ -13,6 +13,8 @@ from prefect.context import FlowRunContext, TagsContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 
+from flows.decision import decide
+from flows.glance import glance, glance_page, tell_of_refusal
 from flows.line import line
 from flows.output import STOPPED
 from flows.report_page import report_page
@@ -20,8 +22,11 @@ from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, StillroomError
 from infra.servers.flow_runs import StopWatch, mark_tasks_cancelled, own_this_run
 from infra.servers.tracking_check import check_tracking
+from infra.storage.manifest import Manifest
 from infra.storage.store import open_store
 from tasks.combine.members import check_before_ingest
+from tasks.combine.stage import COMBINE
+from tasks.ingest.stage import INGEST
 from tasks.maintenance.under_way import RunRecord
 from tasks.pipeline.context import Context
 from tasks.pipeline.graph import Step
@@ -46,6 +51,7 @@ class RunResult:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     flow_run: str | None = None
     report: str | None = None
+    glance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def cached(self) -> bool:
@@ -62,6 +68,7 @@ class RunResult:
             "stages": self.stages,
             "results": self.facts,
             "report": self.report,
+            "glance": self.glance,
             "flow_run": self.flow_run,
         }
 
@@ -79,7 +86,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         UsageError: the line has no such stage.
         StillroomError: of the first step that failed by itself; or MLflow would not take the student.
     """
-    flow = FlowRunContext.get()
+    flow, began = FlowRunContext.get(), time.monotonic()
     own_this_run(flow.flow_run if flow else None)
     graph = line(spec)
     steps = graph.up_to(upto)
@@ -104,11 +111,15 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
             record = opened.enter_context(RunRecord(context.store, str(run_id), spec.name, stop))
             tasks = _Tasks(Run(spec, context, around.listener), result, record)
             try:
-                if stop_when_unchanged:
-                    first = [step for step in steps if not step.waits_for]
-                    tasks.run(first)
-                    steps = [] if result.cached else steps[len(first) :]
-                tasks.run(steps)
+                first = [step for step in steps if step.stage in (INGEST, COMBINE)]
+                tasks.run(first)
+                ingested = [tasks.manifest(step) for step in first if step.stage is INGEST]
+                decision = None
+                if len(steps) > len(first) and not (stop_when_unchanged and result.cached):
+                    decision = decide(spec, context.store, steps, ingested, upto)
+                    around.listener.message(decision.why)
+                    later = [step for step in graph.up_to(decision.upto) if step not in first]
+                    tasks.run([step for step in later if not tasks.stand_in(step, decision.found.get(step.title))])
             except BaseException as error:
                 # Steps work in threads that an interrupt does not reach: ask them to stop, or they run on.
                 watch.request()
@@ -117,6 +128,10 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                     tasks.mark_cancelled()
                 raise
             tasks.publish_report()
+            seconds = time.monotonic() - began
+            result.glance = glance(context.store, ingested, decision, result.stages, result.facts, seconds)
+            publish(glance_page(spec.name, result.glance))
+            tell_of_refusal(spec.name, result.glance)
     except (CancelledError, KeyboardInterrupt):
         return Cancelled(message=STOPPED)
     return result.to_json()
@@ -128,12 +143,19 @@ class _Tasks:
     def __init__(self, run: Run, result: RunResult, record: RunRecord) -> None:
         self._of, self._result, self._run_record = run, result, record
         self._futures: dict[Step, PrefectFuture[Any]] = {}
+        self._found: dict[Step, Ref] = {}
+
+    def stand_in(self, step: Step, manifest: Manifest | None) -> bool:
+        """Let a manifest stand in for a step that does not run; False where there is none."""
+        if manifest is not None:
+            self._found[step] = Ref(manifest.stage, manifest.key, manifest.digest)
+        return manifest is not None
 
     def run(self, steps: Sequence[Step]) -> None:
         """Submit steps and wait for all; raise the error of the first that failed by itself."""
         with running(self._of, steps):
             for step in steps:
-                self._futures[step] = submit(step, self._futures, self._of.spec.run.retries)
+                self._futures[step] = submit(step, {**self._found, **self._futures}, self._of.spec.run.retries)
             for step in steps:
                 self._futures[step].wait()
         states = {step: self._futures[step].state for step in steps}
@@ -149,6 +171,10 @@ class _Tasks:
         self._record()
         for step in steps:
             self._add(step, self._futures[step])
+
+    def manifest(self, step: Step) -> Manifest:
+        """What a step that has ended made or found."""
+        return self._of.manifest(self._futures[step].result())
 
     def settle(self) -> None:
         """Give steps that were asked to stop the time to do so."""

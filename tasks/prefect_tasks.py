@@ -139,11 +139,11 @@ def run_step(
     return Completed(name=state, message=text, data=Ref(made.stage, made.key, made.digest))
 
 
-def submit(step: Step, futures: Mapping[Step, PrefectFuture[Any]], retries: int) -> PrefectFuture[Any]:
+def submit(step: Step, futures: Mapping[Step, PrefectFuture[Any] | Ref], retries: int) -> PrefectFuture[Any]:
     """Start the task of a step once the tasks of all that it waits for have ended.
 
     Args:
-        futures: of the steps that it waits for.
+        futures: of the steps that it waits for; references where manifests stand in for steps that do not run.
         retries: of transient errors.
     """
     inputs = {

@@ -21,7 +21,7 @@ from infra.settings import settings
 PAGE = 200
 """Runs that one request to the API may answer with."""
 
-KNOWN_SECONDS = 4.0
+KNOWN_SECONDS = 8.0
 """For Prefect to know of a task run: it learns of them by events that are on their way."""
 
 WORKER_PID = "STILLROOM_WORKER_PID"
@@ -111,9 +111,12 @@ def mark_cancelled(tag: str) -> None:
 def mark_tasks_cancelled(task_runs: Sequence[UUID], why: str) -> None:
     """Set task runs of a run that stops to Cancelled: Prefect leaves those that never began or ended as they were."""
     from prefect.client.orchestration import get_client
+    from prefect.events.worker import EventsWorker
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Cancelled
 
+    if task_runs:
+        EventsWorker.drain_all(timeout=4)
     left, end = list(task_runs), time.monotonic() + KNOWN_SECONDS
     with get_client(sync_client=True) as client:
         while left and time.monotonic() < end:

@@ -26,6 +26,7 @@ class StepState:
     total: int = 0
     said: tuple[str, ...] = ()  # what a cached report says first
     best: Mapping[str, Any] = field(default_factory=dict)  # of a cached training: figures of the weights it kept
+    manifest: Manifest | None = None  # of a cached step
 
 
 def dry_run(
@@ -48,7 +49,7 @@ def dry_run(
     for step in steps:
         if not step.waits_for:
             manifest = next(known)
-            state = StepState(CACHED if manifest is not None else TO_DO)
+            state = StepState(CACHED if manifest is not None else TO_DO, manifest=manifest)
         elif all(before in found for before in step.waits_for):
             manifest, state = _look_up(step, context, spec, found)
         else:
@@ -71,7 +72,7 @@ def _look_up(
         manifest = work.lookup()
         if manifest is not None:
             said, best = tuple(manifest.facts.get("headline", ())), manifest.facts.get("best") or {}
-            return manifest, StepState(CACHED, said=said, best=best)
+            return manifest, StepState(CACHED, said=said, best=best, manifest=manifest)
         done, total = work.missing()
         return None, StepState(PARTLY if done else TO_DO, done, total)
     # A registry that is down says nothing of what the store has.

@@ -26,7 +26,7 @@ _LONGEST = 500
 def parameters(spec: Spec) -> dict[str, str]:
     """The spec, flattened; without places: MLflow is shared more widely than the machine's folders are."""
     plain = spec.model_dump(mode="json", by_alias=True)
-    for gone in ("store", "run"):
+    for gone in ("store", "run", "retrain"):
         plain.pop(gone)
     one, several = plain.pop("corpus"), plain.pop("corpora")
     plain |= {"corpora": [_corpus(each) for each in several]} if several else {"corpus": _corpus(one)}

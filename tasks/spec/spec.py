@@ -11,6 +11,7 @@ from tasks.spec.corpus import CorpusSection, IngestSection
 from tasks.spec.gate import GateSection
 from tasks.spec.labels import LabelsSection
 from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
+from tasks.spec.retrain import RetrainSection
 from tasks.spec.run import RunSection
 from tasks.spec.select import SelectSection
 from tasks.spec.study import StudySection
@@ -37,6 +38,7 @@ class Spec(Section):
     gate: GateSection = GateSection()
     register_: RegisterSection = Field(RegisterSection(), alias="register")
     study: StudySection | None = Field(None, description="what `stillroom study` varies; a run of the line ignores it")
+    retrain: RetrainSection = RetrainSection()
     run: RunSection = RunSection()
 
     @field_validator("teachers")

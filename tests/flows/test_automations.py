@@ -1,0 +1,107 @@
+"""Notices for who is not watching: real automations on a real Prefect server, a real webhook."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from tests.databases import AUTH
+from tests.line import Place
+from tests.prefect_client import Api, wait_until
+
+
+class Hook:
+    """A server that keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        got = self.got
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                got.append(json.loads(body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/notices"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def api(prefect_server: str) -> Api:
+    return Api(prefect_server, AUTH)
+
+
+@pytest.fixture(scope="module")
+def automated(tmp_path_factory: pytest.TempPathFactory, prefect_server: str, hook: Hook) -> Place:
+    place = Place(tmp_path_factory.mktemp("automated"), api=prefect_server)
+    made = place.json("automate", "--webhook", hook.url)
+    assert [one["changed"] for one in made["automations"]] == [False] * 3
+    return place
+
+
+def about(hook: Hook, word: str) -> dict[str, Any]:
+    """The notice whose text has a word, once it comes."""
+    return dict(wait_until(lambda: next((one for one in hook.got if word in json.dumps(one)), None)))
+
+
+def test_a_failed_run_is_told_of(automated: Place, api: Api, hook: Hook) -> None:
+    flow = api.post("/flows/", {"name": "retrain"})
+    run = api.post("/flow_runs/", {"flow_id": flow["id"], "name": "of-a-clinic", "tags": ["stillroom"]})
+    failed = {"state": {"type": "FAILED", "message": 'the disk is "full"'}, "force": True}
+    api.post(f"/flow_runs/{run['id']}/set_state", failed)
+    found = about(hook, "of-a-clinic")
+    assert found["event"] == "prefect.flow-run.Failed"
+    assert found["message"] == 'the disk is "full"'
+
+
+def test_a_refused_student_is_told_of(automated: Place, api: Api, hook: Hook) -> None:
+    event = {
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "stillroom.student.refused",
+        "resource": {"prefect.resource.id": "stillroom.spec.grading", "prefect.resource.name": "grading"},
+        "payload": {"message": "sensitivity 0.71 is below 0.85"},
+        "id": str(uuid.uuid4()),
+    }
+    api.post("/events", [event])
+    found = about(hook, "grading")
+    assert found["message"] == "sensitivity 0.71 is below 0.85"
+
+
+def test_dead_runs_are_never_crashed_by_force(automated: Place, api: Api) -> None:
+    (found,) = [one for one in api.post("/automations/filter", {}) if one["name"] == "stillroom: dead runs are Crashed"]
+    assert found["trigger"]["posture"] == "Proactive"
+    assert found["trigger"]["within"] == 90
+    assert found["actions"][0]["force"] is False
+    assert "prefect.flow-run.Suspended" in found["trigger"]["expect"]
+
+
+def test_a_second_command_changes_the_first(automated: Place, api: Api) -> None:
+    made = automated.json("automate")
+    assert [one["changed"] for one in made["automations"]] == [True] * 3
+    ours = [one for one in api.post("/automations/filter", {}) if one["name"].startswith("stillroom: ")]
+    assert len(ours) == 3
+    assert {one["actions"][0]["type"] for one in ours} == {"do-nothing", "change-flow-run-state"}
