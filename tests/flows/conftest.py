@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from infra.servers.prefect_api import free_port
 from tests.line import Place
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="package")
@@ -63,3 +67,15 @@ def serving(place: Place) -> Iterator[Served]:
     assert "asked process" in place.run("down").stdout
     assert process.wait(60) == 0
     place.api = shared
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """An empty page of a real browser."""
+    browser = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=browser, args=FLAGS)
+        yield chromium.new_page(viewport={"width": 1400, "height": 1600})
+        chromium.close()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.flows.conftest import Served, serving
 from tests.flows.long_run import LONG, forget_checkpoints, training
 from tests.line import Place
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +18,6 @@ def served(place: Place, first: dict[str, Any]) -> Iterator[Served]:
     """What `stillroom up` serves of the line's home, for all pages."""
     with serving(place) as found:
         yield found
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    browser = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser, args=FLAGS)
-        yield chromium.new_page(viewport={"width": 1400, "height": 1600})
-        chromium.close()
 
 
 def test_stages_states_and_report_can_be_read(place: Place, served: Served, first: dict[str, Any], page: Page) -> None:

@@ -6,11 +6,13 @@ import json
 import signal
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
+from playwright.sync_api import Page, expect
 
 from infra.servers.prefect_api import free_port
 from tests.line import Place
@@ -96,6 +98,21 @@ def test_the_status_tells_services_runs_and_what_comes_next(up: Up) -> None:
     assert rows["retrain/small"]["next"] is None
     assert rows["ingest/small"]["bytes"] == sum(len(data) for data in up.place.files("").values())
     assert found["champions"] == []
+
+
+def test_a_run_is_started_from_the_form(up: Up, page: Page) -> None:
+    deployment = up.api.get("/deployments/name/retrain/small")["id"]
+    token = b64encode(up.api.auth.encode()).decode()
+    page.add_init_script(f"localStorage.setItem('prefect-password', '{token}')")
+    page.goto(f"{up.prefect}/v2/deployments/deployment/{deployment}/run")
+    for said in ("Path of a spec file", "Keys of the spec that have other values", "The last stage to run."):
+        expect(page.get_by_text(said)).to_be_visible(timeout=60_000)
+    page.locator("button", has_text="register").click()
+    page.get_by_role("option", name="ingest", exact=True).click()
+    page.get_by_role("button", name="Submit", exact=True).click()
+    wanted = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    (run,) = wait_until(lambda: up.api.post("/flow_runs/filter", wanted), 300)
+    assert (run["parameters"]["spec"], run["parameters"]["upto"]) == (str(up.place.spec), "ingest")
 
 
 @pytest.mark.parametrize(("name", "word"), [("mlflow", "mlflow_server"), ("prefect", "prefect.server.api")])
