@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def run_flow(name: str, spec: Path, overrides: list[str], upto: str | None = Non
 
 def run_on_api(name: str, spec: Path, overrides: list[str], url: str, upto: str | None = None) -> dict[str, Any]:
     """Like `run_flow`, on an API that already answers."""
+    return on_terminal(f"{name} {spec}", url, lambda around: run_followed(name, spec, overrides, around, upto))
+
+
+def on_terminal(title: str, url: str, run: Callable[[Surroundings], dict[str, Any]]) -> dict[str, Any]:
+    """Run with the terminal as listener; an interrupt asks the run to stop.
+
+    Args:
+        title: of the run, for people.
+        url: of Prefect's API, which answers.
+    """
     quiet_console()
     from flows.interrupts import Interrupts
     from flows.terminal import TerminalListener
@@ -48,10 +59,10 @@ def run_on_api(name: str, spec: Path, overrides: list[str], url: str, upto: str 
 
     mark_dead_runs_crashed()
     terminal = TerminalListener()
-    terminal.message(f"{name} {spec}  (Prefect {url.removesuffix('/api')})")
+    terminal.message(f"{title}  (Prefect {url.removesuffix('/api')})")
     try:
         with Interrupts(lambda: mark_cancelled(process_tag())) as interrupts:
-            return run_followed(name, spec, overrides, Surroundings(terminal, stop=interrupts.requested), upto)
+            return run(Surroundings(terminal, stop=interrupts.requested))
     finally:
         terminal.close()
 
@@ -60,24 +71,35 @@ def run_followed(
     name: str, spec: Path, overrides: list[str], around: Surroundings, upto: str | None = None
 ) -> dict[str, Any]:
     """Run the flow in this thread, followed by the listener of `around`; arguments and errors as `run_flow`."""
-    from prefect import tags
-    from prefect.client.schemas.objects import State
-
     from flows.parameters import Override
     from flows.retrain import retrain
-    from infra.servers.process_tag import process_tag
 
     upto = upto or (LAST if name == "retrain" else name)
     # Up to its last stage the line is a retrain, whatever the command is called.
     flow = retrain if upto == LAST else retrain.with_options(name=name)
-    followed = SURROUNDINGS.set(around)
+    chosen = [Override.model_validate(text) for text in overrides]
+    return followed(flow, around, str(spec), chosen, upto=upto)
+
+
+def followed(flow: Any, around: Surroundings, *arguments: Any, **named: Any) -> dict[str, Any]:
+    """Run a flow of ours in this thread, tagged with this process.
+
+    Raises:
+        CancelledError: it was asked to stop.
+        StillroomError: as the flow raised it.
+    """
+    from prefect import tags
+    from prefect.client.schemas.objects import State
+
+    from infra.servers.process_tag import process_tag
+
+    before = SURROUNDINGS.set(around)
     try:
         with tags(process_tag()):
-            chosen = [Override.model_validate(text) for text in overrides]
-            found: Any = flow(str(spec), chosen, upto=upto, return_state=True)
+            found: Any = flow(*arguments, **named, return_state=True)
         value = found.result(raise_on_failure=False)
     finally:
-        SURROUNDINGS.reset(followed)
+        SURROUNDINGS.reset(before)
     if found.is_cancelled() or isinstance(value, State):
         raise CancelledError(STOPPED)
     if isinstance(value, BaseException):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.output import STOPPED, emit, json_option
-from infra.errors import CancelledError
+from flows.output import emit, json_option
+
+if TYPE_CHECKING:
+    from tasks.pipeline.surroundings import Surroundings
 
 
 @click.command()
@@ -45,51 +47,22 @@ def run_study(kind: str, spec: Path, overrides: Sequence[str], arms: list[str], 
     Raises:
         StillroomError: as the failing stage raised it.
     """
+    from flows.running import on_terminal
     from infra.servers.prefect_api import prefect_api
     from tasks.spec import load_spec
 
     load_spec(spec, overrides)
+
+    def run(around: Surroundings) -> dict[str, Any]:
+        from flows.parameters import Override
+        from flows.running import followed
+        from flows.study import study as flow
+
+        chosen = [Override.model_validate(text) for text in overrides]
+        return followed(flow, around, kind, str(spec), chosen, arms, seeds)
+
     with prefect_api() as url:
-        return _on_api(kind, spec, overrides, arms, seeds, url)
-
-
-def _on_api(
-    kind: str, spec: Path, overrides: Sequence[str], arms: list[str], seeds: list[int], url: str
-) -> dict[str, Any]:
-    from flows.running import quiet_console
-
-    quiet_console()
-    from prefect import tags
-    from prefect.client.schemas.objects import State
-
-    from flows.interrupts import Interrupts
-    from flows.parameters import Override
-    from flows.study import study as flow
-    from flows.terminal import TerminalListener
-    from infra.servers.flow_runs import mark_cancelled, mark_dead_runs_crashed
-    from infra.servers.process_tag import process_tag
-    from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
-
-    mark_dead_runs_crashed()
-    terminal = TerminalListener()
-    terminal.message(f"study {kind} {spec}  (Prefect {url.removesuffix('/api')})")
-    try:
-        with Interrupts(lambda: mark_cancelled(process_tag())) as interrupts:
-            followed = SURROUNDINGS.set(Surroundings(terminal, stop=interrupts.requested))
-            try:
-                with tags(process_tag()):
-                    chosen = [Override.model_validate(text) for text in overrides]
-                    found: Any = flow(kind, str(spec), chosen, arms, seeds, return_state=True)
-                value = found.result(raise_on_failure=False)
-            finally:
-                SURROUNDINGS.reset(followed)
-    finally:
-        terminal.close()
-    if found.is_cancelled() or isinstance(value, State):
-        raise CancelledError(STOPPED)
-    if isinstance(value, BaseException):
-        raise value
-    return dict(value)
+        return on_terminal(f"study {kind} {spec}", url, run)
 
 
 def _show(found: dict[str, Any]) -> None:
