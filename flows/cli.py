@@ -13,6 +13,7 @@ import click
 from flows.consumer_commands import CONSUMER_COMMANDS
 from flows.deploy_commands import DEPLOY_COMMANDS
 from flows.output import DONE, FAILED, STOPPED, WRONG, emit, json_option
+from flows.page_commands import PAGE_COMMANDS
 from flows.registry_commands import REGISTRY_COMMANDS
 from flows.service_commands import SERVICE_COMMANDS
 from flows.store_commands import STORE_COMMANDS
@@ -129,6 +130,7 @@ for _command in (
     *STORE_COMMANDS,
     *REGISTRY_COMMANDS,
     *CONSUMER_COMMANDS,
+    *PAGE_COMMANDS,
     *DEPLOY_COMMANDS,
     *SERVICE_COMMANDS,
 ):

@@ -21,6 +21,7 @@ from tasks.label.stage import LABEL
 from tasks.pipeline.graph import Graph, Step, StepInput
 from tasks.pipeline.stage import Stage
 from tasks.register.stage import REGISTER
+from tasks.report.stage import REPORT
 from tasks.select.stage import SELECT
 from tasks.spec import Spec, TeacherSection, load_spec
 from tasks.spec.arms import LABELS_ONLY
@@ -81,6 +82,12 @@ def line(spec: Spec) -> Graph:
     gate = graph.add(
         GATE, "gate", "judge the student by the gate", inputs={"corpus": corpus, "report": report, "export": export}
     )
+    page = graph.add(
+        REPORT,
+        "report",
+        "write the student's page and card",
+        inputs={"corpus": corpus, "report": report, "gate": gate, "export": export, "models": models},
+    )
     graph.add(
         REGISTER,
         "register",
@@ -90,6 +97,7 @@ def line(spec: Spec) -> Graph:
             "report": report,
             "export": export,
             "gate": gate,
+            "page": page,
             "models": models,
             "labels": labels,
             "select": select,

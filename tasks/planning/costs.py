@@ -41,6 +41,7 @@ COMPARE = 1.0  # seconds: intervals of the teachers beside the student on labels
 SELECT = 2.0  # seconds: reading the soft labels
 EXPORT = 20.0  # seconds: three files, their answers on test images, and passes of each in each runtime
 GATE = 1.0  # seconds: resamples of one figure
+PAGE = 2.0  # seconds: curves and a dozen small pictures
 REGISTER = 25.0  # seconds: packing the student and MLflow
 BATCH = 8  # images a forward pass of a teacher, where the spec names none
 
@@ -122,7 +123,8 @@ class _Estimate:
                 self._teach(teacher, teacher.train)
         self._students()
         self._judge()
-        for stage, known_seconds in (("select", SELECT), ("export", EXPORT), ("gate", GATE), ("register", REGISTER)):
+        fixed = {"select": SELECT, "export": EXPORT, "gate": GATE, "report": PAGE, "register": REGISTER}
+        for stage, known_seconds in fixed.items():
             seconds.update({step.title: known_seconds for step in self._open(stage)})
         return self.costs
 

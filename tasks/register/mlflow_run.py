@@ -132,6 +132,7 @@ def log_run(
     spec: Spec,
     *,
     with_curve: bool,
+    page: Manifest | None = None,
 ) -> None:
     """Write everything but the model into an MLflow run; what the run has already is not written again.
 
@@ -140,6 +141,7 @@ def log_run(
     Args:
         tags: of the registration.
         with_curve: the run has no curve of the training yet.
+        page: manifest of stage report.
     """
     store = corpus.store
     with quiet():
@@ -171,7 +173,7 @@ def log_run(
         )
         if data.digest not in {each.dataset.digest for each in run.inputs.dataset_inputs}:
             client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "train, val, test")])])
-        _log_files(client, run_id, report, store)
+        _log_files(client, run_id, report, store, page)
 
 
 def lineage(report: Manifest, chosen: Manifest, corpus: Corpus, upstream: Sequence[Manifest]) -> dict[str, str]:
@@ -196,10 +198,15 @@ def lineage(report: Manifest, chosen: Manifest, corpus: Corpus, upstream: Sequen
     return tags
 
 
-def _log_files(client: Any, run_id: str, report: Manifest, store: Store) -> None:
+def _log_files(client: Any, run_id: str, report: Manifest, store: Store, page: Manifest | None) -> None:
     # Names stay as they are, so that the report's links to its plots hold. None of these shows a patient.
     for kind in ("report", "metrics", "confusion", "reliability"):
         client.log_artifact(run_id, str(store.local_path(report.output(kind=kind).name)), "report")
+    if page is not None:
+        # Of a private corpus the copy without pictures: nobody can erase what MLflow keeps.
+        shared = page.output(kind="html_shared" if page.facts["private"] else "html")
+        client.log_artifact(run_id, str(store.local_path(shared.name)), "report")
+        client.log_artifact(run_id, str(store.local_path(page.output(kind="card").name)), "report")
 
 
 def _profile(corpus: Corpus) -> dict[str, int]:

@@ -38,6 +38,7 @@ class Registration(StageWork):
         upstream: manifests that the student was taught by (label, select), for its lineage tags.
         gate: manifest of stage gate, without whose pass no alias moves; None: nobody asks for one.
         export: manifest of stage export, whose files are packed; None: they are made anew, without int8.
+        page: manifest of stage report, which follows from the others and enters no key; None: there is no page.
 
     Raises:
         UsageError: the report's best student is not among `models`, or the report does not judge the student; or MLflow
@@ -58,9 +59,10 @@ class Registration(StageWork):
         spec: Spec,
         gate: Manifest | None = None,
         export: Manifest | None = None,
+        page: Manifest | None = None,
     ) -> None:
         super().__init__(context)
-        self.gate, self.export = gate, export
+        self.gate, self.export, self.page = gate, export, page
         self.report, self.corpus, self.upstream, self.spec = report, corpus, upstream, spec
         self.student = _student(report, models)
         self.name = spec.register_.name or spec.name
@@ -107,6 +109,7 @@ class Registration(StageWork):
                 self.spec,
                 gate=self.gate,
                 export=self.export,
+                page=self.page,
                 stage_version=VERSION,
                 flow_run=self.context.run_id,
             )
@@ -123,6 +126,7 @@ class Registration(StageWork):
                 self.corpus.manifest.digest,
                 *([self.gate.digest] if self.gate else []),
                 *([self.export.key] if self.export else []),
+                *([self.page.digest] if self.page else []),
             ],
             section=self.section,
             outputs=[],
@@ -154,9 +158,10 @@ def register(
     spec: Spec,
     gate: Manifest | None = None,
     export: Manifest | None = None,
+    page: Manifest | None = None,
 ) -> StageResult:
     """Run the stage; see `Registration`."""
-    return run_stage(Registration(context, report, models, corpus, upstream, spec, gate, export))
+    return run_stage(Registration(context, report, models, corpus, upstream, spec, gate, export, page))
 
 
 def _student(report: Manifest, models: Manifest | Sequence[Manifest]) -> Manifest:
@@ -177,12 +182,13 @@ def _bind(
     report: Manifest,
     export: Manifest,
     gate: Manifest,
+    page: Manifest,
     models: Sequence[Manifest],
     labels: Sequence[Manifest],
     select: Manifest,
 ) -> Registration:
     upstream = [*labels, select]
-    return Registration(context, report, models, Corpus(context.store, corpus), upstream, spec, gate, export)
+    return Registration(context, report, models, Corpus(context.store, corpus), upstream, spec, gate, export, page)
 
 
 REGISTER = Stage("register", _bind)

@@ -20,11 +20,13 @@ from infra.servers.tracking import (
     versions,
 )
 from infra.storage.manifest import Manifest
+from infra.storage.stage_cache import read_output
 from tasks.data.corpus import Corpus
 from tasks.data.export_formats import FILES
+from tasks.register.description import link_figures, model_description, version_description
 from tasks.register.gate_tags import gate_tags
 from tasks.register.judged import Judged
-from tasks.register.mlflow_run import lineage, log_run, own_figures, training_run, verdict_tags
+from tasks.register.mlflow_run import figures, lineage, log_run, own_figures, training_run, verdict_tags
 from tasks.register.provenance import provenance_tags
 from tasks.register.upload import files_tag, upload
 from tasks.spec import Spec
@@ -59,7 +61,7 @@ def make_version(
     *,
     gate: Manifest | None = None,
     export: Manifest | None = None,
-    card: str | None = None,
+    page: Manifest | None = None,
     stage_version: int,
     flow_run: str = "",
 ) -> Any:
@@ -71,7 +73,7 @@ def make_version(
         key: of the registration.
         upstream: manifests that the student was taught by, for its lineage tags.
         export: manifest of its files.
-        card: the model card, Markdown.
+        page: manifest of stage report; its page goes to the run, its card to the model.
         flow_run: id of the flow run whose MLflow run is the parent of a run that is made here.
     """
     place = experiment(client, spec.name)
@@ -84,6 +86,7 @@ def make_version(
         **gate_tags(gate),
         **_export_tags(export),
         **provenance_tags(spec),
+        **({} if page is None else {"stillroom.manifest.report": page.digest}),
         "stillroom.metric": report.facts["metric"],
         "stillroom.metric_value": "" if value is None else repr(value),
     }
@@ -94,11 +97,14 @@ def make_version(
         title = f"{name} seed {student.facts['seed']}"
         run_id = start_run(client, place, title, tags={**tags, TRAINING_TAG: student.key}, flow_run=flow_run)
     try:
-        log_run(client, run_id, tags, report, student, corpus, spec, with_curve=made_here)
+        log_run(client, run_id, tags, report, student, corpus, spec, with_curve=made_here, page=page)
         with quiet():
-            judged = Judged(report, export, gate, card)
+            judged = Judged(report, export, gate, _card(corpus, page))
             source, model_id, of_model = _log_model(client, place, run_id, judged, student, corpus, spec, key)
-            made = _new_version(client, name, source, run_id, model_id, {**tags, **of_model})
+            own = figures(report, student.facts["arm"], student.facts["seed"])
+            link_figures(client, run_id, model_id, own, corpus)
+            texts = version_description(name, report, student, corpus, gate, page), model_description(corpus)
+            made = _new_version(client, name, source, run_id, model_id, {**tags, **of_model}, *texts)
     except BaseException:
         if made_here:
             _if_reached(lambda: end_run(client, place, run_id, "FAILED"))
@@ -118,6 +124,11 @@ def _export_tags(export: Manifest | None) -> dict[str, str]:
         if row["offered"]
     ]
     return {FORMATS_TAG: json.dumps(rows), "stillroom.manifest.export": export.digest}
+
+
+def _card(corpus: Corpus, page: Manifest | None) -> str | None:
+    """The model card of stage report."""
+    return None if page is None else read_output(corpus.store, page.output(kind="card")).decode()
 
 
 def end_dead_runs(client: Any, place: str, key: str, *, but: str = "") -> None:
@@ -186,15 +197,20 @@ def _log_model(
     return model_source(client, logged), logged.model_id, tags
 
 
-def _new_version(client: Any, name: str, source: str, run_id: str, model_id: str | None, tags: dict[str, str]) -> Any:
+def _new_version(
+    client: Any, name: str, source: str, run_id: str, model_id: str, tags: dict[str, str], text: str, model_text: str
+) -> Any:
+    """The new version, described by `text`; the registered model, where it is new, by `model_text`."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=model_text)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.create_model_version(name, source=source, run_id=run_id, tags=tags, model_id=model_id)
+    made = client.create_model_version(
+        name, source=source, run_id=run_id, tags=tags, model_id=model_id, description=text
+    )
     # Our lock ends at this machine: of two that registered the same student, the older version stays.
     first = version_of(client, name, tags[KEY_TAG])
     if first is None or first.version == made.version:

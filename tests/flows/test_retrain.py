@@ -20,6 +20,7 @@ def test_every_stage_is_made(first: dict[str, Any]) -> None:
         "evaluate",
         "export",
         "gate",
+        "report",
         "register",
     ]
     assert set(states(first).values()) == {"Completed"}

@@ -29,13 +29,14 @@ from tasks.label.job import LabelIdentity
 from tasks.maintenance.forgetting.labels import label_records
 from tasks.maintenance.store_contents import INFO, UNITS, ManifestSummary, StoreContents
 from tasks.register.stage import STAGE as REGISTER
+from tasks.report.stage import STAGE as REPORT
 from tasks.select.stage import STAGE as SELECT
 from tasks.subset.stage import STAGE as SUBSET
 
 FOLDERS = ("shards/", "catalogs/", "labels/", "weights/", "annotate/", "predictions/", "reports/")
 """Folders whose objects may show single images; below each a folder a corpus. Weights of networks lie elsewhere."""
 
-_LABELLED, _JUDGED = (LABEL, LABEL_CARD, SELECT), (COMPARE, EVALUATE, GATE)
+_LABELLED, _JUDGED = (LABEL, LABEL_CARD, SELECT), (COMPARE, EVALUATE, GATE, REPORT)
 
 
 @dataclass(frozen=True)

@@ -298,6 +298,7 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
         "evaluate": "to do",
         "export": "to do",
         "gate": "to do",
+        "report": "to do",
         "register": "to do",
     }
     assert (found["bytes"]["shards"], found["bytes"]["soft_labels"]) == (0, 0)

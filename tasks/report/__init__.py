@@ -1,0 +1,1 @@
+"""Report: one page a student for people, and its model card."""
