@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +60,6 @@ def link_figures(client: Any, run_id: str, model_id: str, figures: Mapping[str, 
     Args:
         figures: as `tasks.register.mlflow_run.figures` gives them; those of the student itself are taken.
     """
-    now = int(time.time() * 1000)
     with quiet():
         from mlflow.entities import Metric
 
@@ -69,7 +67,8 @@ def link_figures(client: Any, run_id: str, model_id: str, figures: Mapping[str, 
             Metric(
                 name,
                 value,
-                now,
+                # That of the run's own value, which MLflow then does not write again.
+                client.get_metric_history(run_id, name)[-1].timestamp,
                 0,
                 model_id=model_id,
                 dataset_name=corpus.title,
