@@ -41,6 +41,9 @@ from tasks.spec import Spec
 SECONDS_TO_STOP = 12.0
 """For all steps together to stop after they were asked to."""
 
+SECONDS_TO_TELL = 3.0
+"""For steps that stop to tell those that wait for them, once the cluster is closed."""
+
 
 @dataclass
 class RunResult:
@@ -100,6 +103,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         # No hour of training ends where nobody takes its student.
         check_tracking(spec.name, spec.register_.name or spec.name)
     check_before_ingest(spec, open_store(spec.store))
+    tasks: _Tasks | None = None
     try:
         # The tag that names our process belongs to the flow run; on every task run it would be noise.
         quiet = TagsContext(current_tags=set())
@@ -120,20 +124,23 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                     around.listener.message(decision.why)
                     later = [step for step in graph.up_to(decision.upto) if step not in first]
                     tasks.run([step for step in later if not tasks.stand_in(step, decision.found.get(step.title))])
-            except BaseException as error:
+            except BaseException:
                 # Steps work in threads that an interrupt does not reach: ask them to stop, or they run on.
                 watch.request()
                 tasks.settle()
-                if isinstance(error, CancelledError) or not isinstance(error, Exception):
-                    tasks.mark_cancelled()
                 raise
             tasks.publish_report()
             seconds = time.monotonic() - began
             result.glance = glance(context.store, ingested, decision, result.stages, result.facts, seconds)
             publish(glance_page(spec.name, result.glance))
             tell_of_refusal(spec.name, result.glance)
-    except (CancelledError, KeyboardInterrupt):
-        return Cancelled(message=STOPPED)
+    except BaseException as error:
+        # Only now, without a cluster, no step goes on that would say something else of those that wait for it.
+        if tasks is not None and (isinstance(error, CancelledError) or not isinstance(error, Exception)):
+            tasks.mark_cancelled()
+        if isinstance(error, CancelledError | KeyboardInterrupt):
+            return Cancelled(message=STOPPED)
+        raise
     return result.to_json()
 
 
@@ -176,14 +183,15 @@ class _Tasks:
         """What a step that has ended made or found."""
         return self._of.manifest(self._futures[step].result())
 
-    def settle(self) -> None:
+    def settle(self, seconds: float = SECONDS_TO_STOP) -> None:
         """Give steps that were asked to stop the time to do so."""
-        end = time.monotonic() + SECONDS_TO_STOP
+        end = time.monotonic() + seconds
         for future in self._futures.values():
             future.wait(max(0.0, end - time.monotonic()))
 
     def mark_cancelled(self) -> None:
         """Say of the steps that a stopped run leaves unfinished that they are cancelled, too."""
+        self.settle(SECONDS_TO_TELL)
         left = [future.task_run_id for future in self._futures.values() if not future.state.is_final()]
         mark_tasks_cancelled(left, STOPPED)
 
