@@ -319,11 +319,13 @@ def test_a_plan_goes_on_without_a_registry(line: Line, elsewhere: Callable[[str]
     graph = Graph()
     corpus = graph.add(INGEST, "ingest", "ingest")
     report = graph.add(Stage("evaluate", lambda *_, **__: Known()), "evaluate", "evaluate", inputs={"corpus": corpus})
-    graph.add(GATE, "gate", "gate", inputs={"corpus": corpus, "report": report})
+    export = graph.add(Stage("export", lambda *_, **__: Known()), "export", "export", inputs={"corpus": corpus})
+    graph.add(GATE, "gate", "gate", inputs={"corpus": corpus, "report": report, "export": export})
     found = dry_run(line.spec("planned"), line.corpus.store, graph.steps, [line.corpus.manifest])
     assert {name: state.state for name, state in found.items()} == {
         "ingest": "cached",
         "evaluate": "cached",
+        "export": "cached",
         "gate": "to do",
     }
 

@@ -41,7 +41,7 @@ def held(home: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster)
     report = evaluate(context, corpus, models, spec).manifest
     gate = judge(context, corpus, report, spec).manifest
     page = write_report(context, corpus, report, gate, models, spec).manifest
-    register(context, report, models, corpus, [], spec, gate, page)
+    register(context, report, models, corpus, [], spec, gate, page=page)
     (version,) = versions(connect(), "tiny-student")
     return corpus, report, version
 
