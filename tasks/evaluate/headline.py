@@ -16,6 +16,7 @@ from tasks.spec.arms import LABELS_ONLY
 def headline(facts: Mapping[str, Any]) -> list[str]:
     """Plain sentences, the most important first; of the facts of an evaluation with all its metrics."""
     return [
+        *_validation(facts),
         *_student(facts),
         *([facts["pool"]] if "pool" in facts else []),
         *_gap(facts),
@@ -32,6 +33,18 @@ def gap_text(facts: Mapping[str, Any], arm: str) -> str:
         own = gap["arms"][arm]
         return number(own["value"]) + interval_text(own["interval"])
     return NO_GAP if gap["reason"] == NO_GAP and arm in facts["differences"] else "-"
+
+
+def _validation(facts: Mapping[str, Any]) -> list[str]:
+    """A figure on validation that says nothing: seeds, weights and thresholds were chosen there."""
+    best, chooser = facts["best"], facts["chosen_by"]
+    if best is None or not facts["images"]["val"] or (best["val"] is not None and abs(best["val"]) > 1e-9):
+        return []
+    told = "undefined" if best["val"] is None else "zero"
+    return [
+        f"On validation the {METRIC_TITLES.get(chooser, chooser)} of {title_of(best['arm'])}, seed {best['seed']}, is "
+        f"{told}: seeds and weights were chosen by it, so that the choice means nothing."
+    ]
 
 
 def _student(facts: Mapping[str, Any]) -> list[str]:

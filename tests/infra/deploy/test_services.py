@@ -207,6 +207,7 @@ teachers: [{{name: big, model: micro, train: {{steps: 20, batch: 16, lr: 1.0e-2}
 student: {{model: micro_xs, train: {{steps: 20, batch: 16, lr: 1.0e-2}}}}
 evaluate: {{bootstrap: 20, compare: false}}
 gate: {{enabled: false}}
+register: {{promote: automatic}}
 run: {{cluster: {{preset: address, address: "{scheduler}", tls: {tls}}}}}
 """
 

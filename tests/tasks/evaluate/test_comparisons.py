@@ -125,6 +125,14 @@ def test_a_student_of_one_answer_is_said_to_be_no_better_first() -> None:
     )
 
 
+@pytest.mark.parametrize(("value", "told"), [(0.0, "zero"), (None, "undefined")])
+def test_a_validation_figure_that_says_nothing_is_told_first(value: float | None, told: str) -> None:
+    facts = line_of(0.6, 0.2, 0.9)
+    first = headline({**facts, "best": {**facts["best"], "val": value}})[0]
+    assert first.startswith("On validation the accuracy of student, taught, seed")
+    assert f"is {told}: seeds and weights were chosen by it" in first
+
+
 def test_a_student_whose_interval_reaches_the_majority_is_no_better() -> None:
     val, test = truths(30, 30)
     found = judged([arm_of("taught", val, test, 0.1), constant("majority", val, test)], val, test)
