@@ -95,7 +95,10 @@ def test_a_cancelled_run_ends_cancelled_with_all_of_its_stages(
     wait_until(lambda: not [child for child in own.children() if child.status() != psutil.STATUS_ZOMBIE], 30)
     assert [one for one in place.processes() if one.pid != process.pid] == []
     tasks = api.post("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-    assert {task["state"]["name"] for task in tasks} == {"Completed", "Cancelled"}
+    states = {task["state"]["name"] for task in tasks}
+    # What the run before has made is found.
+    assert "Cancelled" in states
+    assert states <= {"Completed", "Cached", "Cancelled"}
     assert len(tasks) > 5
 
 

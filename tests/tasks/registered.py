@@ -24,9 +24,9 @@ class JudgedStudents:
     models: list[Manifest]
     report: Manifest
 
-    def register(self, name: str, number: int = 0) -> Manifest:
+    def register(self, name: str, number: int = 0, promote: str = "automatic") -> Manifest:
         """The manifest of one student's registration under a name."""
-        spec = tiny_spec(self.corpus.store, f"register.name={name}")
+        spec = tiny_spec(self.corpus.store, f"register.name={name}", f"register.promote={promote}")
         return register(Context(self.corpus.store), self.report, self.models[number], self.corpus, [], spec).manifest
 
     def images(self, folder: Path) -> list[Path]:

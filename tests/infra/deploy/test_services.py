@@ -239,7 +239,8 @@ def test_the_worker_runs_the_line_and_a_client_pulls_the_champion(
     tls = as_line.folder / "secrets" / "dask-tls"
     places = {"store": as_line.url("store-s3"), "scheduler": as_line.url("dask-scheduler", "tls")}
     spec.write_text(_SPEC.format(corpora=corpora, tls=tls, **places))
-    assert as_line.python("prefect-worker", _RUN, str(spec)) == "Completed"
+    state = as_line.python("prefect-worker", _RUN, str(spec))
+    assert state == "Completed", as_line.log("prefect-worker")[-4000:]
     assert any((as_line.folder / "store-s3" / "stillroom" / "line" / "shards").rglob("*.tar"))
     _become(monkeypatch, "admin", as_line.secret("mlflow-admin-password"))
     make_user(as_line.url("mlflow"), "clinic", "a password of the clinic's")

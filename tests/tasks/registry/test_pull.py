@@ -29,7 +29,7 @@ def students(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iter
     with own_machine(tmp_path_factory.mktemp("home")):
         made = judged(tmp_path_factory.mktemp("line"), cluster)
         made.register("eyes", 0)
-        made.register("eyes", 1)
+        made.register("eyes", 1, promote="by_hand")
         yield made
 
 
