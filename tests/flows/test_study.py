@@ -75,10 +75,6 @@ def test_one_more_seed_trains_that_seed_alone(extended: dict[str, Any]) -> None:
     assert all(title == "evaluate" or title.endswith("seed 1") for title in new)
 
 
-def test_a_study_that_is_run_again_finds_all(place: Place, extended: dict[str, Any]) -> None:
-    assert place.json(*ARGUMENTS, str(place.spec), "--seeds", "2")["cached"]
-
-
 def test_another_temperature_keeps_shards_teachers_and_soft_labels(place: Place, extended: dict[str, Any]) -> None:
     other = ("--set", "study.transfer=[{loss: kl, temperature: 2.0}]")
     found = place.json(*ARGUMENTS, str(place.spec), "--seeds", "1", *other)
