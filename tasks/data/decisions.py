@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from models.statistics.logit_shift import shifted
+from models.statistics.ordinal import CutPoints, decide, expected_grade
+
 
 def decision_of(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any]:
     """How one model decides, from the facts of an evaluation; JSON-safe.
@@ -22,6 +27,22 @@ def decision_of(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any]
         found = {"decide_for": decisions["metric"], "logit_shift": _reading(decisions, arm, seed)["logit_shift"]}
     point = operating_point(facts, arm, seed)
     return found if point is None else {**found, "operating_point": point}
+
+
+def decided(facts: Mapping[str, Any], prob: np.ndarray) -> np.ndarray:
+    """The class that the registered student decides for, int [N]: by cut points, by shifted logits, or the likeliest.
+
+    Args:
+        facts: of the report, with a student in `best`; not of a multilabel corpus.
+        prob: [N, C] of that student.
+    """
+    best = facts["best"]
+    how = decision_of(facts, best["arm"], best["seed"])
+    if how.get("cut_points"):
+        return decide(expected_grade(prob), CutPoints(tuple(how["cut_points"]), ()))
+    if how.get("logit_shift"):
+        return np.asarray(shifted(prob, np.array(how["logit_shift"])).argmax(axis=1))
+    return np.asarray(prob.argmax(axis=1))
 
 
 def operating_point(facts: Mapping[str, Any], arm: str, seed: int) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from tasks.gate.asked import asked_of, refuse_silent_changes
 from tasks.gate.budgets import rule_on_export
 from tasks.gate.comparison import Tested, against_champion, tested
 from tasks.gate.opponent import Champion, champion_of
+from tasks.gate.recalls import with_decided_recalls
 from tasks.gate.rules import FAILED, PASSED, Ruling, overall, rule_on_report
 from tasks.gate.screening import rule_on_screening
 from tasks.gate.test_set import Changes, changes_since, digest_of_test, looks_before
@@ -91,7 +92,7 @@ class GateWork(StageWork):
         point = operating_point(facts, best["arm"], best["seed"])
         rulings: list[Ruling] = []
         if self.section.enabled:
-            rulings = rule_on_report(facts, self.section)
+            rulings = rule_on_report(with_decided_recalls(facts, found), self.section)
             if "screening" in facts:
                 rulings += rule_on_screening(point, self.section)
             rulings += rule_on_export(self.export.facts, self.section) if self.export else []

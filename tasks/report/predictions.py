@@ -16,8 +16,6 @@ import pyarrow.parquet as pq
 from infra.storage.manifest import Manifest
 from infra.storage.stage_cache import read_output
 from infra.storage.store import Store
-from models.statistics.logit_shift import shifted
-from models.statistics.ordinal import CutPoints, decide, expected_grade
 from tasks.data.decisions import decision_of
 
 NAMED = 0.5
@@ -64,22 +62,6 @@ class PredictionTable:
     def _table(self) -> pa.Table:
         data = read_output(self._store, self._report.output(kind="predictions"))
         return pq.read_table(io.BytesIO(data)).combine_chunks()
-
-
-def decided(facts: Mapping[str, Any], prob: np.ndarray) -> np.ndarray:
-    """The class that the registered student decides for, int [N]: by cut points, by shifted logits, or the likeliest.
-
-    Args:
-        facts: of the report, with a student in `best`; not of a multilabel corpus.
-        prob: [N, C] of that student.
-    """
-    best = facts["best"]
-    how = decision_of(facts, best["arm"], best["seed"])
-    if how.get("cut_points"):
-        return decide(expected_grade(prob), CutPoints(tuple(how["cut_points"]), ()))
-    if how.get("logit_shift"):
-        return np.asarray(shifted(prob, np.array(how["logit_shift"])).argmax(axis=1))
-    return np.asarray(prob.argmax(axis=1))
 
 
 def how_decided(facts: Mapping[str, Any]) -> str:

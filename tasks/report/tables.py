@@ -10,11 +10,12 @@ import numpy as np
 
 from models.statistics.counts import confusion
 from tasks.data.corpus import Corpus
+from tasks.data.decisions import decided
 from tasks.drawing.markdown import cell_text, interval_text, number, table_text
 from tasks.evaluate.headline import gap_text
 from tasks.evaluate.report import columns
 from tasks.evaluate.titles import METRIC_TITLES, title_of
-from tasks.report.predictions import NAMED, Predicted, decided
+from tasks.report.predictions import NAMED, Predicted
 
 SPLITS = ("train", "val", "test")
 _GRADES = ("qwk", "qwk_cut_points", "mae", "referable_auc", "referable_ece")

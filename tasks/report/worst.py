@@ -11,7 +11,8 @@ import numpy as np
 
 from infra.errors import PermanentError
 from tasks.data.corpus import Corpus, load_image
-from tasks.report.predictions import NAMED, Predicted, decided
+from tasks.data.decisions import decided
+from tasks.report.predictions import NAMED, Predicted
 
 MOST = 12
 _SIDE = 220  # longer side in pixels

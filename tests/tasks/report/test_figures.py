@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from tasks.data.decisions import decided
 from tasks.report.curves import calibration, ranking
-from tasks.report.predictions import PredictionTable, decided
+from tasks.report.predictions import PredictionTable
 from tasks.report.tables import confused, per_class
 from tasks.report.worst import worst_errors
 from tests.tasks.report.conftest import JudgedLine
