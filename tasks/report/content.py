@@ -130,8 +130,10 @@ class Content:
         if not found or found.get("looks") is None:
             return None
         count = found["looks"]
-        times = "never before" if not count else "once before" if count == 1 else f"{count} times before"
-        return f"These test images were looked at {times}; each look makes the figures a little too good."
+        if not count:
+            return "No other student was judged on these test images before."
+        others = "another student was" if count == 1 else f"{count} other students were"
+        return f"On these test images {others} judged before; each look makes the figures a little too good."
 
     @cached_property
     def ranking(self) -> Ranking | None:
