@@ -89,17 +89,22 @@ def followed(flow: Any, around: Surroundings, *arguments: Any, **named: Any) -> 
         StillroomError: as the flow raised it.
     """
     from prefect import tags
-    from prefect.client.schemas.objects import State
 
     from infra.servers.process_tag import process_tag
 
     before = SURROUNDINGS.set(around)
     try:
         with tags(process_tag()):
-            found: Any = flow(*arguments, **named, return_state=True)
-        value = found.result(raise_on_failure=False)
+            return result_of(flow(*arguments, **named, return_state=True))
     finally:
         SURROUNDINGS.reset(before)
+
+
+def result_of(found: Any) -> dict[str, Any]:
+    """What a flow of ours returned, by the state that it ended in; raises as `followed`."""
+    from prefect.client.schemas.objects import State
+
+    value = found.result(raise_on_failure=False)
     if found.is_cancelled() or isinstance(value, State):
         raise CancelledError(STOPPED)
     if isinstance(value, BaseException):

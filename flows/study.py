@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
@@ -22,6 +21,7 @@ from pydantic import Field
 from flows.output import STOPPED
 from flows.parameters import Override
 from flows.run import run_line
+from flows.running import result_of
 from flows.spec_files import find_spec
 from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, CorruptError
@@ -135,7 +135,7 @@ class _Parts:
 
     def run(self, title: str, name: str, seeds: Seeds, rates: Mapping[str, float], upto: str) -> dict[str, Any]:
         """The result of a run, as `run_line` gives it; CancelledError where it was asked to stop."""
-        found: Any = condition(
+        found = condition(
             title=title,
             name=name,
             seeds=seeds,
@@ -145,12 +145,7 @@ class _Parts:
             **self._given,
             return_state=True,
         )
-        value = found.result(raise_on_failure=False)
-        if found.is_cancelled() or isinstance(value, State):
-            raise CancelledError(STOPPED)
-        if isinstance(value, BaseException):
-            raise value
-        return dict(value)
+        return result_of(found)
 
     def rates(self, each: Condition) -> dict[str, float]:
         """The learning rates of a condition's arms, chosen on validation with the first seed."""
