@@ -15,7 +15,12 @@ from tests.flows.long_run import forget_checkpoints, training
 from tests.line import SPEC, Place
 from tests.prefect_client import Api, wait_until
 
-LONG = SPEC.replace("steps: 24", "steps: 1000000").replace("labelled: 48", "labelled: 32")
+NAME = "worked"  # deployments of other tests stay on the server that all share
+LONG = (
+    SPEC.replace("name: small", f"name: {NAME}")
+    .replace("steps: 24", "steps: 1000000")
+    .replace("labelled: 48", "labelled: 32")
+)
 POOL = "of-these-tests"
 STARTED: list[subprocess.Popen[bytes]] = []
 SERVE = """
@@ -58,7 +63,7 @@ def serve(place: Place) -> subprocess.Popen[bytes]:
     return start(place, "-c", SERVE)
 
 
-def begun(place: Place, api: Api, process: subprocess.Popen[bytes], deployment: str = "small") -> dict[str, Any]:
+def begun(place: Place, api: Api, process: subprocess.Popen[bytes], deployment: str = NAME) -> dict[str, Any]:
     """A new run that trains."""
     place.wait_until(process, lambda p: any(word in (p.root / "log").read_text() for word in ("started!", "served")))
     deployment = api.get(f"/deployments/name/retrain/{deployment}")["id"]
@@ -88,7 +93,7 @@ def test_a_cancelled_run_ends_cancelled_with_all_of_its_stages(
     place: Place, api: Api, start: Callable[[Place], subprocess.Popen[bytes]]
 ) -> None:
     process = start(place)
-    run = begun(place, api, process, "served" if start is serve else "small")
+    run = begun(place, api, process, "served" if start is serve else NAME)
     own = psutil.Process(process.pid)
     api.post(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
     wait_until(lambda: state_of(api, run) == "CANCELLED", 60)
