@@ -82,7 +82,7 @@ def plan_run(spec: Spec, steps: Sequence[Step]) -> dict[str, Any]:
             "soft_labels": sum(
                 cost.bytes
                 for cost in labels
-                if cost.views == spec.for_labels.views.count and states[f"label {cost.teacher}"].state != CACHED
+                if cost.views == spec.for_labels.views.count and _is_made(states.get(f"label {cost.teacher}"))
             ),
         },
         "labels": [asdict(cost) for cost in labels],
@@ -146,6 +146,11 @@ def _labels(spec: Spec, counts: CorpusCounts, costs: PlanCosts) -> list[LabelCos
         mixed=spec.views.mix != "none",
         val_views=spec.val_views,
     )
+
+
+def _is_made(state: StepState | None) -> bool:
+    """Whether a run makes the objects of a step; a line that ends earlier does not have the step."""
+    return state is not None and state.state != CACHED
 
 
 def _notes(counts: CorpusCounts, machine: Machine, states: dict[str, StepState], costs: PlanCosts) -> list[str]:

@@ -134,6 +134,12 @@ def test_steps_of_trainings_are_told(place: Path) -> None:
     assert re.search(r"^  distill taught seed 0 .* 77 steps$", render_plan(found), re.MULTILINE)
 
 
+def test_a_line_that_ends_before_the_labels_stores_none(place: Path) -> None:
+    spec = spec_at(place)
+    plan = plan_run(spec, line(spec).up_to("teach"))
+    assert plan["bytes"]["soft_labels"] == 0
+
+
 def test_labelling_is_told_at_several_numbers_of_views(plan: dict[str, Any]) -> None:
     train, other = plan["images"]["train"], plan["images"]["val"] + plan["images"]["test"]
     labels = plan["labels"]
