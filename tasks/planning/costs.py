@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,9 +9,7 @@ from typing import Any
 
 from infra.digest import canonical_json
 from infra.machine import machine_kind
-from infra.storage.store import MissingObjectError, Store
 from models.augmentation.draws import ViewRecipe
-from models.engines.benchmark import EngineChoice
 from models.engines.engine import Network
 from models.losses.terms import Term, to_plain
 from models.networks.build import Built
@@ -20,11 +17,11 @@ from tasks.data.corpus import Corpus
 from tasks.distill.request import precision_on, steps_of, terms_of
 from tasks.distill.stage import steps_of_arm, students_at_once
 from tasks.label.costs import LabelRate
-from tasks.label.engine_choices import ENGINES
 from tasks.pipeline.graph import Step
 from tasks.pipeline.rates import INGEST, LABEL, STEP, ingest_details, label_details, remembered_rate, step_details
 from tasks.planning.corpus_counts import CorpusCounts
 from tasks.planning.dry_run import CACHED, PARTLY, StepState
+from tasks.planning.engine_rate import chosen_engine_rate
 from tasks.planning.machine import Machine
 from tasks.planning.measurements import forward_seconds, step_seconds, view_seconds
 from tasks.planning.network_check import input_side, network_of
@@ -32,7 +29,6 @@ from tasks.planning.networks import check_engine, feature_shape
 from tasks.planning.predictions import predictions
 from tasks.spec import ModelSection, Spec, TeacherSection, TrainSection
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
-from tasks.spec.run import LabelRunSection
 
 START = 25.0  # seconds: Prefect's API, workers, their imports
 HASHING = 0.9  # of the time to store an image: to read it for its hash alone; measured 0.80 to 0.96
@@ -337,24 +333,3 @@ class _Estimate:
         # Batches are made by a separate thread, which needs a core of its own to run during the steps.
         free = machine.cores > min(beside, machine.slots) or machine.device == "cuda"
         return max(step, loading) if free else step + loading
-
-
-def chosen_engine_rate(store: Store, teacher_id: str, how: LabelRunSection, kind: str) -> float | None:
-    """Images a second of the engine that labelling chose for a teacher, as the store remembers it; None: not known.
-
-    Args:
-        teacher_id: `TeacherModel.id`.
-        how: which engine, precision and batch the run would ask for; a choice that does not fit them does not count.
-        kind: of the machine, from `machine_kind`.
-    """
-    for name in sorted(store.sizes(f"{ENGINES}{teacher_id[:16]}-")):
-        try:
-            record = json.loads(store.get(name))
-            choice, measured_on = EngineChoice.from_json(record["choice"]), record["kind"]
-        except (MissingObjectError, ValueError, KeyError, TypeError):
-            continue
-        family, _, precision = choice.engine.rpartition("-")
-        fits = how.engine in ("auto", family) and how.precision in ("auto", precision)
-        if measured_on == kind and fits and how.batch in (None, choice.batch) and choice.images_per_second:
-            return choice.images_per_second
-    return None

@@ -23,7 +23,7 @@ from tasks.label import label, teacher_handle
 from tasks.pipeline.context import Context
 from tasks.pipeline.rates import INGEST, LABEL, STEP, remember_rate, remembered_rate
 from tasks.planning import costs
-from tasks.planning.costs import chosen_engine_rate
+from tasks.planning.engine_rate import chosen_engine_rate
 from tasks.planning.plan import plan_run, render_plan
 from tasks.select import select
 from tasks.spec import Spec, parse_spec
