@@ -18,11 +18,13 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from pydantic import Field
 
+from flows.line import line
 from flows.output import STOPPED
 from flows.parameters import Override
 from flows.run import run_line
 from flows.running import result_of
 from flows.spec_files import find_spec
+from flows.study_progress import StudyProgress
 from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, CorruptError
 from infra.storage.manifest import Manifest
@@ -32,9 +34,12 @@ from tasks.maintenance.under_way import RunRecord
 from tasks.pipeline.context import Context
 from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
 from tasks.prefect_tasks import publish
+from tasks.spec import Spec
 from tasks.study.design import Base, Condition, Study
+from tasks.study.runs import Ran
 from tasks.study.stage import STAGE, StudyWork, run_study
 from tasks.study.studies import STUDIES, best_rates, read_base, title_of_training
+from tasks.study.tracking import StudyRuns
 
 Kind = Literal["unlabeled", "guidance", "small-data"]
 Seeds = Annotated[list[int], Field(min_length=1)]
@@ -61,6 +66,7 @@ def condition(
     rates: dict[str, float],
     weights: dict[str, str] | None,
     upto: str,
+    fold: int | None = None,
 ) -> Any:
     """One condition of a study: a run of the line on its spec.
 
@@ -75,12 +81,13 @@ def condition(
         rates: Factor of the learning rates of each arm.
         weights: Objects of the store with the weights of teachers that were trained before.
         upto: The last stage to run.
+        fold: Number of the fold whose patients are the test images; none: the corpus's own splits.
     """
     base, study = design(kind, spec, overrides, arms)
     if not name:
-        return run_line(base.spec, upto)
+        return run_line(base.whole(fold), upto)
     found = next(each for each in study.conditions if each.name == name)
-    return run_line(base.spec_of(found, seeds, rates, weights), upto)
+    return run_line(base.spec_of(found, seeds, rates, weights, fold), upto)
 
 
 @flow(name="study", flow_run_name=_name_of_study, persist_result=False)
@@ -106,12 +113,21 @@ def study(
     for each in found.conditions:
         base.spec_of(each, seeds, {})  # what cannot be run is told before anything runs
     cluster = around.cluster or Cluster(base.spec.run.cluster)
-    followed = SURROUNDINGS.set(Surroundings(around.listener, cluster, around.stop))
+    progress = StudyProgress(f"{kind}-{base.spec.name}", around.listener, parts.trainings)
+    followed = SURROUNDINGS.set(Surroundings(progress, cluster, around.stop))
+    track = base.spec.run.train.track
+    runs = StudyRuns(open_store(base.spec.store), base.spec, found, message=around.listener.message, track=track)
+    runs.open()
     try:
-        return _run(parts, cluster)
+        return _run(parts, cluster, runs)
     except (CancelledError, KeyboardInterrupt):
+        runs.stop("KILLED")
         return Cancelled(message=STOPPED)
+    except BaseException:
+        runs.stop("FAILED")
+        raise
     finally:
+        progress.tell()
         SURROUNDINGS.reset(followed)
         if around.cluster is None:
             cluster.close()
@@ -131,24 +147,39 @@ class _Parts:
     ) -> None:
         self._given: dict[str, Any] = {"kind": kind, "spec": spec, "overrides": overrides, "arms": arms}
         self.base, self.study, self.seeds = base, study, seeds
-        self.weights: dict[str, str] | None = None
+        self.weights: dict[int | None, dict[str, str]] = {}
 
-    def run(self, title: str, name: str, seeds: Seeds, rates: Mapping[str, float], upto: str) -> dict[str, Any]:
+    def run(
+        self, title: str, name: str, seeds: Seeds, rates: Mapping[str, float], upto: str, fold: int | None
+    ) -> dict[str, Any]:
         """The result of a run, as `run_line` gives it; CancelledError where it was asked to stop."""
         found = condition(
-            title=title,
+            title=title if fold is None else f"{title}, fold {fold}",
             name=name,
             seeds=seeds,
             rates=dict(rates),
-            weights=self.weights,
+            weights=self.weights.get(fold),
             upto=upto,
+            fold=fold,
             **self._given,
             return_state=True,
         )
         return result_of(found)
 
-    def rates(self, each: Condition) -> dict[str, float]:
-        """The learning rates of a condition's arms, chosen on validation with the first seed."""
+    @property
+    def trainings(self) -> int:
+        """Trainings that the study goes through, those with the learning rates that are tried included."""
+        factors, first, before = len(self.base.section.rates), self.seeds[:1], self.study.teachers_first
+        kinds = ("distill",) if before else ("teach", "distill")
+        count = _trainings(self.base.spec, "teach", ("teach",)) if before else 0
+        for each in self.study.conditions:
+            if factors > 1:
+                count += factors * _trainings(self.base.spec_of(each, first, {}), "distill", kinds)
+            count += _trainings(self.base.spec_of(each, self.seeds, {}), "evaluate", kinds)
+        return count * len(self.base.folds)
+
+    def rates(self, each: Condition, fold: int | None) -> dict[str, float]:
+        """The learning rates of a condition's arms, chosen on validation with the first seed, in each fold anew."""
         factors = self.base.section.rates
         if len(factors) == 1:
             return dict.fromkeys(each.arms, factors[0])
@@ -160,41 +191,52 @@ class _Parts:
                 first,
                 dict.fromkeys(each.arms, factor),
                 "distill",
+                fold,
             )["results"]
             for factor in factors
         }
         return best_rates(each, tried, self.base.task, first[0])
 
 
-def _run(parts: _Parts, cluster: Cluster) -> dict[str, Any]:
+def _trainings(spec: Spec, upto: str, kinds: Sequence[str]) -> int:
+    return sum(step.stage.name in kinds for step in line(spec).up_to(upto))
+
+
+def _run(parts: _Parts, cluster: Cluster, tracked: StudyRuns) -> dict[str, Any]:
     study, spec = parts.study, parts.base.spec
     store = open_store(spec.store)
     last = "combine" if spec.entries else "ingest"
-    whole = parts.run("training set", "", parts.seeds, {}, "teach" if study.teachers_first else last)
-    corpus = _manifest(store, next(stage for stage in whole["stages"] if stage["stage"].partition(" ")[0] == last))
-    if study.teachers_first:
-        parts.weights = _weights(store, whole["stages"])
-    reports: dict[str, Manifest] = {}
-    models: dict[str, dict[str, Manifest]] = {}
-    rates: dict[str, dict[str, float]] = {}
+    corpus: Manifest | None = None
+    for fold in parts.base.folds:
+        if corpus is not None and not study.teachers_first:
+            break
+        upto = "teach" if study.teachers_first else last
+        whole = parts.run("training set", "", parts.seeds, {}, upto, fold)
+        corpus = _manifest(store, next(stage for stage in whole["stages"] if stage["stage"].partition(" ")[0] == last))
+        if study.teachers_first:
+            parts.weights[fold] = _weights(store, whole["stages"])
+    assert corpus is not None
+    runs: dict[str, list[Ran]] = {}
+    rates: dict[str, list[dict[str, float]]] = {}
     stages = []
     for each in study.conditions:
-        rates[each.name] = parts.rates(each)
-        result = parts.run(each.title, each.name, parts.seeds, rates[each.name], "evaluate")
-        by_title = {stage["stage"]: stage for stage in result["stages"]}
-        reports[each.name] = _manifest(store, by_title["evaluate"])
-        models[each.name] = {
-            arm: _manifest(store, by_title[title_of_training(keys, arm, parts.seeds[0])])
-            for arm, keys in each.arms.items()
-        }
-        stages += [{**stage, "condition": each.name} for stage in result["stages"]]
+        for fold in parts.base.folds:
+            chosen = parts.rates(each, fold)
+            result = parts.run(each.title, each.name, parts.seeds, chosen, "evaluate", fold)
+            found = _ran(store, each, parts.seeds, result["stages"], corpus)
+            rates.setdefault(each.name, []).append(chosen)
+            runs.setdefault(each.name, []).append(found)
+            tracked.add(each.name, fold, found, chosen)
+            of = {"condition": each.name} if fold is None else {"condition": each.name, "fold": fold}
+            stages += [{**stage, **of} for stage in result["stages"]]
     context = Context(store, cluster, spec.run)
-    work = StudyWork(context, study, corpus, reports, models, rates, spec, parts.seeds)
+    work = StudyWork(context, study, corpus, runs, rates, spec, parts.seeds)
     flow_context = FlowRunContext.get()
     run_id = str(flow_context.flow_run.id) if flow_context and flow_context.flow_run else spec.name
     with RunRecord(store, f"study-{run_id}", spec.name) as record:
         made = run_study(work)
         record.add([(STAGE, made.manifest.key)])
+    tracked.close(made.manifest)
     for artifact in work.artifacts(made, 0.0):
         publish(artifact)
     return {
@@ -208,6 +250,28 @@ def _run(parts: _Parts, cluster: Cluster) -> dict[str, Any]:
         "outputs": {str(output.meta["kind"]): str(store.local_path(output.name)) for output in made.manifest.outputs},
         "flow_run": run_id,
     }
+
+
+def _ran(
+    store: Store, each: Condition, seeds: Sequence[int], stages: Sequence[Mapping[str, Any]], corpus: Manifest
+) -> Ran:
+    """What a run of the line on a condition ended with."""
+    by_title = {stage["stage"]: stage for stage in stages}
+    students = {
+        arm: {seed: _manifest(store, by_title[title_of_training(keys, arm, seed)]) for seed in seeds}
+        for arm, keys in each.arms.items()
+    }
+    teachers = {
+        f"teacher:{title.removeprefix('teach ')}": {0: _manifest(store, stage)}
+        for title, stage in by_title.items()
+        if title.startswith("teach ") and " without fold " not in title
+    }
+    return Ran(
+        corpus=_manifest(store, by_title["subset"]) if "subset" in by_title else corpus,
+        labels=[_manifest(store, stage) for title, stage in by_title.items() if title.startswith("label ")],
+        report=_manifest(store, by_title["evaluate"]),
+        models={**students, **teachers},
+    )
 
 
 def _weights(store: Store, stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -34,16 +34,26 @@ def plan_study(kind: str, spec: Path, overrides: Sequence[str], arms: list[str],
     base, study = design(kind, str(spec), [Override.model_validate(text) for text in overrides], arms)
     rates = base.section.rates
     rows = []
-    shared: set[str] = set()
+    shared: set[tuple[str, int | None]] = set()
     notes: list[str] = []
     first = Condition("teachers", "teachers, on all labels", {}, {})
-    weights = trained_weights(base) if study.teachers_first else None
-    for each in [*([first] if study.teachers_first else []), *study.conditions]:
-        planned = base.spec if each is first else base.spec_of(each, seeds, dict.fromkeys(each.arms, rates[0]), weights)
+    weights = trained_weights(base) if study.teachers_first and base.folds == [None] else None
+    parts = [
+        (each, fold) for each in [*([first] if study.teachers_first else []), *study.conditions] for fold in base.folds
+    ]
+    for each, fold in parts:
+        same = dict.fromkeys(each.arms, rates[0])
+        planned = base.whole(fold) if each is first else base.spec_of(each, seeds, same, weights, fold)
         found = plan_run(planned, line(planned).up_to("teach" if each is first else "evaluate"))
-        stages = [stage for stage in found["stages"] if stage["stage"] not in shared]
-        once = ("ingest", "combine", *(["teach"] if study.teachers_first else []))
-        shared |= {stage["stage"] for stage in stages if stage["stage"].partition(" ")[0] in once}
+        stages = [stage for stage in found["stages"] if (stage["stage"], fold) not in shared]
+        stages = [stage for stage in stages if (stage["stage"], None) not in shared]
+        ingests = ("ingest", "combine")
+        once = (*ingests, *(["teach"] if study.teachers_first else []))
+        shared |= {
+            (stage["stage"], None if kind in ingests else fold)
+            for stage in stages
+            if (kind := stage["stage"].partition(" ")[0]) in once
+        }
         times = Counter({stage["stage"]: _times(stage["stage"], seeds[0], len(rates)) for stage in stages})
         trained = [stage for stage in stages if stage["stage"].partition(" ")[0] in TRAININGS]
         minutes = [(stage["minutes"], times[stage["stage"]]) for stage in stages if stage["state"] != CACHED]
@@ -51,7 +61,7 @@ def plan_study(kind: str, spec: Path, overrides: Sequence[str], arms: list[str],
         rows.append(
             {
                 "name": each.name,
-                "title": each.title,
+                "title": each.title if fold is None else f"{each.title}, fold {fold}",
                 "trainings": sum(times[stage["stage"]] for stage in trained),
                 "cached": sum(stage["state"] == CACHED for stage in trained),
                 "minutes": round(sum(known), 2),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,10 +16,13 @@ from infra.storage.stage_cache import read_output
 from infra.storage.store import Store
 from tasks.data.catalog import LEFT_OUT, OK, from_parquet, table_of
 
+FOLD = "fold"
+"""Fact of a training set whose rows have other splits than their shards: [number of the fold, of how many]."""
+
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard: a run of images of one split.
+    """One shard: a run of images of one split; of a fold, a shard's images as one split sees them.
 
     `label` holds the current labels of the catalog, not those that were written into the tar.
     """
@@ -122,11 +125,30 @@ class Corpus:
                     leak=leak[own].astype(bool),
                 )
             )
+        if FOLD in self.manifest.facts:
+            split = catalog["split"].to_numpy(zero_copy_only=False)
+            spans = zip(starts[:-1].tolist(), starts[1:].tolist(), shards, strict=True)
+            return [part for low, high, shard in spans for part in _by_split(shard, split[rows[low:high]])]
         return shards
 
     def of_split(self, split: str) -> list[Shard]:
         """Shards of one split."""
         return [shard for shard in self.shards if shard.split == split]
+
+
+def _by_split(shard: Shard, split: np.ndarray) -> list[Shard]:
+    """A shard once for each split of its used rows; rows of others are not used there and have no label.
+
+    Args:
+        split: [N] of each row.
+    """
+    found = []
+    for name in dict.fromkeys(split[shard.used].tolist()):
+        own = shard.used & (split == name)
+        label = np.where(own, shard.label, -1).astype(shard.label.dtype)
+        labels = None if shard.labels is None else np.where(own[:, None], shard.labels, -1).astype(shard.labels.dtype)
+        found.append(replace(shard, split=name, used=own, label=label, labels=labels))
+    return found
 
 
 def read_image(store: Store, shard: Shard, row: int, *, cached: bool = True) -> bytes:

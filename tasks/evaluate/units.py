@@ -92,7 +92,8 @@ def predict_all(
     """
     units = _units(corpus, models, spec, splits)
     done = _recorded(context, units)
-    missing = [unit for unit in units if unit.key not in done]
+    # A shard of several splits is one unit of each: they are the same.
+    missing = list({unit.key: unit for unit in units if unit.key not in done}.values())
     context.progress(len(done), len(units))
     if missing:
         for record in _make(context, corpus, models, missing):

@@ -71,8 +71,8 @@ class TeacherUnits:
 
     @property
     def pending(self) -> list[LabelUnit]:
-        """Units of which nothing is known to be in the store."""
-        return [unit for unit in self.units if unit.key not in self.done]
+        """Units of which nothing is known to be in the store; what several splits of a shard share, once."""
+        return list({unit.key: unit for unit in self.units if unit.key not in self.done}.values())
 
     def add(self, record: UnitRecord, *, made: bool = True) -> None:
         """Take a unit's record, made in this run or found."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -41,6 +41,11 @@ class StudySection(Section):
     )
     freeze: list[str] | None = Field(
         None, min_length=1, description="small-data: modules that transfer learning freezes; known for some networks"
+    )
+    folds: Annotated[int, Field(ge=2)] | Literal["official"] | None = Field(
+        None,
+        description="each patient is a test patient once: all are divided into so many folds, and what is said "
+        "of each is joined; official: both directions of the corpus's own two folds; null: the corpus's test set",
     )
     rates: list[Factor] = Field(
         [0.3, 1.0, 3.0],

@@ -144,10 +144,12 @@ class Base:
         seeds: Sequence[int],
         rates: Mapping[str, float],
         weights: Mapping[str, str] | None = None,
+        fold: int | None = None,
     ) -> Spec:
         """The spec of a condition.
 
         Args:
+            fold: number of the fold whose patients are the test images; None: the corpus's own splits.
             rates: factor of the learning rates of each arm; 1 where there is none.
             weights: of teachers that were trained before, objects of the store by name; None: they are trained here.
 
@@ -159,8 +161,8 @@ class Base:
         # An arm inherits what it does not say, and here every arm says all that it has.
         arms = {name: {**{key: _NONE[key] for key in first if key in _NONE}, **own} for name, own in arms.items()}
         student = {**first, "seeds": list(seeds), "arms": arms}
-        raw = merged(self.raw, condition.change)
-        raw |= {"student": student, "name": f"{self.spec.name}-{condition.name}"}
+        raw = self._folded(merged(self.raw, condition.change), fold)
+        raw |= {"student": student, "name": f"{raw['name']}-{condition.name}"}
         raw["evaluate"] = {**raw.get("evaluate", {}), "compare": False}
         raw["teachers"] = (
             [{**teacher, "require_better": False} for teacher in raw["teachers"]]
@@ -168,6 +170,25 @@ class Base:
             else self._trained(raw["teachers"], weights)
         )
         return parse_spec(yaml.safe_dump(raw), where=f"{self.where}, condition {condition.name}", base=self.folder)
+
+    def whole(self, fold: int | None) -> Spec:
+        """The spec itself, of a fold with its splits."""
+        if fold is None:
+            return self.spec
+        raw = self._folded(self.raw, fold)
+        return parse_spec(yaml.safe_dump(raw), where=f"{self.where}, fold {fold}", base=self.folder)
+
+    @property
+    def folds(self) -> list[int | None]:
+        """Numbers of the folds; [None] without."""
+        folds = self.section.folds
+        return [None] if folds is None else list(range(2 if folds == "official" else folds))
+
+    def _folded(self, raw: Mapping[str, Any], fold: int | None) -> dict[str, Any]:
+        if fold is None:
+            return {**raw}
+        labels = {**(raw.get("labels") or {}), "folds": self.section.folds, "fold": fold}
+        return {**raw, "labels": labels, "name": f"{self.spec.name}-fold-{fold}"}
 
     def _trained(self, teachers: Sequence[Mapping[str, Any]], weights: Mapping[str, str]) -> list[dict[str, Any]]:
         """The teachers, members of ensembles each by itself, with the weights that they were trained to."""

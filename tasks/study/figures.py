@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from models.statistics.bootstrap import Interval, bootstrap, percentile_interval
 from models.statistics.metrics import FIT_FREE, LOWER_IS_BETTER, metrics, names
 from tasks.evaluate.arms import BASELINES
 from tasks.study.design import Cell, Contrast, Study
+from tasks.study.measures import Measures
 from tasks.study.predictions import StudyPredictions
 
 POWER = 2.8 / 1.96
@@ -28,6 +29,8 @@ class Row:
     parameters: int | None
     values: dict[str, float | None]  # mean over seeds of every metric
     interval: list[float] | None  # of the main metric, over patients crossed with seeds
+    measures: Measures = field(default_factory=Measures)
+    per_fold: list[dict[str, float | None]] = field(default_factory=list)  # means over seeds; empty without folds
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class StudyFigures:
-    """All figures of a study."""
+    """All figures of a study.
+
+    Attributes:
+        folds: of which what was said is joined; 1: the corpus's own test images.
+        visible_own: the true difference that the primary contrast would see in 80 of 100 cases on the test images of
+            the corpus's own splits alone; None without folds, or where it is undefined.
+        own_images: how many of these there are.
+    """
 
     metric: str
     images: int
@@ -63,6 +73,9 @@ class StudyFigures:
     rows: list[Row]
     primary: Difference
     contrasts: list[Difference]
+    folds: int = 1
+    visible_own: float | None = None
+    own_images: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -74,30 +87,36 @@ def study_metric(task: str, asked: str | None) -> str:
     return asked if asked in names(task) else FIT_FREE[task]
 
 
-def figures_of(study: Study, found: StudyPredictions, *, metric: str, resamples: int, bins: int) -> StudyFigures:
+def figures_of(
+    study: Study,
+    found: StudyPredictions,
+    *,
+    metric: str,
+    resamples: int,
+    bins: int,
+    measures: Mapping[Cell, Measures] | None = None,
+) -> StudyFigures:
     """Every figure of the table.
 
     Args:
         metric: of `models.statistics.metrics.names`.
         resamples: of patients, with seeds drawn anew in each.
+        measures: what else the table says of an arm.
     """
-    arms = {_name(cell): list(said.prob) for cell, said in found.cells.items()}
-    drawn = bootstrap(
-        found.task,
-        arms,
-        found.label,
-        found.labels,
-        found.patient,
-        resamples=resamples,
-        metrics=[metric],
-        bins=bins,
-    )
-    crossed = drawn.crossed(metric, {_name(cell): said.seeds for cell, said in found.cells.items()})
-    rows = [_row(cell, found, crossed, metric, bins) for cell in in_order(study, found.cells)]
+    crossed = _crossed(found, found.cells, metric, resamples, bins)
+    told = measures or {}
+    rows = [
+        _row(cell, found, crossed, metric, bins, told.get(cell, Measures())) for cell in in_order(study, found.cells)
+    ]
     values = {Cell(row.condition, row.arm): row.values[metric] for row in rows}
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     others = [_difference(each, values, crossed, sign) for each in study.contrasts]
     corrected = holm([each.p for each in others])
+    folds, own = int(found.fold.max(initial=0)) + 1, None
+    if folds > 1 and found.own_test.any():
+        alone, both = found.where(found.own_test), (study.primary.cell, study.primary.baseline)
+        again = _crossed(alone, both, metric, resamples, bins)
+        own = _difference(study.primary, dict.fromkeys(both), again, sign).visible
     return StudyFigures(
         metric=metric,
         images=len(found.keys),
@@ -106,7 +125,28 @@ def figures_of(study: Study, found: StudyPredictions, *, metric: str, resamples:
         rows=rows,
         primary=_difference(study.primary, values, crossed, sign),
         contrasts=[_with(each, p) for each, p in zip(others, corrected, strict=True)],
+        folds=folds,
+        visible_own=own,
+        own_images=int(found.own_test.sum()),
     )
+
+
+def _crossed(
+    found: StudyPredictions, cells: Iterable[Cell], metric: str, resamples: int, bins: int
+) -> dict[str, np.ndarray]:
+    """The metric [R] of some arms, patients and seeds drawn anew in each resample."""
+    said = {_name(cell): found.cells[cell] for cell in cells}
+    drawn = bootstrap(
+        found.task,
+        {name: list(each.prob) for name, each in said.items()},
+        found.label,
+        found.labels,
+        found.patient,
+        resamples=resamples,
+        metrics=[metric],
+        bins=bins,
+    )
+    return drawn.crossed(metric, {name: each.seeds for name, each in said.items()})
 
 
 def in_order(study: Study, cells: Iterable[Cell]) -> list[Cell]:
@@ -135,13 +175,17 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     return found
 
 
-def _row(cell: Cell, found: StudyPredictions, crossed: Mapping[str, np.ndarray], metric: str, bins: int) -> Row:
+def _row(
+    cell: Cell,
+    found: StudyPredictions,
+    crossed: Mapping[str, np.ndarray],
+    metric: str,
+    bins: int,
+    measures: Measures,
+) -> Row:
     said = found.cells[cell]
-    each = [metrics(found.task, prob, found.label, found.labels, bins=bins) for prob in said.prob]
-    means = {
-        name: None if any(one[name] is None for one in each) else round(float(np.mean([one[name] for one in each])), 6)
-        for name in names(found.task)
-    }
+    means = _means(found, cell, bins)
+    folds = [found.where(found.fold == number) for number in range(int(found.fold.max(initial=0)) + 1)]
     return Row(
         cell.condition,
         cell.arm,
@@ -149,7 +193,18 @@ def _row(cell: Cell, found: StudyPredictions, crossed: Mapping[str, np.ndarray],
         said.parameters,
         means,
         _ends(percentile_interval(crossed[_name(cell)])),
+        measures,
+        [_means(fold, cell, bins) for fold in folds] if len(folds) > 1 else [],
     )
+
+
+def _means(found: StudyPredictions, cell: Cell, bins: int) -> dict[str, float | None]:
+    """Every metric of an arm, the mean over its seeds; None where one is undefined."""
+    each = [metrics(found.task, prob, found.label, found.labels, bins=bins) for prob in found.cells[cell].prob]
+    return {
+        name: None if any(one[name] is None for one in each) else round(float(np.mean([one[name] for one in each])), 6)
+        for name in names(found.task)
+    }
 
 
 def _difference(

@@ -41,6 +41,11 @@ def read_base(path: Path, overrides: Sequence[str]) -> Base:
     spec = load_spec(path, overrides)
     if spec.labels is not None:
         raise SpecError(f"{path}: labels: a study chooses the labels itself; leave this section out")
+    if spec.study is not None and spec.study.folds is not None and spec.views.mix != "none":
+        raise SpecError(
+            f"{path}: study.folds: a mixed view shows two images of one shard, which may be of two folds; set "
+            "views.mix: none"
+        )
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     for override in overrides:
         set_override(raw, override)

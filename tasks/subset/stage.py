@@ -2,7 +2,8 @@
 
 Its manifest names the shards and the index of the whole set, with a catalog of its own; later stages read it as they
 read that of an ingest. Soft labels belong to shards: what was labelled for the whole set is not labelled again.
-Validation and test images keep their labels.
+Validation and test images keep their labels. With folds the catalog gives rows other splits than their shards have;
+`tasks.data.corpus` then shows a shard once for each split.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from infra.digest import unit_key
 from infra.storage.manifest import Manifest
 from tasks.data.catalog import LEFT_OUT, OK, SPLITS, table_of
+from tasks.data.corpus import FOLD
 from tasks.ingest.corpus_tables import store_table
 from tasks.ingest.image_table import list_column, mask, matrix, patient_ids_of
 from tasks.pipeline.context import Context
@@ -24,6 +26,7 @@ from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, 
 from tasks.spec import Spec
 from tasks.spec.labels import LabelsSection
 from tasks.subset.choice import Patients, choose, places
+from tasks.subset.folds import count_of, folded
 
 STAGE, VERSION = "subset", 1
 
@@ -55,12 +58,14 @@ class SubsetWork(StageWork):
 
     def make(self) -> Made:
         whole, title = self.whole, str(self.whole.facts["corpus"])
-        catalog, counts = _kept(table_of(self.store, whole, "catalog"), whole.facts, self.section)
+        whole_catalog = self._folded(table_of(self.store, whole, "catalog"))
+        catalog, counts = _kept(whole_catalog, whole.facts, self.section)
         output, new = store_table(self.cache, title, "catalog", catalog)
         facts = {
             **whole.facts,
             **_counted(catalog, whole.facts),
             FACT: {"manifest": whole.digest, **counts},
+            **({FOLD: [self.section.fold, count_of(self.section.folds)]} if self.section.folds is not None else {}),
             "notes": [*whole.facts.get("notes", []), _note(counts)],
         }
         manifest = Manifest(
@@ -74,6 +79,25 @@ class SubsetWork(StageWork):
             facts=facts,
         )
         return Made(manifest, made=new, total=1)
+
+    def _folded(self, catalog: pa.Table) -> pa.Table:
+        """The catalog with the splits of the fold."""
+        section, facts = self.section, self.whole.facts
+        if section.folds is None or section.fold is None:
+            return catalog
+        has, known = _classes(catalog, facts)
+        split, leak = folded(
+            catalog,
+            table_of(self.store, self.whole, "index"),
+            facts,
+            used=mask(pc.equal(catalog["status"], OK)),
+            has=has,
+            known=known,
+            folds=section.folds,
+            fold=section.fold,
+            seed=section.seed,
+        )
+        return _set(_set(catalog, "split", pa.array(split, pa.string())), "leak", pa.array(leak))
 
     def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
         counts = {name: both for name, both in result.manifest.facts[FACT].items() if name != "manifest"}

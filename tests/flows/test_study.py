@@ -66,7 +66,10 @@ def test_the_report_says_plumbing_and_the_primary_contrast_first(made: dict[str,
 
 
 def test_every_kind_of_output_is_there(made: dict[str, Any]) -> None:
-    assert set(made["outputs"]) == {"report", "figures", "csv", "tex", "png", "svg"}
+    assert set(made["outputs"]) == {
+        *("report", "figures", "csv", "tex", "png", "svg"),
+        *("curves_csv", "curves_png", "curves_svg"),
+    }
 
 
 def test_one_more_seed_trains_that_seed_alone(extended: dict[str, Any]) -> None:
