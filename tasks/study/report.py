@@ -53,7 +53,8 @@ def study_report(
         f"**The paper claims** ({study.paper}): {study.claim}",
         f"**What was run**: {len(study.conditions)} conditions, seeds {', '.join(map(str, seeds))}, "
         f"{figures.images:,} test images of {figures.patients:,} patients{_folds_text(figures)}. All arms of a "
-        "condition share views, steps and teachers; the learning rate of each was chosen on validation with the first seed. Intervals are 95 %, "
+        "condition share views, steps and teachers; the learning rate of each was chosen on validation with the first "
+        "seed. Intervals are 95 %, "
         f"patients and seeds resampled together {figures.resamples:,} times; p values of all contrasts but the primary "
         "one are corrected together (Holm).",
         "**What came out**\n\n" + "\n".join(f"- {difference_text(study, each, metric)}" for each in figures.contrasts),
