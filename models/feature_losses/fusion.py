@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.feature_losses.base import FeatureLoss, Shape, as_vector, only_tap
+from models.feature_losses.base import FeatureLoss, Shape, as_map, as_vector, only_tap, pooled_to
 from models.losses.labels import label_loss
 from models.losses.targets import Targets
 
@@ -19,7 +19,11 @@ from models.losses.targets import Targets
 class Fusion(FeatureLoss):
     """Distance between the student's projected feature and the teachers' fused ones; one value a sample [N].
 
-    Each teacher's feature (maps are averaged over their positions) becomes a token of `width`. With `query: teachers`
+    With `tokens: pooled` each teacher's feature (maps are averaged over their positions) becomes a token of `width`;
+    with `tokens: spatial` maps are averaged down to `grid` x `grid` and each position of each teacher is a token, so
+    that details are localised; each position of the student's map then has a target of its own: the mean of the
+    teachers' attended tokens there. The paper's choice is not known to us; pooled is the default because it needs no
+    map of a teacher, so that stored features serve. With `query: teachers`
     the tokens attend to each other, and their mean is the fused vector; with `query: student` the student's projected
     feature is the query. The residual is the tokens themselves in either case, never the query: a target that contains
     the student's own feature has a trivial solution. Layer norms have no learned scale, so that the target can neither
@@ -36,9 +40,12 @@ class Fusion(FeatureLoss):
         query: teachers or student.
         feed_forward: add the two-layer network of a transformer block after the attention.
         distance: mse, or cosine (one minus the cosine).
+        tokens: pooled or spatial.
+        grid: positions a side of spatial tokens.
 
     Raises:
-        ValueError: several taps of the student, heads that do not divide the width, an unknown query or distance.
+        ValueError: several taps of the student, heads that do not divide the width, an unknown query, distance or kind
+            of tokens, or spatial tokens of features that are vectors.
     """
 
     def __init__(
@@ -54,6 +61,8 @@ class Fusion(FeatureLoss):
         query: str,
         feed_forward: bool,
         distance: str,
+        tokens: str = "pooled",
+        grid: int = 4,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -62,7 +71,11 @@ class Fusion(FeatureLoss):
             raise ValueError(f"fusion: query is teachers or student, not {query!r}")
         if distance not in ("mse", "cosine"):
             raise ValueError(f"fusion: distance is mse or cosine, not {distance!r}")
-        self._query, self._distance = query, distance
+        if tokens not in ("pooled", "spatial"):
+            raise ValueError(f"fusion: tokens are pooled or spatial, not {tokens!r}")
+        if tokens == "spatial" and any(len(shape) != 3 for shape in (*own, *theirs)):
+            raise ValueError("fusion: spatial tokens need maps of the student and of each teacher, such as `features`")
+        self._query, self._distance, self._grid = query, distance, grid if tokens == "spatial" else 0
         self.project = nn.Linear(only_tap("fusion", own)[0], width)
         self.tokens = nn.ModuleList(nn.Linear(shape[0], width) for shape in theirs)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -77,6 +90,8 @@ class Fusion(FeatureLoss):
         Raises:
             ValueError: there are no teachers' logits.
         """
+        if self._grid:
+            return self._spatial(own[0], theirs, targets)
         student_NW = self.project(as_vector(own[0]))
         fused_NW = self.fused(theirs, student_NW.detach())
         anchor_N = _anchor(self.head(fused_NW), targets)
@@ -84,6 +99,30 @@ class Fusion(FeatureLoss):
         if self._distance == "mse":
             return (student_NW - target_NW).square().mean(1) + anchor_N
         return 1 - F.cosine_similarity(student_NW, target_NW, dim=1) + anchor_N
+
+    def _spatial(self, own_NDHW: Tensor, theirs: list[Tensor], targets: Targets) -> Tensor:
+        """[N] with P = grid * grid positions, each of which has a target."""
+        student_NPW = self.project(self._positions(own_NDHW))
+        tokens = [token(self._positions(x_N)) for token, x_N in zip(self.tokens, theirs, strict=True)]
+        tokens_NKPW = _normed(torch.stack(tokens, dim=1))
+        all_NTW = tokens_NKPW.flatten(1, 2)
+        # Every position of every teacher may attend to every other.
+        query_NQW = all_NTW if self._query == "teachers" else student_NPW.detach()
+        attended_NQW, _ = self.attention(query_NQW, all_NTW, all_NTW, need_weights=False)
+        kept_NQW = all_NTW if self._query == "teachers" else tokens_NKPW.mean(1)
+        out_NQW = _normed(kept_NQW + attended_NQW)
+        if self.feed_forward is not None:
+            out_NQW = _normed(out_NQW + self.feed_forward(out_NQW))
+        fused_NPW = out_NQW.unflatten(1, (-1, student_NPW.shape[1])).mean(1)
+        anchor_N = _anchor(self.head(fused_NPW.mean(1)), targets)
+        target_NPW = fused_NPW.detach()
+        if self._distance == "mse":
+            return (student_NPW - target_NPW).square().mean((1, 2)) + anchor_N
+        return (1 - F.cosine_similarity(student_NPW, target_NPW, dim=2)).mean(1) + anchor_N
+
+    def _positions(self, x_N: Tensor) -> Tensor:
+        """[N, P, D] of a map, averaged down to the grid."""
+        return pooled_to(as_map(x_N), (self._grid, self._grid)).flatten(2).transpose(1, 2)
 
     def fused(self, theirs: list[Tensor], student_NW: Tensor) -> Tensor:
         """The target [N, width] of the teachers' features; `student_NW` is the query where `query` is student."""

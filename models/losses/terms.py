@@ -183,7 +183,9 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "fusion": Loss(
             "maps",
             "paper 2 (2308.08731), our reading",
-            options=_options(width=64, heads=4, query="teachers", feed_forward=False, distance="mse"),
+            options=_options(
+                width=64, heads=4, query="teachers", feed_forward=False, distance="mse", tokens="pooled", grid=4
+            ),
             default_tap="pooled",
         ),
     }

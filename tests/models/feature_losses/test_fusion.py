@@ -221,3 +221,27 @@ def test_a_resumed_training_goes_on_with_the_same_values() -> None:
     assert not torch.equal(again([OWN], THEIRS, targets(3)), loss([OWN], THEIRS, targets(3)))
     again.load_state_dict(loss.state_dict())
     assert torch.equal(again([OWN], THEIRS, targets(3)), loss([OWN], THEIRS, targets(3)))
+
+
+MAPS = [features(3, 6, 4, 4, seed=1), features(3, 7, 8, 8, seed=2)]
+
+
+@pytest.mark.parametrize("query", ["teachers", "student"])
+@pytest.mark.parametrize("distance", ["mse", "cosine"])
+def test_spatial_tokens_of_one_position_are_pooled_ones(query: str, distance: str) -> None:
+    forms = {"query": query, "distance": distance, "feed_forward": True}
+    pooled, spatial = fusion(OWN, MAPS, **forms), fusion(OWN, MAPS, **forms, tokens="spatial", grid=1)
+    given = targets(3)
+    assert spatial([OWN], MAPS, given).detach().numpy() == pytest.approx(pooled([OWN], MAPS, given).detach().numpy())
+
+
+@pytest.mark.parametrize("query", ["teachers", "student"])
+def test_spatial_tokens_say_where(query: str) -> None:
+    loss, given = fusion(OWN, MAPS, query=query, tokens="spatial", grid=2), targets(3)
+    there, elsewhere = (loss([own], MAPS, given).detach().numpy() for own in (OWN, OWN.flip(3)))
+    assert abs(there - elsewhere).min() > 1e-6
+
+
+def test_spatial_tokens_need_maps() -> None:
+    with pytest.raises(ValueError, match="spatial tokens need maps"):
+        fusion(tokens="spatial")
