@@ -16,6 +16,10 @@ from infra.errors import CorruptError
 from infra.storage.manifest import seal, unseal
 from infra.storage.store import MissingObjectError, Store
 
+FOLDER = "checkpoints/"
+FORMAT = 1
+"""Of the trainer's state: raised by a person when a release cannot resume what the one before it left."""
+
 KEPT = 2
 APART = 4
 """The end of an epoch brings a checkpoint when 1/4 of `checkpoint_every` steps have passed since the last one."""
@@ -32,6 +36,7 @@ class Checkpoint:
     step: int
     state: bytes  # of models.training.Trainer
     history: History
+    format: int = FORMAT
 
 
 class Checkpoints:
@@ -45,7 +50,7 @@ class Checkpoints:
     """
 
     def __init__(self, store: Store, key: str, *, every: int = 1, epoch: int = 1, writes: bool = True) -> None:
-        self._store, self._folder = store, f"checkpoints/{key}/"
+        self._store, self._folder = store, f"{FOLDER}{key}/"
         self._every, self._epoch, self._writes = every, epoch, writes
         self._last = 0
 
@@ -62,7 +67,7 @@ class Checkpoints:
         self._last = step
         if not self._writes:
             return
-        note = {"step": step, "sha256": sha256_bytes(state), "history": history}
+        note = {"format": FORMAT, "step": step, "sha256": sha256_bytes(state), "history": history}
         self._store.put(self._state(step), state)
         self._store.put(self._note(step), seal(note))
         names = list(self._store.sizes(self._folder))
@@ -92,7 +97,7 @@ class Checkpoints:
                 # It would count as progress, and keep a good one from being kept.
                 self._store.delete(self._note(step))
                 continue
-            yield Checkpoint(step, state, list(note["history"]))
+            yield Checkpoint(step, state, list(note["history"]), int(note.get("format", 1)))
 
     def clear(self) -> None:
         """Remove all: the training is done."""
@@ -104,6 +109,19 @@ class Checkpoints:
 
     def _note(self, step: int) -> str:
         return f"{self._folder}{step:09d}.json"
+
+
+def other_format(store: Store, key: str) -> int | None:
+    """Format of the newest checkpoint of a training, where this release does not read it."""
+    folder = f"{FOLDER}{key}/"
+    for step in sorted(_steps(store.sizes(folder)), reverse=True):
+        name = f"{folder}{step:09d}.json"
+        try:
+            found = int(unseal(store.get(name), name).get("format", 1))
+        except (CorruptError, MissingObjectError):
+            continue
+        return None if found == FORMAT else found
+    return None
 
 
 def _steps(names: Iterable[str]) -> set[int]:

@@ -25,7 +25,7 @@ from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
 from tasks.data.hidden_labels import WithoutLabels
 from tasks.distill.assemble import Assembled, assemble
-from tasks.distill.checkpoints import Checkpoints, History
+from tasks.distill.checkpoints import FORMAT, Checkpoints, History
 from tasks.distill.kept_images import decoded
 from tasks.distill.teacher_comparison import TeacherComparison, comparison_text, underfits
 from tasks.distill.training_job import TrainJob
@@ -113,6 +113,12 @@ class _Run:
         """Load the newest checkpoint, if there is one."""
         found = self.checkpoints.load(self.messages.line)
         if found is not None:
+            if found.format != FORMAT:
+                raise PermanentError(
+                    f"{self.job.arm} seed {self.job.seed}: the checkpoint of step {found.step:,} is of another release "
+                    f"(format {found.format}, this one reads {FORMAT}); remove checkpoints/{self.job.key} from the "
+                    "store to train from the start"
+                )
             try:
                 self.ready.trainer.resume(found.state)
             except (KeyError, ValueError, RuntimeError, TypeError) as error:

@@ -27,6 +27,7 @@ class StepState:
     said: tuple[str, ...] = ()  # what a cached report says first
     best: Mapping[str, Any] = field(default_factory=dict)  # of a cached training: figures of the weights it kept
     manifest: Manifest | None = None  # of a cached step
+    key: str = ""  # of a step that is not cached, where all that it waits for is
 
 
 def dry_run(
@@ -74,7 +75,7 @@ def _look_up(
             said, best = tuple(manifest.facts.get("headline", ())), manifest.facts.get("best") or {}
             return manifest, StepState(CACHED, said=said, best=best, manifest=manifest)
         done, total = work.missing()
-        return None, StepState(PARTLY if done else TO_DO, done, total)
+        return None, StepState(PARTLY if done else TO_DO, done, total, key=work.key)
     # A registry that is down says nothing of what the store has.
     except (WouldWorkError, TransientError):
         return None, StepState(TO_DO)

@@ -51,7 +51,8 @@ def read_base(path: Path, overrides: Sequence[str]) -> Base:
         set_override(raw, override)
     number = next((n for n, entry in enumerate(spec.entries) if entry.use != POOL), 0)
     scan = scan_spec(spec, number).scan
-    return Base(raw, str(path), path.resolve().parent, spec, scan.task, list(scan.classes))
+    rows = None if spec.entries else scan.rows.table
+    return Base(raw, str(path), path.resolve().parent, spec, scan.task, list(scan.classes), rows)
 
 
 def trained_weights(base: Base) -> dict[str, str] | None:

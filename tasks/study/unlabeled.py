@@ -11,6 +11,7 @@ from typing import Any
 
 from infra.errors import SpecError
 from tasks.spec.arms import TAUGHT
+from tasks.study.checks import has_pool
 from tasks.study.design import Base, Cell, Condition, Contrast, Study, chosen_arms
 
 CLAIM = (
@@ -20,6 +21,10 @@ CLAIM = (
 OPEN = (
     "Not known to us, since we have not read the full paper: its teacher and students, the loss on unlabelled images "
     "(here `study.transfer`), temperature and weights, image size, augmentation, splits, metrics and figures.",
+)
+NO_POOL = (
+    "Every training image has a label: at 100 % of the labels the transfer is from the labelled images, and shows what "
+    "its order of losses does, not what unlabelled images add.",
 )
 LABELS, LABELLED, TRANSFER_KD, JOINT, CAPACITY = "labels", "kd_labelled", "transfer_kd", "joint", "capacity"
 TITLES = {
@@ -45,6 +50,13 @@ def unlabeled(base: Base, wanted: Sequence[str] = ()) -> Study:
     if not any(teacher.train is not None for teacher in base.spec.teachers):
         raise SpecError(
             f"{base.where}: teachers: none has `train:`; a teacher of this study sees the labels of its condition alone"
+        )
+    pool = has_pool(base)
+    if not pool and min(base.section.shares) == 1:
+        raise SpecError(
+            f"{base.where}: arm {TAUGHT}: study.shares: at 100 % of the labels there is no unlabelled image to "
+            "transfer from; add a smaller share, a corpus with unlabelled images, or a second one under corpora with "
+            "use: pool"
         )
     known = _arms(base, base.network())
     arms = dict(chosen_arms(known, wanted, (LABELS, TAUGHT), _DEFAULT))
@@ -74,7 +86,7 @@ def unlabeled(base: Base, wanted: Sequence[str] = ()) -> Study:
         titles=titles,
         primary=first,
         contrasts=[each for each in contrasts if each != first],
-        notes=list(OPEN),
+        notes=[*OPEN, *(NO_POOL if not pool and max(base.section.shares) == 1 else [])],
     )
 
 

@@ -56,6 +56,10 @@ class SubsetWork(StageWork):
     def key(self) -> str:
         return unit_key(STAGE, VERSION, inputs=[self.whole.digest], section=self.section.identity())
 
+    def check(self) -> None:
+        """Raise what `make` would; makes nothing."""
+        _kept(self._folded(table_of(self.store, self.whole, "catalog")), self.whole.facts, self.section)
+
     def make(self) -> Made:
         whole, title = self.whole, str(self.whole.facts["corpus"])
         whole_catalog = self._folded(table_of(self.store, whole, "catalog"))
