@@ -16,6 +16,7 @@ from prefect.states import Cancelled
 from flows.decision import decide
 from flows.glance import glance, glance_page, tell_of_refusal
 from flows.line import line
+from flows.links import Links
 from flows.output import STOPPED
 from flows.report_page import report_page
 from infra.compute.cluster import Cluster
@@ -114,6 +115,8 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
             # Before anything is looked up: from here on gc removes nothing.
             record = opened.enter_context(RunRecord(context.store, str(run_id), spec.name, stop))
             tasks = _Tasks(Run(spec, context, around.listener), result, record)
+            links = Links(spec, context)
+            links.begin()
             try:
                 first = [step for step in steps if step.stage in (INGEST, COMBINE)]
                 tasks.run(first)
@@ -130,6 +133,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                 tasks.settle()
                 raise
             tasks.publish_report()
+            links.end(result.facts, tasks.manifests())
             seconds = time.monotonic() - began
             result.glance = glance(context.store, ingested, decision, result.stages, result.facts, seconds)
             publish(glance_page(spec.name, result.glance))
@@ -182,6 +186,10 @@ class _Tasks:
     def manifest(self, step: Step) -> Manifest:
         """What a step that has ended made or found."""
         return self._of.manifest(self._futures[step].result())
+
+    def manifests(self) -> list[Manifest]:
+        """What all steps made or found, once they have ended."""
+        return [self.manifest(step) for step in self._futures]
 
     def settle(self, seconds: float = SECONDS_TO_STOP) -> None:
         """Give steps that were asked to stop the time to do so."""

@@ -151,7 +151,10 @@ def _champions(notes: list[str]) -> list[dict[str, Any]]:
 def status_lines(found: dict[str, Any]) -> list[str]:
     """For people."""
     lines = [f"page     {found['up']}" if found["up"] else "nothing is up (stillroom up)"]
-    lines += [f"  {one['state']:<12} {one['name']:<24} {one['link']}" for one in found["services"]]
+    lines += [
+        f"  {one['state']:<12} {one['name']:<24} {'  '.join(filter(None, (one['link'], one['says'])))}"
+        for one in found["services"]
+    ]
     lines += ["runs"] if found["runs"] else []
     for run in found["runs"]:
         why = f"  {run['message']}" if run["state"] in ("Crashed", "Failed") else ""

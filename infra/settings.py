@@ -29,6 +29,12 @@ class Settings(BaseSettings):
         None, description="folder of secrets and details of private corpora; default `-private` beside home"
     )
     secret: SecretStr | None = Field(None, description="secret of private corpora; default: drawn and kept in a file")
+    dask: str | None = Field(
+        None,
+        description="scheduler of runs whose spec names no cluster, such as tls://HOST:8786; set by `stillroom up`",
+    )
+    dask_tls: Path | None = Field(None, description="folder of its certificates; default `dask-tls` under home")
+    dask_page: str | None = Field(None, description="address of its pages, for links")
     worker_timeout: float = Field(60.0, gt=0, description="seconds to wait for a Dask worker that fits")
     poll: float = Field(5.0, gt=0, description="seconds between looks for a request to stop")
     api_timeout: float = Field(120.0, gt=0, description="seconds to wait for our own Prefect API to answer")

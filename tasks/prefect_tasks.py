@@ -37,6 +37,8 @@ from tasks.pipeline.together import Together
 from tasks.spec import Spec
 
 SECONDS_BETWEEN_UPDATES = 2.0
+WIDEST_TABLE = 90
+"""Characters of a row that Prefect's pages show side by side."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,28 @@ def submit(step: Step, futures: Mapping[Step, PrefectFuture[Any] | Ref], retries
 
 def publish(artifact: Artifact) -> None:
     """Create an artifact of the task or flow that runs."""
-    if isinstance(artifact.content, str):
-        create_markdown_artifact(key=artifact.key, markdown=artifact.content, description=artifact.description)
+    content = artifact.content
+    if not isinstance(content, str) and _widest(content) > WIDEST_TABLE:
+        # Prefect's own table does not break lines: what stands on the right of it is not seen.
+        content = markdown_table(content)
+    if isinstance(content, str):
+        create_markdown_artifact(key=artifact.key, markdown=content, description=artifact.description)
     else:
-        create_table_artifact(key=artifact.key, table=artifact.content, description=artifact.description)
+        create_table_artifact(key=artifact.key, table=content, description=artifact.description)
+
+
+def _widest(rows: list[dict[str, str]]) -> int:
+    return max((sum(len(str(value)) for value in row.values()) for row in rows), default=0)
+
+
+def markdown_table(rows: list[dict[str, str]]) -> str:
+    """Rows with the same columns as a Markdown table."""
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join("| " + " | ".join(_cell(str(one)) for one in line) + " |" for line in cells) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 class _Progress:

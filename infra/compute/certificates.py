@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from infra.settings import settings
 
 AUTHORITY, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
 _FOLDER = "dask-tls"
+
+DAYS = 365
+"""That certificates are valid which people copy to their machines."""
 
 
 def default_folder() -> Path:
@@ -75,21 +78,57 @@ def check(folder: Path) -> None:
         )
 
 
-def create(folder: Path) -> None:
-    """Write a new certificate, its own authority, and its key, valid for a year.
+def create(folder: Path, days: int = DAYS) -> None:
+    """Write a new certificate, its own authority, and its key.
+
+    Args:
+        days: that it is valid.
 
     Raises:
         UsageError: one of the files is there already.
     """
-    made = temporary_security().get_tls_config_for_role("client")
+    certificate, key = _drawn(days)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, text in ((AUTHORITY, made["ca_file"]), (CERTIFICATE, made["cert"]), (KEY, made["key"])):
+    for name, text in ((AUTHORITY, certificate), (CERTIFICATE, certificate), (KEY, key)):
         try:
             handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise UsageError(f"there is a file {folder / name} already; remove it, or choose another folder") from None
-        with os.fdopen(handle, "w", encoding="ascii") as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(text)
+
+
+def renew(folder: Path, days: int) -> None:
+    """Like `create`, in place of the files that are there: who knew the old key is let in no more."""
+    for name in (AUTHORITY, CERTIFICATE, KEY):
+        (folder / name).unlink(missing_ok=True)
+    create(folder, days)
+
+
+def _drawn(days: int) -> tuple[bytes, bytes]:
+    """A certificate that is its own authority, and its key, both in PEM form."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stillroom-dask")]), datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # Clocks of machines differ.
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    return certificate.public_bytes(serialization.Encoding.PEM), text
 
 
 if __name__ == "__main__":

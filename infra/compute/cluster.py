@@ -9,12 +9,22 @@ import time
 from collections.abc import Hashable, Iterable
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra.compute.certificates import named_security, temporary_security
-from infra.compute.cluster_spec import PRELOAD, ClusterSection, check_gpus, dask_config, tls_folder, worker_timeout
+from infra.compute.cluster_spec import (
+    PRELOAD,
+    ClusterSection,
+    check_gpus,
+    dask_config,
+    in_use,
+    tls_folder,
+    worker_timeout,
+)
 from infra.compute.worker_preload import GPUS
 from infra.errors import TransientError, UsageError
 from infra.lifeline import without_interrupts
+from infra.settings import settings
 
 CLOSE_SECONDS = 5.0  # for a scheduler to answer when a client leaves
 LOST_SECONDS = 30.0
@@ -47,11 +57,12 @@ class Cluster:
     """A lazy handle: a run whose stages are all cached never starts a worker.
 
     Args:
+        section: as the spec has it; `STILLROOM_DASK` stands in where that names no cluster.
         lost_seconds: that a nanny on this machine may be without its worker.
     """
 
     def __init__(self, section: ClusterSection, lost_seconds: float = LOST_SECONDS) -> None:
-        self.section = section
+        self.section = in_use(section)
         self._absences = Absences(lost_seconds)
         self._lock = threading.Lock()
         self._client: Any = None
@@ -78,6 +89,22 @@ class Cluster:
     def slots(self) -> int:
         """Tasks that run at once."""
         return max(1, sum(worker["nthreads"] for worker in self.workers()))
+
+    @property
+    def here(self) -> bool:
+        """Whether its workers are those of this machine, whose rates `plan` asks for."""
+        if self.section.kind == "address":
+            return urlsplit(str(self.section.address)).hostname in ("127.0.0.1", "::1", "localhost")
+        return self.section.kind == "local"
+
+    @property
+    def page(self) -> str | None:
+        """Address of pages that show the work; None where there are none, or none are known yet."""
+        if self.section.kind != "address":
+            return None  # the schedulers that runs start have no pages
+        if self.section.address == settings().dask:
+            return settings().dask_page
+        return None if self._client is None else str(self._client.dashboard_link)
 
     def workers(self) -> list[dict[str, Any]]:
         """What the scheduler says about each worker."""

@@ -15,8 +15,12 @@ from infra.secrets import refuse_secrets
 from infra.settings import settings
 
 _SECTIONS = ("ssh", "slurm", "kubernetes")
+_OF_ANY_CLUSTER = {"wait", "window"}  # keys that say nothing of which cluster it is
 
 PRELOAD = "infra.compute.worker_preload"
+PAGE, FIGURES = "infra.compute.dask_page", "/figures"
+"""Routes of a scheduler that shows its work, and where they give the figures as JSON."""
+
 MOUNTED_TLS = "/etc/stillroom/dask-tls"
 """Where a pod finds the files of its secret."""
 
@@ -166,6 +170,16 @@ class ClusterSection(_Part):
         return self
 
 
+def in_use(section: ClusterSection) -> ClusterSection:
+    """The section that a run follows: where it names no cluster, the scheduler of `STILLROOM_DASK` if one is set."""
+    machine = settings()
+    if machine.dask is None or section.model_fields_set - _OF_ANY_CLUSTER:
+        return section
+    kept = {name: getattr(section, name) for name in section.model_fields_set}
+    tls = None if machine.dask_tls is None else str(machine.dask_tls)
+    return ClusterSection(kind="address", address=machine.dask, tls=tls, **kept)
+
+
 def worker_timeout(section: ClusterSection) -> float:
     """Seconds that work may wait for a worker that fits."""
     return section.wait or settings().worker_timeout
@@ -204,10 +218,14 @@ def dask_config(section: ClusterSection) -> dict[str, Any]:
 
 
 def _tls_config(section: ClusterSection) -> dict[str, Any]:
-    """Where processes on other machines find their certificates; they listen and connect with TLS alone."""
+    """Where processes on other machines find their certificates."""
     if section.kind not in _SECTIONS:
         return {}
-    folder = Path(MOUNTED_TLS) if section.kind == "kubernetes" else tls_folder(section)
+    return named_tls(Path(MOUNTED_TLS) if section.kind == "kubernetes" else tls_folder(section))
+
+
+def named_tls(folder: Path) -> dict[str, Any]:
+    """Settings of Dask by which processes listen and connect with TLS alone, with the certificates of a folder."""
     roles = {
         f"distributed.comm.tls.{role}.{part}": str(folder / name)
         for role in ("client", "scheduler", "worker")
@@ -223,9 +241,13 @@ def _tls_config(section: ClusterSection) -> dict[str, Any]:
 
 def exported(section: ClusterSection) -> dict[str, str]:
     """Environment that gives processes on other machines the same settings."""
-    config = dask_config(section).items()
-    names = {name: f"DASK_{name.upper().replace('.', '__').replace('-', '_')}" for name, _ in config}
-    return WORKER_ENVIRONMENT | {names[name]: str(value) for name, value in config if "environ" not in name}
+    return as_environment(dask_config(section))
+
+
+def as_environment(config: Mapping[str, Any]) -> dict[str, str]:
+    """Environment that gives other processes settings of Dask, and workers the variables that ours have."""
+    names = {name: f"DASK_{name.upper().replace('.', '__').replace('-', '_')}" for name in config}
+    return WORKER_ENVIRONMENT | {names[name]: str(value) for name, value in config.items() if "environ" not in name}
 
 
 def check_gpus(workers: int, gpus: int) -> None:

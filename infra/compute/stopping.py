@@ -2,7 +2,8 @@
 
 Cancelling a Dask future ends a task that waits; one that runs goes on to its end. Long shard functions and
 trainings therefore ask between batches. `distributed.Event` keeps the flag; a worker asks for it over the
-connection it has, because `Event` itself would start a second client inside the worker.
+connection it has, because `Event` itself would start a second client inside the worker. A driver that was killed
+raises no flag; workers of a scheduler that outlives it see that nobody waits for the task any more.
 
 A worker that is closed (SIGTERM, its `--lifetime`, the end of a SLURM job) ends a few seconds later, and
 Dask does not inform its tasks; those that call `preemption_check` between batches find out in time to save their state.
@@ -70,6 +71,7 @@ def stop_check(topic: str, *, every: float = EVERY) -> Callable[[], None]:
     from distributed.utils import sync
 
     worker, asked = get_worker(), time.monotonic()
+    task = _current_task(worker)
 
     def check() -> None:
         nonlocal asked
@@ -77,6 +79,8 @@ def stop_check(topic: str, *, every: float = EVERY) -> Callable[[], None]:
         if time.monotonic() - asked < every or _closes(worker):
             return
         asked = time.monotonic()
+        if _given_up(worker, task):
+            raise CancelledError("nobody waits for this work any more")
         try:
             stopped = sync(worker.loop, worker.scheduler.event_is_set, name=topic)
         except OSError:
@@ -99,6 +103,21 @@ def preemption_check() -> Callable[[], bool]:
     except ValueError:
         return lambda: False
     return lambda: _closes(worker)
+
+
+def _current_task(worker: Any) -> str | None:
+    try:
+        return str(worker.get_current_task())
+    except KeyError:
+        return None  # a thread of somebody else's
+
+
+def _given_up(worker: Any, task: str | None) -> bool:
+    """Whether the client that submitted a task is gone or has cancelled it; a thread that runs it is not told."""
+    if task is None:
+        return False
+    known = worker.state.tasks.get(task)
+    return known is None or known.state == "cancelled"
 
 
 def _closes(worker: Any) -> bool:

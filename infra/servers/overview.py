@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,18 +16,27 @@ REFRESH_SECONDS = 10
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Stillroom</title><meta http-equiv="refresh" content="{refresh}">
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 3rem auto; padding: 0 1rem; color: #1c2430 }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 3rem auto; padding: 0 1rem; color: #1c2430 }}
 table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; padding: .5rem .75rem }}
 tr + tr td, th {{ border-bottom: 1px solid #d8dee6 }} .running {{ color: #0a6b3d }}
 .silent, .restarting {{ color: #a4271b }}
 small {{ color: #5b6675 }}
 </style></head><body><h1>Stillroom</h1>
-<table><tr><th>service</th><th>state</th><th>restarts</th><th>log</th></tr>
+<table><tr><th>service</th><th>state</th><th>now</th><th>restarts</th><th>log</th></tr>
 {rows}
 </table>
-<p><small>Prefect asks for the string in {auth}. This page is read again every {refresh} s.</small></p>
+<p><small>{auth}This page is read again every {refresh} s.</small></p>
 </body></html>
 """
+
+
+_PLAIN = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+# What a store holds may run nothing here, load nothing and tell nobody its address.
+_STORED = {
+    **_PLAIN,
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox",
+    "referrer-policy": "no-referrer",
+}
 
 
 class Overview:
@@ -35,10 +44,18 @@ class Overview:
 
     Args:
         services: what `infra.servers.supervisor.Service.to_json` says of each.
-        auth: the file with the string that Prefect asks for.
+        stored: the page at any other path, None where there is none; the path is what its reader knows.
+        auth: the file with the string that Prefect asks for; "" where somebody else's server is used.
     """
 
-    def __init__(self, host: str, port: int, services: Callable[[], list[dict[str, Any]]], auth: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        services: Callable[[], list[dict[str, Any]]],
+        auth: str,
+        stored: Callable[[str], bytes | None] = lambda path: None,
+    ) -> None:
         names = {origin.removeprefix("http://") for origin in own_origins(host, port)}
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,14 +67,18 @@ class Overview:
                     self._answer("application/json", json.dumps(services()))
                 elif self.path == "/":
                     self._answer("text/html; charset=utf-8", page(services(), auth))
+                elif (found := stored(self.path)) is not None:
+                    self._answer("text/html; charset=utf-8", found, _STORED)
                 else:
                     self.send_error(404)
 
-            def _answer(self, kind: str, text: str) -> None:
-                body = text.encode()
+            def _answer(self, kind: str, text: str | bytes, more: Mapping[str, str] = _PLAIN) -> None:
+                body = text.encode() if isinstance(text, str) else text
                 self.send_response(200)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))
+                for name, value in more.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -84,6 +105,8 @@ def page(services: list[dict[str, Any]], auth: str) -> str:
         state = escape(one["state"])
         log = f"<small>{escape(one['log'])}</small>"
         rows.append(
-            f'<tr><td>{shown}</td><td class="{state}">{state}</td><td>{one["restarts"]}</td><td>{log}</td></tr>'
+            f'<tr><td>{shown}</td><td class="{state}">{state}</td><td>{escape(one["says"])}</td>'
+            f"<td>{one['restarts']}</td><td>{log}</td></tr>"
         )
-    return _PAGE.format(rows="\n".join(rows), auth=escape(auth), refresh=REFRESH_SECONDS)
+    asks = f"Prefect asks for the string in {escape(auth)}. " if auth else ""
+    return _PAGE.format(rows="\n".join(rows), auth=asks, refresh=REFRESH_SECONDS)

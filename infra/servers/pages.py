@@ -1,4 +1,4 @@
-"""`stillroom up`: Prefect's and MLflow's servers, workers and one page of links, for as long as the command runs."""
+"""`stillroom up`: the servers that are missing, workers and one page of links, for as long as the command runs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,20 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import psutil
 
 from infra.errors import UsageError
-from infra.servers.address import is_loopback, origin_of, own_origins, shown
-from infra.servers.mlflow_database import prepare
-from infra.servers.mlflow_server import ARTIFACTS, BACKEND
+from infra.servers.address import is_loopback, origin_of
 from infra.servers.overview import Overview
-from infra.servers.prefect_api import start_api
 from infra.servers.process_tag import process_tag
 from infra.servers.server_process import ServerProcess
-from infra.servers.services import SERVER_AUTH, auth_file, noted_services, server_auth, services_note
+from infra.servers.servers_in_use import PrefectInUse, mlflow_in_use, prefect_in_use
+from infra.servers.services import SERVER_AUTH, auth_file, noted_services, services_note
 from infra.servers.supervisor import Service, Supervisor
-from infra.servers.tracking import tracking_uri
-from infra.settings import settings
-
-# MLflow's server would start five processes for jobs that nothing here submits.
-_MLFLOW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
 
 WORKER_SECONDS = 40.0
 """For a worker to end its runs and itself, before it is killed."""
@@ -43,21 +35,36 @@ class Ports:
     page: int = 4300
 
 
-def serve(
-    host: str,
-    ports: Ports,
-    say: Callable[[str], None],
-    pools: Sequence[str] = (),
-    ready: Callable[[], None] = lambda: None,
-) -> None:
-    """Start all and wait for SIGINT or SIGTERM; then all are gone. What dies meanwhile is started again.
+@dataclass(frozen=True)
+class Plan:
+    """What is served beside Prefect's and MLflow's servers.
 
-    Args:
+    Attributes:
         pools: Prefect's work pools, for each of which a worker runs.
-        ready: called once both servers answer, before the workers start.
+        more: services that start before the workers.
+        more_ports: their ports, by the option that names them.
+        environment: of the workers, beside that of this process.
+        ready: called once all of these answer, before the workers start.
+        stored: further pages by their path, see `infra.servers.overview.Overview`.
+    """
+
+    pools: Sequence[str] = ()
+    more: Callable[[], Sequence[Service]] = tuple
+    more_ports: Mapping[str, int] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], None] = lambda: None
+    stored: Callable[[str], bytes | None] = lambda path: None
+
+
+def serve(host: str, ports: Ports, say: Callable[[str], None], plan: Plan) -> None:
+    """Start what is missing and wait for SIGINT or SIGTERM; then all is gone. What dies meanwhile is started again.
+
+    The Prefect API of PREFECT_API_URL and an MLflow server in the settings are used as they are.
 
     Raises:
-        UsageError: they run already, `host` is reached from other machines, or a port is taken.
+        UsageError: it runs already, `host` is reached from other machines, a port is taken, or a server of somebody
+            else refuses us.
+        TransientError: such a server cannot be reached.
     """
     if noted_services():
         raise UsageError(f"already up: {services_note()}; `stillroom down` stops it")
@@ -66,36 +73,37 @@ def serve(
             f"--host {host}: other machines would reach MLflow's server, which asks nobody who they are; serve on "
             "127.0.0.1 and go there through `ssh -L`, or put a proxy that authenticates before it"
         )
-    remote = tracking_uri().startswith("http")
-    _check_ports(host, {"prefect": ports.prefect, "page": ports.page, **({} if remote else {"mlflow": ports.mlflow})})
-    prefect, page = origin_of(host, ports.prefect), origin_of(host, ports.page)
-    mlflow = tracking_uri() if remote else origin_of(host, ports.mlflow)
-    servers = [Service("prefect", lambda: start_api(ports.prefect, host), prefect, f"{prefect}/api/health")]
-    if not remote:
-        servers.append(Service("mlflow", lambda: start_mlflow(host, ports.mlflow), mlflow, f"{mlflow}/health"))
-    workers = [Service(f"worker {pool}", partial(start_worker, pool, prefect)) for pool in pools]
+    prefect, mlflow = prefect_in_use(host, ports.prefect), mlflow_in_use(host, ports.mlflow)
+    own = {"prefect": ports.prefect} if prefect.own else {}
+    own |= {"mlflow": ports.mlflow} if mlflow.own else {}
+    _check_ports(host, {**own, "page": ports.page, **plan.more_ports})
+    page = origin_of(host, ports.page)
+    env = {**os.environ, **plan.environment}
+    workers = [Service(f"worker {pool}", partial(start_worker, pool, prefect, env)) for pool in plan.pools]
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     supervisor, overview = Supervisor(say), None
     try:
-        supervisor.start(servers)
+        supervisor.start([prefect.service, mlflow.service, *plan.more()])
         noted = {
             "process": process_tag(),
             "pid": os.getpid(),
-            "prefect": prefect,
-            "mlflow": shown(mlflow),
+            "prefect": prefect.link,
+            "api": prefect.api,
+            "own_api": prefect.api if prefect.own else "",
+            "mlflow": mlflow.link,
             "page": page,
         }
         services_note().write_text(json.dumps(noted))
-        ready()
+        plan.ready()
         supervisor.start(workers)
-        overview = Overview(
-            host, ports.page, lambda: [service.to_json() for service in supervisor.services], str(auth_file())
-        )
+        asks = str(auth_file()) if prefect.own else ""
+        told = lambda: [service.to_json() for service in supervisor.services]  # noqa: E731
+        overview = Overview(host, ports.page, told, asks, plan.stored)
         say(f"Page     {page}")
-        say(f"Prefect  {prefect}  (it asks for the string in {auth_file()})")
-        say(f"MLflow   {shown(mlflow)}{'  (not ours)' if remote else ''}\n(interrupt to stop)")
+        say(f"Prefect  {prefect.link}  {f'(it asks for the string in {asks})' if asks else '(not ours)'}")
+        say(f"MLflow   {mlflow.link}{'' if mlflow.own else '  (not ours)'}\n(interrupt to stop)")
         supervisor.watch(over)
     finally:
         if (noted_services() or {}).get("process") == process_tag():
@@ -123,28 +131,10 @@ def _check_ports(host: str, ports: dict[str, int]) -> None:
                 ) from None
 
 
-def start_mlflow(host: str, port: int) -> ServerProcess:
-    """Start MLflow's server and pages over our tracking store as a child of this process.
-
-    Only pages of its own origin may write, and only requests to its own name are answered.
-    """
-    uri = tracking_uri()
-    prepare(uri)
-    origins = own_origins(host, port)
-    env = {
-        **_MLFLOW,
-        **os.environ,
-        BACKEND: uri,
-        ARTIFACTS: settings().artifact_root.as_uri(),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(origin.removeprefix("http://") for origin in origins),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
-    }
-    return ServerProcess("mlflow", "infra.servers.mlflow_server", [host, str(port)], env)
-
-
-def start_worker(pool: str, prefect: str) -> ServerProcess:
+def start_worker(pool: str, prefect: PrefectInUse, environment: Mapping[str, str]) -> ServerProcess:
     """Start a worker of a work pool as a child of this process; its runs end before it does."""
-    env = {**os.environ, "PREFECT_API_URL": f"{prefect}/api", "PREFECT_API_AUTH_STRING": server_auth()}
+    env = {**environment, "PREFECT_API_URL": prefect.api}
+    env |= {"PREFECT_API_AUTH_STRING": prefect.auth} if prefect.auth else {}
     # What the server wants to hear, a run needs not know twice.
     env.pop(SERVER_AUTH, None)
     return ServerProcess(f"worker-{pool}", "infra.servers.pool_worker", [pool], env, stop_seconds=WORKER_SECONDS)

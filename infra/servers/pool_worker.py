@@ -9,12 +9,13 @@ says so itself, at its end and at the next start.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
@@ -27,8 +28,12 @@ STOP_SECONDS = 26.0
 LOOK_SECONDS = 0.5
 
 
-async def work(pool: str) -> None:
-    """Run what is scheduled in a work pool until SIGTERM or SIGINT; then all that was started is gone."""
+async def work(pool: str, **options: Any) -> None:
+    """Run what is scheduled in a work pool until SIGTERM or SIGINT; then all that was started is gone.
+
+    Args:
+        options: further ones of Prefect's process worker.
+    """
     from prefect.workers.process import ProcessWorker
 
     from infra.servers.flow_runs import mark_dead_runs_crashed
@@ -38,7 +43,7 @@ async def work(pool: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     await asyncio.to_thread(mark_dead_runs_crashed)
-    worker = ProcessWorker(work_pool_name=pool)
+    worker = ProcessWorker(work_pool_name=pool, **options)
     working = asyncio.create_task(worker.start())
     asked = asyncio.create_task(over.wait())
     try:
@@ -81,8 +86,25 @@ def _lives(process: psutil.Process) -> bool:
 
 def main() -> None:
     """Entry point."""
+    parser = _options()
+    given = parser.parse_args()
+    if bool(given.pool) == bool(given.named):
+        parser.error("name one work pool")
     prepare_environment()
-    asyncio.run(work(sys.argv[1]))
+    asyncio.run(work(given.pool or given.named, name=given.name, limit=given.limit, work_queues=given.work_queue))
+
+
+def _options() -> argparse.ArgumentParser:
+    """Of those of `prefect worker start` the ones that have a meaning here: the Helm chart's arguments are taken."""
+    parser = argparse.ArgumentParser("infra.servers.pool_worker", allow_abbrev=False)
+    parser.add_argument("named", metavar="POOL", nargs="?", help="work pool, made when missing")
+    parser.add_argument("--pool", help="the same, as an option")
+    parser.add_argument("--work-queue", action="append", help="queue of the pool (default: all)")
+    parser.add_argument("--name", help="of the worker, in Prefect's pages (default: drawn)")
+    parser.add_argument("--limit", type=int, help="most runs at once (default: any number)")
+    parser.add_argument("--type", choices=["process"], default="process", help="the only kind that this one is")
+    parser.add_argument("--install-policy", choices=["never"], default="never", help="nothing is ever installed")
+    return parser
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from infra.servers.address import checked_http, origin_of, own_origins, shown, s
 from infra.servers.answer import answer, basic
 from infra.servers.file_lock import FileLock
 from infra.servers.server_process import ServerProcess, log_folder, wait_for
-from infra.servers.services import SERVER_AUTH, served, server_auth
+from infra.servers.services import SERVER_AUTH, served, server_auth, used_api
 from infra.settings import home_folder, settings
 
 DEATH_SECONDS = 3.0
@@ -32,6 +32,8 @@ DEATH_SECONDS = 3.0
 _URL, _AUTH = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"
 _ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 _EXAMPLE = "http://HOST:4200/api"
+GIVEN = f"{_URL}: Prefect's API"
+"""The configured API, for people."""
 
 _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -63,20 +65,20 @@ def prepare_environment() -> None:
 def prefect_api() -> Iterator[str]:
     """The API's URL, in PREFECT_API_URL while the block runs; so is what it wants to know of those who ask.
 
-    Taken in this order: PREFECT_API_URL, the server that `stillroom up` runs, a child of ours.
+    Taken in this order: PREFECT_API_URL, the server that `stillroom up` runs or works for, a child of ours.
 
     Raises:
         UsageError: PREFECT_API_URL is no address, or what answers there refuses us or is no API of Prefect.
         TransientError: the API does not answer, or the child died within the block and that made the block fail.
     """
     prepare_environment()
-    given, found = os.environ.get(_URL), served()
+    given, found = os.environ.get(_URL) or used_api(), served()
     if not given and not found:
         with _own_api() as url:
             yield url
         return
-    url, auth = _given_api(given) if given else (str(found), server_auth())
-    check_api(url, auth, f"{_URL}: Prefect's API" if given else "Prefect's API of `stillroom up`")
+    url, auth = given_api(given) if given else (str(found), server_auth())
+    check_api(url, auth, GIVEN if given else "Prefect's API of `stillroom up`")
     with _environment(url, auth):
         try:
             yield url
@@ -129,7 +131,7 @@ def _set(name: str, value: str | None) -> None:
         os.environ[name] = value
 
 
-def _given_api(given: str) -> tuple[str, str | None]:
+def given_api(given: str) -> tuple[str, str | None]:
     """The configured API without a slash at its end, and the authentication string for it; None where there is none."""
     url = given.strip().rstrip("/")
     checked_http(url, _URL, _EXAMPLE)

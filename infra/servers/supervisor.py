@@ -1,4 +1,7 @@
-"""Servers that are kept running: one that dies is started again, after a pause that doubles up to a bound."""
+"""Servers that are kept running: one that dies is started again, after a pause that doubles up to a bound.
+
+Servers of somebody else, which run already, stand beside them: they are asked how they are, and left alone.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,19 @@ class Service:
     """One server.
 
     Attributes:
-        start: starts it as a child of this process.
+        start: starts it as a child of this process; None: somebody else does.
         link: its pages for people; "" for none.
-        health: URL that answers while it is well; "": it is well while it lives.
+        health: URL of this machine that answers while it is well; "": it is well while it lives.
+        asks: raises a StillroomError where it does not answer us; for servers of somebody else.
+        says: one line for people on what it does now; may ask the service.
     """
 
     name: str
-    start: Callable[[], ServerProcess]
+    start: Callable[[], ServerProcess] | None
     link: str = ""
     health: str = ""
+    asks: Callable[[], None] = lambda: None
+    says: Callable[[], str] = lambda: ""
     process: ServerProcess | None = None
     restarts: int = 0
     pause: float = FIRST_PAUSE
@@ -43,10 +50,25 @@ class Service:
     due: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Name, state (running, silent or restarting), link, restarts, log."""
-        state = "restarting" if self.process is None else "running" if answers(self.health) else "silent"
-        log = str(self.process.log) if self.process else ""
-        return {"name": self.name, "state": state, "link": self.link, "restarts": self.restarts, "log": log}
+        """Name, state (running, silent or restarting), link, restarts, log, says."""
+        state, log, says = "restarting", "", ""
+        if self.start is None:
+            state, log, says = "running", "", "not ours: used, neither started nor stopped"
+            try:
+                self.asks()
+            except StillroomError as error:
+                state, says = "silent", str(error)
+        elif self.process is not None:
+            state = "running" if answers(self.health) else "silent"
+            log, says = str(self.process.log), self.says()
+        return {
+            "name": self.name,
+            "state": state,
+            "link": self.link,
+            "restarts": self.restarts,
+            "log": log,
+            "says": says,
+        }
 
 
 def answers(url: str) -> bool:
@@ -80,9 +102,10 @@ class Supervisor:
         """
         for service in services:
             self.services.append(service)
-            service.process = service.start()
+            if service.start is not None:
+                service.process = service.start()
         for service in services:
-            if service.health:
+            if service.health and service.process is not None:
                 wait_for(service.health, service.process)
 
     def watch(self, over: threading.Event) -> None:
@@ -93,6 +116,8 @@ class Supervisor:
 
     def _look(self, service: Service) -> None:
         now = time.monotonic()
+        if service.start is None:
+            return
         if service.process is None:
             if now < service.due:
                 return

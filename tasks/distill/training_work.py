@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,17 +14,18 @@ from infra.compute.fan_out import Job, Outcome
 from infra.compute.stopping import StopFlag
 from infra.errors import is_killed, is_transient
 from infra.storage.manifest import Manifest
-from infra.storage.stage_cache import UnitRecord
+from infra.storage.stage_cache import UnitRecord, read_output
 from tasks.data.corpus import Corpus
 from tasks.data.folds import WithoutFold
 from tasks.data.weights import IN_STORE, WeightsRef
 from tasks.distill.checkpoints import Checkpoints
+from tasks.distill.curve_table import curves_of
 from tasks.distill.curves import Curves
 from tasks.distill.request import DISTILL_NAME, VERSION, Request
 from tasks.distill.training_messages import TrainingListener
 from tasks.pipeline.context import Context
 from tasks.pipeline.rates import STEP, remember_rate, step_details
-from tasks.pipeline.stage import Made, StageWork
+from tasks.pipeline.stage import Artifact, Made, StageResult, StageWork
 from tasks.pipeline.units import outcomes
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY
@@ -113,6 +115,11 @@ class Training(StageWork):
         )
         return Made(manifest, made=made, total=len(record.outputs))
 
+    def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
+        manifest = result.manifest
+        history = json.loads(read_output(self.store, manifest.output(kind="history")))
+        return [curves_of(self.name, history, manifest.facts["best"])]
+
     def _train(self) -> UnitRecord:
         """Train on a worker; the record of model and history."""
         from tasks.distill.training_job import build_job
@@ -155,12 +162,7 @@ class Training(StageWork):
     def _remember(self, job: TrainJob, paces: Sequence[float]) -> None:
         """Leave the seconds of a step on this machine, loading included, for `plan`."""
         # The arm on labels alone has other losses; plan asks for the taught one.
-        if (
-            not paces
-            or job.ranks > 1
-            or self.request.arm == LABELS_ONLY
-            or self.context.cluster.section.kind != "local"
-        ):
+        if not paces or job.ranks > 1 or self.request.arm == LABELS_ONLY or not self.context.cluster.here:
             return
         details = step_details(
             job.model,

@@ -47,7 +47,7 @@ def make_shards(
     start = time.monotonic()
     results = _made(context, listed, jobs, total, check, reuse)
     seconds = time.monotonic() - start
-    if seconds >= SECONDS_FOR_A_RATE and context.cluster.section.kind == "local":
+    if seconds >= SECONDS_FOR_A_RATE and context.cluster.here:
         recipe = asdict(recipe_of(listed.scanned.section))
         details = ingest_details(listed.scanned.corpus.title, recipe, workers=context.cluster.slots)
         remember_rate(INGEST, details, results.images_made / seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.storage.manifest import Manifest, Quarantined
+from infra.storage.manifest import Manifest, Output, Quarantined
 from infra.storage.stage_cache import StageCache
 from infra.storage.store import MissingObjectError, Store
 from tasks.data.catalog import LEFT_OUT, MISSING, QUARANTINED, SPLITS
@@ -29,6 +30,7 @@ from tasks.pipeline.stage import Artifact, slug
 from tasks.spec import IngestSection, Spec
 
 SHOWN_QUARANTINE = 500
+SHOWN_SHARDS = 500
 QUALITY = "quality"  # fact: how many stored images have a score, and its quantiles; not there where none has
 _QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
@@ -98,7 +100,32 @@ def quarantine_of(images: ImageTable) -> list[Quarantined]:
 def tables_of(title: str, manifest: Manifest) -> list[Artifact]:
     """What people are shown of an ingest: what is kept out, and where it was looked for, text and boxes by class."""
     overlays = manifest.facts.get(OVERLAYS)
-    return [quarantine_table(title, manifest.quarantine), *([overlay_table(title, overlays)] if overlays else [])]
+    shown = [shard_table(title, manifest.outputs_where(kind="shard")), quarantine_table(title, manifest.quarantine)]
+    return [*shown, *([overlay_table(title, overlays)] if overlays else [])]
+
+
+def shard_table(title: str, shards: Sequence[Output]) -> Artifact:
+    """The stored images for people, by shard; the newest last."""
+    rows = [
+        {
+            "shard": shard.name.rpartition("/")[2],
+            "split": str(shard.meta["split"]),
+            "images": str(shard.samples),
+            "size": f"{shard.bytes / 1e6:,.1f} MB",
+        }
+        for shard in shards[-SHOWN_SHARDS:]
+    ]
+    more = f"; the last {SHOWN_SHARDS} are shown" if len(shards) > SHOWN_SHARDS else ""
+    images, size = sum(shard.samples for shard in shards), sum(shard.bytes for shard in shards)
+    by_split = Counter[str]()
+    for shard in shards:
+        by_split[str(shard.meta["split"])] += shard.samples
+    splits = ", ".join(f"{count:,} {split}" for split, count in by_split.items())
+    return Artifact(
+        key=f"shards-{slug(title)}",
+        description=f"{images:,} images ({splits}) in {len(shards):,} shards, {size / 1e6:,.1f} MB{more}",
+        content=rows,
+    )
 
 
 def quarantine_table(title: str, quarantine: Sequence[Quarantined]) -> Artifact:

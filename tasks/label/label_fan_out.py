@@ -179,7 +179,7 @@ class LabelFanOut:
     def _remember(self, teacher: TeacherModel, rate: float | None) -> None:
         """Leave the rate of one worker of this machine for `plan`."""
         how = self.inference
-        if rate and teacher.kind == "network" and self.context.cluster.section.kind == "local":
+        if rate and teacher.kind == "network" and self.context.cluster.here:
             details = label_details(
                 teacher.model,
                 teacher.options,

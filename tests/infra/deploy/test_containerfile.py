@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 from tests.infra.deploy.files import DEPLOY, ROOT
 
@@ -45,3 +49,17 @@ def test_charts_of_prefect_find_their_entry_point() -> None:
     assert "/opt/prefect/entrypoint.sh" in TEXT
     assert " tini" in TEXT
     assert (DEPLOY / "entrypoint.sh").stat().st_mode & 0o111
+
+
+def test_the_chart_of_the_worker_starts_the_one_that_ends_its_runs_first() -> None:
+    # The arguments that the chart gives, and a probe of them that ends at once.
+    chart = ["prefect", "worker", "start", "--type", "process", "--pool", "stillroom-cpu", "--install-policy", "never"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [DEPLOY / "entrypoint.sh", *chart, "--help"],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("usage: infra.servers.pool_worker")
