@@ -152,7 +152,8 @@ def submit(step: Step, futures: Mapping[Step, PrefectFuture[Any] | Ref], retries
         name: futures[given] if isinstance(given, Step) else [futures[one] for one in given]
         for name, given in step.inputs.items()
     }
-    named: Task[Any, Any] = run_step.with_options(name=step.stage.name, retries=retries)
+    # Until a task begins, pages show its name with some letters behind it.
+    named: Task[Any, Any] = run_step.with_options(name=step.label, retries=retries)
     after = [futures[one] for one in step.after]
     return named.submit(step.label, step.stage.name, inputs, dict(step.parameters), wait_for=after)
 

@@ -33,14 +33,14 @@ small {{ color: #5b6675 }}
 {workers}
 </table>
 <h2>Work</h2>
-<table><tr><th>function</th><th>waiting</th><th>running</th><th>done</th><th>failed</th></tr>
+<table><tr><th>function</th><th>waiting</th><th>at workers</th><th>done</th><th>failed</th></tr>
 {work}
 </table>
 <p><small>Done and failed are kept as long as a run holds the results. Read again every {refresh} s.</small></p>
 </body></html>
 """
 
-_COLUMNS = {"waiting": "waiting", "no-worker": "waiting", "queued": "waiting", "processing": "running"}
+_COLUMNS = {"waiting": "waiting", "no-worker": "waiting", "queued": "waiting", "processing": "at workers"}
 _COLUMNS |= {"memory": "done", "erred": "failed"}
 
 
@@ -50,7 +50,7 @@ def figures(scheduler: Scheduler) -> dict[str, Any]:
         {
             "name": str(worker.name),
             "threads": worker.nthreads,
-            "running": len(worker.processing),
+            "running": int(worker.metrics.get("task_counts", {}).get("executing", 0)),
             "cpu": round(float(worker.metrics.get("cpu", 0.0))),
             "memory": int(worker.metrics.get("memory", 0)),
             "limit": int(worker.memory_limit or 0),
@@ -77,7 +77,7 @@ def page(found: dict[str, Any]) -> str:
     ]
     work = [
         f"<tr><td>{escape(name)}</td>"
-        + "".join(f"<td>{counts.get(column, 0)}</td>" for column in ("waiting", "running", "done", "failed"))
+        + "".join(f"<td>{counts.get(column, 0)}</td>" for column in ("waiting", "at workers", "done", "failed"))
         + "</tr>"
         for name, counts in found["work"].items()
     ]

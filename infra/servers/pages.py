@@ -56,7 +56,10 @@ class Plan:
     stored: Callable[[str], bytes | None] = lambda path: None
 
 
-def serve(host: str, ports: Ports, say: Callable[[str], None], plan: Plan) -> None:
+NOTHING_MORE = Plan()
+
+
+def serve(host: str, ports: Ports, say: Callable[[str], None], plan: Plan = NOTHING_MORE) -> None:
     """Start what is missing and wait for SIGINT or SIGTERM; then all is gone. What dies meanwhile is started again.
 
     The Prefect API of PREFECT_API_URL and an MLflow server in the settings are used as they are.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -21,7 +22,9 @@ from infra.lifeline import start_tied
 from infra.private_files import private_file
 from infra.settings import home_folder, settings
 
-_LOG_LIMIT = 10_000_000  # bytes; a longer log becomes NAME.log.1 when the next server starts
+LOG_LIMIT = 10_000_000
+"""Bytes of a log; what is longer becomes NAME.log.1, in place of the one before."""
+
 _QUOTED = 2000  # bytes of a log's end that an error quotes
 _PRIVATE = 0o077  # databases and what else servers write are for this user alone
 STOP_SECONDS = 10.0
@@ -52,7 +55,7 @@ class ServerProcess:
     ) -> None:
         self._stop_seconds = stop_seconds
         self.name, self.log = name, log_folder() / f"{name}.log"
-        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".log.1"))
         private_file(self.log)
         with self.log.open("ab") as output:
@@ -80,6 +83,20 @@ class ServerProcess:
             file.seek(max(self._start, file.seek(0, 2) - _QUOTED))
             text = file.read().decode(errors="replace").strip()
         return f"its output is in {self.log}" + (f" and ends with:\n{text}" if text else ", which is empty")
+
+    def bound_log(self, limit: int = LOG_LIMIT) -> None:
+        """Begin the log anew where it is too long; the server goes on writing to the same file.
+
+        What it writes between copy and cut, within a millisecond, is in neither.
+        """
+        if self.log.stat().st_size <= limit:
+            return
+        older = self.log.with_suffix(".log.1")
+        private_file(older)
+        shutil.copyfile(self.log, older)
+        # The server appends, so that its next line is the first again.
+        os.truncate(self.log, 0)
+        self._start = 0
 
     def stop(self) -> None:
         """Ask the server to end, and kill it when it does not."""

@@ -131,6 +131,7 @@ class Supervisor:
             return
         try:
             service.process.check()
+            service.process.bound_log()
         except TransientError as error:
             if now - service.since > STEADY_SECONDS:
                 service.pause = FIRST_PAUSE

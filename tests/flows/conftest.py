@@ -60,7 +60,7 @@ def serving(place: Place) -> Iterator[Served]:
     shared, place.api = place.api, None
     ports = [free_port(), free_port(), free_port()]
     options = zip(("--prefect-port", "--mlflow-port", "--page-port"), map(str, ports), strict=True)
-    process = place.start("up", "--no-worker", *(part for option in options for part in option))
+    process = place.start("up", "--no-worker", "--no-dask", *(part for option in options for part in option))
     place.wait_until(process, lambda p: (p.root / "home" / "services.json").exists())
     prefect, mlflow = (f"http://127.0.0.1:{port}" for port in ports[:2])
     yield Served(prefect, mlflow, (place.root / "home" / "prefect-auth").read_text())

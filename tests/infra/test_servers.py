@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -284,6 +285,24 @@ def test_a_long_log_is_put_aside(home: Path) -> None:
     ServerProcess("files", "http.server", ["0"]).stop()
     assert log.stat().st_size < 1_000_000
     assert log.with_suffix(".log.1").stat().st_size == 11_000_000
+
+
+def test_a_log_that_grows_too_long_begins_anew_while_its_server_writes(home: Path, tmp_path: Path) -> None:
+    server = ServerProcess(
+        "writer", "http.server", ["0", "--bind", "127.0.0.1"], {**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    try:
+        said = wait_until(lambda: re.search(r"port (\d+)", server.log.read_text()))
+        server.bound_log(limit=5)
+        assert "Serving HTTP" in (log_folder() / "writer.log.1").read_text()
+        assert server.log.stat().st_size == 0
+        urllib.request.urlopen(f"http://127.0.0.1:{said[1]}/", timeout=60).close()
+        wait_until(lambda: server.log.stat().st_size)
+        assert server.log.read_bytes()[:1] != b"\0"
+        assert "GET /" in server.last_output()
+    finally:
+        server.stop()
+    assert stat.S_IMODE((log_folder() / "writer.log.1").stat().st_mode) == 0o600
 
 
 def test_prefects_api_refuses_a_port_that_is_taken(migrated_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
