@@ -175,8 +175,9 @@ def _widest(rows: list[dict[str, str]]) -> int:
 
 
 def markdown_table(rows: list[dict[str, str]]) -> str:
-    """Rows with the same columns as a Markdown table."""
-    cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    """Rows as a Markdown table; a column that a row lacks is empty there."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, ["---"] * len(names), *([row.get(name, "") for name in names] for row in rows)]
     return "\n".join("| " + " | ".join(_cell(str(one)) for one in line) + " |" for line in cells) + "\n"
 
 

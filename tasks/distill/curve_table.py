@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.distill.checkpoints import History
-from tasks.drawing.markdown import table_text
 from tasks.pipeline.stage import Artifact, slug
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -35,8 +34,9 @@ def curves_of(label: str, history: History, best: Mapping[str, Any]) -> Artifact
     steps = [int(row["step"]) for row in history]
     span = f"steps {steps[0]} to {steps[-1]}" if steps else "no log points"
     kept = f"kept: the weights of step {best['step']}" if "step" in best else ""
-    head = ["figure", "curve", "first", "last", "kept"]
-    page = f"# {label}\n\n{'; '.join(filter(None, (span, kept)))}.\n\n{table_text(head, rows)}\n"
+    head = ["| figure | curve | first | last | kept |", "|---|---|---:|---:|---:|"]
+    table = "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+    page = f"# {label}\n\n{'; '.join(filter(None, (span, kept)))}.\n\n{table}\n"
     return Artifact(f"curves-{slug(label)}", f"Training curves of {label}: {span}", page)
 
 

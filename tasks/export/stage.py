@@ -93,6 +93,8 @@ class ExportWork(StageWork):
             f"{facts['model']}: {facts['parameters']:,} parameters, {facts['multiply_adds'] / 1e6:.1f} M multiply-adds "
             f"an image; measured on {facts['machine']}"
         )
+        # Once, not in each row of the format.
+        text = "; ".join([text, *(f"{row['format']}: {row['why']}" for row in facts["formats"] if row["why"])])
         rows = [line for row in facts["formats"] for line in _lines(row)]
         return [Artifact(key=f"export-{slug(self.corpus.title)}", description=text, content=rows)]
 
@@ -111,8 +113,7 @@ def _in_short(row: dict[str, Any]) -> str:
 
 def _lines(row: dict[str, Any]) -> list[dict[str, str]]:
     """A format as rows of a table, one a runtime, batch size and number of threads."""
-    offered = "offered" if row["offered"] else "not offered"
-    head = {"format": row["format"], "state": f"{offered}: {row['why']}" if row["why"] else offered}
+    head = {"format": row["format"], "state": "offered" if row["offered"] else "not offered"}
     if row["bytes"] is None:
         return [head]
     parity = row["parity"]

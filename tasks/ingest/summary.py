@@ -111,7 +111,7 @@ def shard_table(title: str, shards: Sequence[Output]) -> Artifact:
             "shard": shard.name.rpartition("/")[2],
             "split": str(shard.meta["split"]),
             "images": str(shard.samples),
-            "size": f"{shard.bytes / 1e6:,.1f} MB",
+            "size": _size(shard.bytes),
         }
         for shard in shards[-SHOWN_SHARDS:]
     ]
@@ -123,9 +123,13 @@ def shard_table(title: str, shards: Sequence[Output]) -> Artifact:
     splits = ", ".join(f"{count:,} {split}" for split, count in by_split.items())
     return Artifact(
         key=f"shards-{slug(title)}",
-        description=f"{images:,} images ({splits}) in {len(shards):,} shards, {size / 1e6:,.1f} MB{more}",
+        description=f"{images:,} images ({splits}) in {len(shards):,} shards, {_size(size)}{more}",
         content=rows,
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def quarantine_table(title: str, quarantine: Sequence[Quarantined]) -> Artifact:

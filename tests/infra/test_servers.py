@@ -191,7 +191,8 @@ def test_pages_are_not_served_to_other_machines(home: Path, host: str) -> None:
         serve(host, Ports(free_port(), free_port(), free_port()), print)
 
 
-def test_a_taken_port_is_refused_by_its_option(home: Path) -> None:
+def test_a_taken_port_is_refused_by_its_option(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -200,7 +201,8 @@ def test_a_taken_port_is_refused_by_its_option(home: Path) -> None:
             serve("127.0.0.1", Ports(free_port(), port, free_port()), print)
 
 
-def test_two_services_do_not_share_a_port(home: Path) -> None:
+def test_two_services_do_not_share_a_port(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with pytest.raises(UsageError, match="--prefect-port and --page-port are both"):
         serve("127.0.0.1", Ports(port := free_port(), free_port(), port), print)
 
@@ -287,7 +289,7 @@ def test_a_long_log_is_put_aside(home: Path) -> None:
     assert log.with_suffix(".log.1").stat().st_size == 11_000_000
 
 
-def test_a_log_that_grows_too_long_begins_anew_while_its_server_writes(home: Path, tmp_path: Path) -> None:
+def test_a_log_that_grows_too_long_begins_anew_while_its_server_writes(home: Path) -> None:
     server = ServerProcess(
         "writer", "http.server", ["0", "--bind", "127.0.0.1"], {**os.environ, "PYTHONUNBUFFERED": "1"}
     )
