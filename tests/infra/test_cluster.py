@@ -33,6 +33,35 @@ def test_nothing_starts_before_it_is_needed() -> None:
         assert handle._client is None
 
 
+@pytest.fixture
+def of_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine on which a scheduler is set, as `stillroom up` sets it for its workers."""
+    monkeypatch.setenv("STILLROOM_DASK", "tls://127.0.0.1:8786")
+    monkeypatch.setenv("STILLROOM_DASK_TLS", "/keys")
+    monkeypatch.setenv("STILLROOM_DASK_PAGE", "http://127.0.0.1:8787")
+    reload_settings()
+    yield
+    monkeypatch.undo()
+    reload_settings()
+
+
+@pytest.mark.parametrize("keys", [{}, {"window": 2, "wait": 9.0}])
+def test_a_spec_that_names_no_cluster_takes_the_scheduler_of_the_machine(
+    of_the_machine: None, keys: dict[str, Any]
+) -> None:
+    found = Cluster(ClusterSection(**keys))
+    assert found.section == ClusterSection(kind="address", address="tls://127.0.0.1:8786", tls="/keys", **keys)
+    assert found.page == "http://127.0.0.1:8787"
+    assert found.here
+
+
+@pytest.mark.parametrize("keys", [{"workers": 2}, {"kind": "local"}, {"kind": "address", "address": "tls://other:1"}])
+def test_a_spec_that_names_a_cluster_keeps_it(of_the_machine: None, keys: dict[str, Any]) -> None:
+    found = Cluster(ClusterSection(**keys))
+    assert found.section == ClusterSection(**keys)
+    assert found.page is None
+
+
 def test_an_existing_scheduler_is_used_and_left_alone(tls: str) -> None:
     with Cluster(ClusterSection(workers=1, tls=tls)) as first:
         with Cluster(ClusterSection(kind="address", address=first.client.scheduler.address, tls=tls)) as second:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from infra.compute.cluster import Cluster
 from infra.compute.stopping import StopFlag, preemption_check, stop_check
 from infra.errors import CancelledError, TransientError
+from tests.prefect_client import wait_until
 
 
 def work(topic: str, seconds: float) -> str:
@@ -72,3 +74,27 @@ def test_nobody_is_asked_to_leave_a_worker_that_stays(cluster: Cluster) -> None:
 
 def test_there_is_nothing_to_leave_outside_of_a_worker() -> None:
     assert leaving() is False
+
+
+def work_on(folder: str, topic: str) -> None:
+    """Batches for a minute; says in a folder that it began, and how it ended."""
+    check, end = stop_check(topic, every=0.1), time.monotonic() + 60
+    (Path(folder) / "began").touch()
+    try:
+        while time.monotonic() < end:
+            check()
+            time.sleep(0.01)
+    except CancelledError as error:
+        (Path(folder) / "ended").write_text(str(error))
+
+
+def test_work_whose_driver_is_gone_stops_on_workers_that_go_on(cluster: Cluster, tmp_path: Path) -> None:
+    from distributed import Client
+
+    # A driver of its own; it leaves as a killed one does, without a word to its work.
+    with Client(cluster.client.scheduler.address, security=cluster.client.security, set_as_default=False) as driver:
+        future = driver.submit(work_on, str(tmp_path), "a flag that nobody raises", pure=False)
+        wait_until((tmp_path / "began").exists)
+        assert not future.done()
+    wait_until((tmp_path / "ended").exists)
+    wait_until(lambda: (tmp_path / "ended").read_text() == "nobody waits for this work any more")

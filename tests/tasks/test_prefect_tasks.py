@@ -10,7 +10,7 @@ from prefect.states import exception_to_failed_state
 
 from infra.errors import BudgetError, CorruptError, TransientError, UsageError
 from tasks.pipeline.stage import slug
-from tasks.prefect_tasks import may_retry
+from tasks.prefect_tasks import markdown_table, may_retry
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,8 @@ def test_only_transient_errors_are_worth_another_try(error: Exception, again: bo
 
 def test_artifact_keys_are_small_letters_digits_and_dashes() -> None:
     assert slug("student labels_only seed 0 (ä)") == "student-labels-only-seed-0"
+
+
+def test_a_wide_table_keeps_every_cell_of_every_row() -> None:
+    table = markdown_table([{"rule": "a", "asks": "x|y"}, {"rule": "b", "figure": "two\nlines"}])
+    assert table == "| rule | asks | figure |\n| --- | --- | --- |\n| a | x\\|y |  |\n| b |  | two lines |\n"
