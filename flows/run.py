@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,10 @@ from flows.links import Links
 from flows.output import STOPPED
 from flows.report_page import report_page
 from infra.compute.cluster import Cluster
-from infra.errors import CancelledError, StillroomError
-from infra.servers.flow_runs import StopWatch, mark_tasks_cancelled, own_this_run
+from infra.errors import CancelledError, StillroomError, is_transient
+from infra.patience import patiently
+from infra.servers.flow_runs import StopWatch, is_scheduled, mark_tasks_cancelled, own_this_run
+from infra.servers.telling import tell
 from infra.servers.tracking_check import check_tracking
 from infra.storage.manifest import Manifest
 from infra.storage.store import open_store
@@ -102,8 +104,8 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
     result = RunResult(spec, flow_run=str(run_id) if run_id else None)
     if any(step.stage is REGISTER for step in steps):
         # No hour of training ends where nobody takes its student.
-        check_tracking(spec.name, spec.register_.name or spec.name)
-    check_before_ingest(spec, open_store(spec.store))
+        _reached(lambda: check_tracking(spec.name, spec.register_.name or spec.name))
+    _reached(lambda: check_before_ingest(spec, open_store(spec.store)))
     tasks: _Tasks | None = None
     try:
         # The tag that names our process belongs to the flow run; on every task run it would be noise.
@@ -146,6 +148,14 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
             return Cancelled(message=STOPPED)
         raise
     return result.to_json()
+
+
+def _reached(check: Callable[[], None]) -> None:
+    """Check that servers are there; a scheduled run waits for one that is gone, a person is told at once."""
+    if is_scheduled():
+        patiently(check, is_transient)
+    else:
+        check()
 
 
 class _Tasks:
@@ -201,7 +211,7 @@ class _Tasks:
         """Say of the steps that a stopped run leaves unfinished that they are cancelled, too."""
         self.settle(SECONDS_TO_TELL)
         left = [future.task_run_id for future in self._futures.values() if not future.state.is_final()]
-        mark_tasks_cancelled(left, STOPPED)
+        tell(lambda: mark_tasks_cancelled(left, STOPPED), "steps that were cancelled", wait=False)
 
     def _add(self, step: Step, future: PrefectFuture[Any]) -> None:
         ref: Ref = future.result()

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     s3_attempts: int = Field(6, ge=1, description="how often a request to S3 is made before it counts as failed")
     s3_backoff: float = Field(0.2, ge=0, description="longest pause before the second attempt, in seconds; doubles")
     s3_backoff_cap: float = Field(10.0, ge=0, description="longest pause before any attempt, in seconds")
+    patience: float = Field(
+        180.0, ge=0, description="seconds for which a run waits for an S3, MLflow or Prefect server that is gone"
+    )
     s3_part: int = Field(16 << 20, ge=1 << 16, description="bytes of a part; larger objects go to S3 in several")
 
     @field_validator("home", mode="after")

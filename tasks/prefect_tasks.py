@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -23,13 +24,16 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed
-from prefect.tasks import Task, exponential_backoff
+from prefect.tasks import Task
 
 from infra.errors import CancelledError, CorruptError, is_transient
+from infra.servers.telling import tell
 from infra.storage.manifest import Manifest
-from tasks.pipeline.context import Context
+from tasks.drawing.markdown import cell_text
+from tasks.pipeline.context import Context, Message, Stop
 from tasks.pipeline.graph import Step
 from tasks.pipeline.stage import Artifact, Stage, run_stage, slug
 from tasks.pipeline.surroundings import Listener
@@ -39,6 +43,11 @@ from tasks.spec import Spec
 SECONDS_BETWEEN_UPDATES = 2.0
 WIDEST_TABLE = 90
 """Characters of a row that Prefect's pages show side by side."""
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+RETRY_SECONDS = (2.0, 20.0, 120.0)
+"""Before the first, second and every further retry of a step: together longer than a server's restart."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,6 @@ def may_retry(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> boo
     cache_policy=NO_CACHE,
     persist_result=False,
     retry_condition_fn=may_retry,
-    retry_delay_seconds=exponential_backoff(2),
 )
 def run_step(
     label: str, stage: str, inputs: Mapping[str, Ref | list[Ref]], parameters: Mapping[str, Any]
@@ -119,6 +127,8 @@ def run_step(
         logger.info(text)
         run.listener.message(text)
 
+    if not _waited(run.context.stop, message):
+        return Cancelled(message="stopped on request")
     with _Progress(label, run.listener) as progress:
         context = replace(run.context, progress=progress, message=message)
         manifests = {
@@ -141,6 +151,22 @@ def run_step(
     return Completed(name=state, message=text, data=Ref(made.stage, made.key, made.digest))
 
 
+def _waited(stop: Stop, message: Message) -> bool:
+    """Wait before a retry; False when the run was asked to stop meanwhile, which Prefect's own delay does not hear."""
+    context = TaskRunContext.get()
+    retry = context.task_run.run_count - 1 if context else 0
+    if retry < 1:
+        return True
+    seconds = RETRY_SECONDS[min(retry, len(RETRY_SECONDS)) - 1]
+    message(f"tried again in {seconds:g} s")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if stop():
+            return False
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return True
+
+
 def submit(step: Step, futures: Mapping[Step, PrefectFuture[Any] | Ref], retries: int) -> PrefectFuture[Any]:
     """Start the task of a step once the tasks of all that it waits for have ended.
 
@@ -159,15 +185,19 @@ def submit(step: Step, futures: Mapping[Step, PrefectFuture[Any] | Ref], retries
 
 
 def publish(artifact: Artifact) -> None:
-    """Create an artifact of the task or flow that runs."""
+    """Create an artifact of the task or flow that runs; waits for an API that is gone, and does without it."""
     content = artifact.content
     if not isinstance(content, str) and _widest(content) > WIDEST_TABLE:
         # Prefect's own table does not break lines: what stands on the right of it is not seen.
         content = markdown_table(content)
-    if isinstance(content, str):
-        create_markdown_artifact(key=artifact.key, markdown=content, description=artifact.description)
-    else:
-        create_table_artifact(key=artifact.key, table=content, description=artifact.description)
+
+    def create() -> Any:
+        if isinstance(content, str):
+            create_markdown_artifact(key=artifact.key, markdown=content, description=artifact.description)
+        else:
+            create_table_artifact(key=artifact.key, table=content, description=artifact.description)
+
+    tell(create, artifact.key)
 
 
 def _widest(rows: list[dict[str, str]]) -> int:
@@ -178,11 +208,7 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
     """Rows as a Markdown table; a column that a row lacks is empty there."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, ["---"] * len(names), *([row.get(name, "") for name in names] for row in rows)]
-    return "\n".join("| " + " | ".join(_cell(str(one)) for one in line) + " |" for line in cells) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "\n".join("| " + " | ".join(cell_text(str(one)) for one in line) + " |" for line in cells) + "\n"
 
 
 class _Progress:
@@ -208,14 +234,25 @@ class _Progress:
         while not self._over.wait(SECONDS_BETWEEN_UPDATES):
             if self.percent != shown:
                 shown = self.percent
-                update_progress_artifact(artifact_id=self._id, progress=shown)
+                self._tell(shown)
+
+    def _tell(self, percent: float) -> None:
+        """Set the artifact, which is made where the API did not answer before."""
+        if self._id is None:
+            self._id = tell(partial(self._create, percent), f"progress of {self.label}", wait=False)
+        else:
+            update = partial(update_progress_artifact, artifact_id=self._id, progress=percent)
+            tell(update, f"progress of {self.label}", wait=False)
+
+    def _create(self, percent: float) -> Any:
+        return create_progress_artifact(progress=percent, key=slug(self.label), description=self.label)
 
     def __enter__(self) -> _Progress:
-        self._id = create_progress_artifact(progress=0.0, key=slug(self.label), description=self.label)
+        self._tell(0.0)
         self._thread.start()
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         self._over.set()
         self._thread.join(30)
-        update_progress_artifact(artifact_id=self._id, progress=100.0 if kind is None else self.percent)
+        self._tell(100.0 if kind is None else self.percent)

@@ -89,6 +89,7 @@ def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         "STILLROOM_CACHE": str(tmp_path_factory.mktemp("s3-cache")),
         "STILLROOM_HOME": str(tmp_path_factory.mktemp("home")),
         "STILLROOM_S3_BACKOFF": "0.01",
+        "STILLROOM_PATIENCE": "0",  # tests of servers that come back set it
         # Processes of one run of the suite have sibling folders.
         FOLDER: str(shared / "databases"),
     }

@@ -49,9 +49,10 @@ class S3Server:
     Args:
         folder: of the buckets.
         keys: whether requests must be signed with the test keys.
+        port: that of a server that was closed, for one that comes back; 0: a free one.
     """
 
-    def __init__(self, folder: Path, *, keys: bool = True) -> None:
+    def __init__(self, folder: Path, *, keys: bool = True, port: int = 0) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         rclone = shutil.which("rclone", path=os.path.dirname(sys.executable)) or shutil.which("rclone")
@@ -60,7 +61,7 @@ class S3Server:
         # Without these two, rclone waits 20 ms before each seek and does not see files changed under it. A cache
         # time of 0 would keep it busy all the time.
         quick = ["--vfs-read-wait", "0", "--dir-cache-time", "1ms"]
-        serve = [rclone, "serve", "s3", str(folder), "--addr", "127.0.0.1:0", *quick]
+        serve = [rclone, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", *quick]
         if keys:
             serve += ["--auth-key", f"{KEY},{SECRET}"]
         self._process = subprocess.Popen(
@@ -103,6 +104,11 @@ class S3Server:
         """The address that `infra.storage.store.open_store` and `Bucket.of` take."""
         path = f"{bucket}/{prefix}" if prefix else bucket
         return f"s3://{path}?endpoint={endpoint or self.endpoint}&region={REGION}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.endpoint.rpartition(":")[2])
 
     def file(self, bucket: str, key: str) -> Path:
         """Where the server keeps an object."""

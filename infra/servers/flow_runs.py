@@ -15,7 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from infra.lifeline import tie_to_parent
+from infra.patience import hurry, patiently, take_time
 from infra.servers.process_tag import PREFIX, is_dead, process_tag
+from infra.servers.telling import is_api_gone
 from infra.settings import settings
 
 PAGE = 200
@@ -30,13 +32,18 @@ WORKER_PID = "STILLROOM_WORKER_PID"
 _ENGINE = "PREFECT__FLOW_RUN_ID"  # set in the processes that Prefect's workers and `serve` start, one a run
 
 
+def is_scheduled() -> bool:
+    """Whether a worker or `serve` started this process, so that no person waits for what it says."""
+    return bool(os.environ.get(_ENGINE))
+
+
 def own_this_run(flow_run: Any) -> None:
     """Say that a flow run belongs to this process; one that a worker started dies with its worker.
 
     Args:
         flow_run: `prefect.client.schemas.objects.FlowRun`, or None outside of a flow.
     """
-    if os.environ.get(_ENGINE):
+    if is_scheduled():
         tie_to_parent(int(os.environ.get(WORKER_PID, "0")) or None)
     tag = process_tag()
     if flow_run is None or tag in flow_run.tags:
@@ -45,8 +52,12 @@ def own_this_run(flow_run: Any) -> None:
 
     # A run that is tried again belonged to another process before.
     others = [known for known in flow_run.tags if not known.startswith(PREFIX)]
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, tags=[*others, tag])
+
+    def own() -> None:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run.id, tags=[*others, tag])
+
+    patiently(own, is_api_gone)
 
 
 def mark_dead_runs_crashed() -> list[str]:
@@ -143,6 +154,7 @@ class StopWatch:
     def request(self) -> None:
         """Request a stop from within: the process itself is being stopped."""
         self._requested.set()
+        hurry()
 
     def requested(self) -> bool:
         """Whether the run shall stop."""
@@ -161,10 +173,11 @@ class StopWatch:
                     # An API that does not answer now is no request to stop; the next look may succeed.
                     continue
                 if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                    self._requested.set()
+                    self.request()
                     return
 
     def __enter__(self) -> StopWatch:
+        take_time()
         if self.flow_run_id is not None:
             self._thread.start()
         return self

@@ -44,6 +44,11 @@ _QUIET = {
     # Our cache is the only cache; results of tasks are references that stay in memory.
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_TASKS_REFRESH_CACHE": "false",
+    # Runs, their logs and artifacts are kept for 90 days, events for 7 (both are settings of Prefect's); without this
+    # runs would be kept for ever. What a run decided stays in the store and in MLflow.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    # Pauses of 2, 4, ... 128 s: a server that is restarted in the middle of a run is waited for.
+    "PREFECT_CLIENT_MAX_RETRIES": "7",
 }
 
 

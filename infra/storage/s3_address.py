@@ -97,6 +97,14 @@ def client(address: Address) -> Any:
     return _client(address.endpoint, address.region, style, known.s3_timeout, known.s3_connect_timeout, os.getpid())
 
 
+_answered: set[str] = set()
+
+
+def has_answered(address: Address) -> bool:
+    """Whether the endpoint of an address answered this process before: it is right, even if nobody is there now."""
+    return address.endpoint in _answered
+
+
 @lru_cache(maxsize=8)
 def _client(endpoint: str, region: str, style: str, timeout: float, connect_timeout: float, pid: int) -> Any:
     from boto3.session import Session
@@ -113,4 +121,11 @@ def _client(endpoint: str, region: str, style: str, timeout: float, connect_time
         max_pool_connections=32,
         tcp_keepalive=True,
     )
-    return Session().client("s3", endpoint_url=endpoint or None, region_name=region or None, config=config)
+    made = Session().client("s3", endpoint_url=endpoint or None, region_name=region or None, config=config)
+
+    def note(response_dict: dict[str, Any] | None = None, **_: Any) -> None:
+        if response_dict is not None and response_dict["status_code"] < 500:
+            _answered.add(endpoint)
+
+    made.meta.events.register("response-received.s3", note)
+    return made

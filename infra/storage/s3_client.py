@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from infra.errors import CorruptError, PermanentError
 from infra.storage.protocol import MissingObjectError
-from infra.storage.s3_address import Address, client, parse
+from infra.storage.s3_address import Address, client, has_answered, parse
 from infra.storage.s3_retry import FAULTS, Attempts, ObjectChangedError, WrongBodyError
 
 _T = TypeVar("_T")
@@ -142,13 +142,17 @@ class Bucket:
         """How messages name an object."""
         return f"s3://{self.name}/{key}"
 
+    def attempts(self, key: str) -> Attempts:
+        """The attempts of one call about an object."""
+        return Attempts(self.where(key), lambda: has_answered(self.address))
+
     def with_retries(self, key: str, call: Callable[[], _T]) -> _T:
         """`call()`, repeated while its faults are transient and attempts are left.
 
         Args:
             key: the object that the call is about, for messages.
         """
-        attempts = Attempts(self.where(key))
+        attempts = self.attempts(key)
         while True:
             try:
                 return call()
@@ -217,7 +221,7 @@ class Bucket:
             WrongBodyError: after the last block, when the bytes do not match the checksum of the object; a
                 second reading may succeed. `sha256` and `download` try again themselves.
         """
-        attempts = Attempts(self.where(key))
+        attempts = self.attempts(key)
         done, hasher = 0, None
         checksum: ObjectChecksum | None = None
         while checksum is None or done < checksum.size:
@@ -250,7 +254,7 @@ class Bucket:
         return self._sha256(key, etag, None)
 
     def _sha256(self, key: str, etag: str | None, file: BinaryIO | None) -> str:
-        attempts = Attempts(self.where(key))
+        attempts = self.attempts(key)
         while True:
             hasher = hashlib.sha256()
             if file is not None:

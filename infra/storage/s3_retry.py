@@ -6,8 +6,10 @@ breaks, stalls, ends early or carries wrong bytes, and the attempts of two neste
 
 from __future__ import annotations
 
+import logging
 import random
 import time
+from collections.abc import Callable
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -25,6 +27,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from infra.errors import CorruptError, DiskError, PermanentError, StillroomError, TransientError, UsageError
+from infra.patience import pause, waits
 from infra.settings import settings
 from infra.storage.protocol import MissingObjectError
 
@@ -61,6 +64,8 @@ FAULTS = (
 )
 SAME = 3  # wrong bytes that arrive so often alike are what the server has, not damage on the way
 
+_log = logging.getLogger(__name__)
+
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 _BUSY_CODE = {
     "BadDigest",
@@ -83,12 +88,21 @@ _WHO = "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and 
 class Attempts:
     """Counts the attempts of one call.
 
+    `STILLROOM_S3_ATTEMPTS` are made. A server that answered before and is gone now (restarted, its network mended) is
+    asked for `STILLROOM_PATIENCE` seconds: what a run has made so far is worth the wait.
+
     Usage: `while True: try: return call() except FAULTS as error: attempts.failed(error)`.
+
+    Args:
+        what: the object, as s3://bucket/key.
+        known: whether the server answered this process before; asked when the attempts are spent.
     """
 
-    def __init__(self, what: str) -> None:
-        self.what = what  # the object, as s3://bucket/key
+    def __init__(self, what: str, known: Callable[[], bool] = lambda: False) -> None:
+        self.what, self._known = what, known
         self._failed = 0
+        self._since = 0.0  # of the first fault
+        self._warned = False
         self._wrong: list[str] = []
 
     def failed(self, error: BaseException) -> None:
@@ -106,8 +120,16 @@ class Attempts:
             raise final from error
         known = settings()
         self._failed += 1
+        self._since = self._since or time.monotonic()
+        waited = time.monotonic() - self._since
         spent = self._failed >= known.s3_attempts
         text = f"{self.what}: {_text(error)} (attempt {self._failed} of {known.s3_attempts})"
+        if spent and is_gone(error) and self._known():
+            spent = not waits(self._since)
+            text = f"{self.what}: {_text(error)} (for {waited:.0f} s, attempt {self._failed})"
+            if not spent and not self._warned:
+                self._warned = True
+                _log.warning("%s; waiting for it up to %g s", text, known.patience)
         if isinstance(error, WrongBodyError):
             self._wrong.append(error.digest)
             if spent or self._wrong[-SAME:] == [error.digest] * SAME:
@@ -115,7 +137,14 @@ class Attempts:
         elif spent:
             raise TransientError(f"{text}; look at the S3 server, then run again") from error
         bound = min(known.s3_backoff_cap, known.s3_backoff * 2 ** (self._failed - 1))
-        time.sleep(random.uniform(0.0, bound))
+        pause(random.uniform(0.0, bound))
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether a fault says that nobody is there: no connection, no answer, or a proxy that says so."""
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) in (502, 503, 504)
+    return isinstance(error, HTTPClientError | NoConnectionError | HTTPError | ConnectionError | TimeoutError)
 
 
 def final_error(error: BaseException, what: str) -> StillroomError | None:

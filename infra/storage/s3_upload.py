@@ -26,7 +26,7 @@ from s3transfer.subscribers import BaseSubscriber
 from infra.errors import CorruptError, PermanentError, StillroomError
 from infra.settings import settings
 from infra.storage.s3_client import BLOCK, SHA256, Bucket, ObjectChecksum, is_md5, plain_etag
-from infra.storage.s3_retry import FAULTS, Attempts, NotStoredError, ObjectChangedError
+from infra.storage.s3_retry import FAULTS, NotStoredError, ObjectChangedError
 
 PARALLEL = 4  # parts of an object that are sent at the same time
 _REQUESTS = {"create_multipart_upload", "complete_multipart_upload", "abort_multipart_upload"}
@@ -176,7 +176,7 @@ def _put(bucket: Bucket, key: str, source: bytes | Path) -> None:
             client.put_object(Bucket=bucket.name, Key=key, Body=file, **extra)
         return
     config = TransferConfig(content.part, content.part, PARALLEL, max_in_memory_upload_chunks=PARALLEL)
-    attempts = Attempts(bucket.where(key))
+    attempts = bucket.attempts(key)
     while True:
         try:
             with TransferManager(client, config) as manager:

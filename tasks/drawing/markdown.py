@@ -28,5 +28,5 @@ def interval_text(interval: Sequence[float | None] | None) -> str:
 
 
 def cell_text(name: str) -> str:
-    """A name that may hold what would end a cell."""
-    return name.replace("|", r"\|")
+    """A name that may hold what would end a cell or a row."""
+    return name.replace("|", r"\|").replace("\n", " ")

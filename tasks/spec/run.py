@@ -56,6 +56,6 @@ class RunSection(Section):
     predict_batch: int = Field(32, ge=1, description="images a forward pass of an evaluation")
     train: TrainRunSection = TrainRunSection()
     attempts: int = Field(3, ge=1, description="tries of a shard before it counts as failed")
-    retries: int = Field(2, ge=0, description="retries of a stage after a transient error")
+    retries: int = Field(3, ge=0, description="retries of a stage after a transient error")
     verify: bool = Field(False, description="re-hash cached outputs instead of trusting their size")
     retry_quarantined: bool = Field(False, description="try quarantined inputs again")

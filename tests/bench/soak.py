@@ -3,10 +3,11 @@
     python -m tests.bench.soak [--runs 100] [--seed 0] [--folder FOLDER] [--quick]
 
 `stillroom up` serves a tiny corpus; each retrain is a run of its deployment that the worker starts. Some runs are
-cancelled, of others the run's process, a process of its Dask cluster, the worker, a server or `stillroom up` itself gets
-SIGKILL at a random time. In the end every run must have ended in a state, nothing may be left running, a run without
-faults must complete, and the store must be whole. A row a run goes to FOLDER/soak.csv; then a table for people and one
-line of JSON: `{"figures": {"states", "mb_a_run", ...}, "ratios": {}}`. Exit code 1 where something of that did not hold.
+cancelled; of others the run's process, a process of its Dask cluster, the worker, a server or `stillroom up` itself
+gets SIGKILL at a random time. In the end every run must have ended in a state, nothing may be left running, a run
+without faults must complete, and the store must be whole. A row a run goes to FOLDER/soak.csv; then a table for people
+and one line of JSON: `{"figures": {"states", "mb_a_run", ...}, "ratios": {}}`. Exit code 1 where some of it did not
+hold.
 """
 
 from __future__ import annotations
@@ -136,7 +137,16 @@ def growth(rows: list[dict[str, Any]]) -> dict[str, float]:
     """MB a run by which memory and files grow: the slope of a line through the second half of the runs."""
     half = rows[len(rows) // 2 :]
     found = {}
-    for name in ("prefect_rss", "mlflow_rss", "worker_rss", "up_rss", "prefect_db", "mlflow_db", "mlflow_files", "store"):
+    for name in (
+        "prefect_rss",
+        "mlflow_rss",
+        "worker_rss",
+        "up_rss",
+        "prefect_db",
+        "mlflow_db",
+        "mlflow_files",
+        "store",
+    ):
         points = [(number, row[name]) for number, row in enumerate(half) if name in row]
         if len(points) > 2:
             found[name] = round(float(np.polyfit(*np.array(points, dtype=float).T, 1)[0]), 3)
