@@ -1,8 +1,8 @@
 """Aliases of a registered model: which a version gets, and how they move.
 
 A move is read, checked, set, read again, and recorded in a tag of the registered model, so that whoever sees the
-registry sees who moved what, when and why; the newest move comes last. The name is what somebody typed: where MLflow
-knows its users, they are the identity.
+registry sees who moved what, when and why; the newest move comes last. The name is what somebody typed, which nobody
+checked: where MLflow knows its users, the one that asked it is recorded beside the name.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ AUTOMATIC = "automatic"
 MOVES_TAGS = {alias: f"stillroom.{alias}_moves" for alias in (CHAMPION, CHALLENGER)}
 """Tags of a registered model: the moves of each alias."""
 
+RULE = "register.promote: "
+"""How the name begins where the spec decided, not a person."""
+
 _MOST = 100  # moves that are kept
 _LONGEST = 300  # characters of a reason; the tag holds 100 of them
 
@@ -39,8 +42,9 @@ class AliasMove:
     Attributes:
         version: that got it; "" where nobody has it.
         before: that had it until then; "" for none.
-        by, reason: as given.
+        by, reason: as typed.
         at: UTC, ISO 8601, seconds.
+        user: as whom MLflow was asked; "" where it knows no users.
     """
 
     version: str
@@ -48,10 +52,28 @@ class AliasMove:
     by: str
     reason: str
     at: str
+    user: str = ""
 
     def to_json(self) -> dict[str, str]:
         """JSON-safe."""
         return asdict(self)
+
+    @property
+    def who(self) -> str:
+        """For people: the name, and what it rests on."""
+        return who_text(self.by, self.user)
+
+
+def who_text(by: str, user: str) -> str:
+    """Who decided, for people.
+
+    Args:
+        by: as typed, or a rule of the spec.
+        user: as whom MLflow was asked; "" where it knows no users.
+    """
+    if by.startswith(RULE):
+        return f"the gate ({by})"
+    return f"{by} (as typed{f', by the MLflow user {user}' if user else '; nobody checked the name'})"
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,7 @@ def move_aliases(client: Any, name: str, held: Any, promote: str, *, gate: Manif
     decision = decide(promote, held, champion, gate)
     if not decision.alias:
         return decision
-    by = f"register.promote: {promote}"
+    by = f"{RULE}{promote}"
     if number_of(challenger) != number_of(held):
         move_alias(client, name, CHALLENGER, held, challenger, by=by, reason="it passed the gate")
     if decision.alias == CHAMPION and number_of(champion) != number_of(held):
@@ -110,12 +132,15 @@ def move_aliases(client: Any, name: str, held: Any, promote: str, *, gate: Manif
     return decision
 
 
-def move_alias(client: Any, name: str, alias: str, held: Any, before: Any | None, *, by: str, reason: str) -> AliasMove:
+def move_alias(
+    client: Any, name: str, alias: str, held: Any, before: Any | None, *, by: str, reason: str, user: str = ""
+) -> AliasMove:
     """Set an alias, see that it is set, and record it; the caller holds VERSIONS_LOCK.
 
     Args:
         held: the version that gets it.
         before: the version that has it, as it was read when the move was decided; None for none.
+        user: as whom MLflow is asked; "" where it knows no users.
 
     Raises:
         TransientError: somebody else moved the alias meanwhile, before or after.
@@ -131,6 +156,7 @@ def move_alias(client: Any, name: str, alias: str, held: Any, before: Any | None
         by=by.strip(),
         reason=reason.strip()[:_LONGEST],
         at=datetime.now(UTC).isoformat(timespec="seconds"),
+        user=user,
     )
     told = [*moves(client, name, alias), move][-_MOST:]
     with quiet():

@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from infra.errors import UsageError
-from infra.servers.tracking import VERSIONS_LOCK, alias_of, connect, versions
-from tasks.register.aliases import CHAMPION, PASSED, AliasMove, move_alias, moves, registered_model
-from tasks.register.gate_tags import GATE_TAG, WHY_TAG
+from infra.servers.mlflow_errors import mlflow_errors
+from infra.servers.tracking import VERSIONS_LOCK, alias_of, connect
+from infra.servers.tracking_user import tracking_user
+from tasks.register.aliases import CHAMPION, AliasMove, move_alias, moves, registered_model
+from tasks.register.offers import check_not_refused, check_offer, check_passed, check_words, version_named
 
 
-def promote(name: str, version: str, *, by: str, reason: str) -> AliasMove:
+def promote(
+    name: str, version: str, *, by: str, reason: str, offered: bool = False, overrule: bool = False
+) -> AliasMove:
     """Make a version the champion.
 
     Args:
-        by: who decided it.
+        by: who decided it, as typed.
+        offered: somebody was asked about it earlier; what they were told must still hold (`check_offer`).
+        overrule: promote it although somebody refused it.
 
     Raises:
-        UsageError: there is no such model or version, it did not pass the gate, it is the champion already, or `by` or
-            `reason` is blank.
-        TransientError: somebody else moved the alias meanwhile.
+        UsageError: there is no such model or version, it did not pass the gate, was refused, is the champion already,
+            the offer does not hold any more, or `by` or `reason` is blank.
+        TransientError: somebody else moved the alias meanwhile, or MLflow cannot be reached or fails.
     """
-    _check_words(by, reason)
-    client = connect()
-    with VERSIONS_LOCK:
-        held = _version(client, name, version)
-        verdict = held.tags.get(GATE_TAG, "not judged")
-        if verdict != PASSED:
-            why = held.tags.get(WHY_TAG, "it was registered before there was a gate")
-            raise UsageError(
-                f"{name} version {version} did not pass the gate ({verdict}: {why}); it cannot be champion"
-            )
-        before = alias_of(client, name, CHAMPION)
-        if before is not None and str(before.version) == str(version):
-            raise UsageError(f"{name} version {version} is the champion already")
-        return move_alias(client, name, CHAMPION, held, before, by=by, reason=reason)
+    check_words(by, reason)
+    with mlflow_errors():
+        client, user = connect(), tracking_user()
+        with VERSIONS_LOCK:
+            held = version_named(client, name, version)
+            before = alias_of(client, name, CHAMPION)
+            if offered:
+                check_offer(client, name, held, before)
+            check_passed(name, held)
+            if not overrule:
+                check_not_refused(name, held, "; --overrule promotes it nevertheless")
+            if before is not None and str(before.version) == str(version):
+                raise UsageError(f"{name} version {version} is the champion already")
+            return move_alias(client, name, CHAMPION, held, before, by=by, reason=reason, user=user)
 
 
 def rollback(name: str, *, by: str, reason: str) -> AliasMove:
@@ -43,19 +48,21 @@ def rollback(name: str, *, by: str, reason: str) -> AliasMove:
 
     Raises:
         UsageError: there is no such model, no move to take back, or the version is gone; or as `promote`.
-        TransientError: somebody else moved the alias meanwhile.
+        TransientError: somebody else moved the alias meanwhile, or MLflow cannot be reached or fails.
     """
-    _check_words(by, reason)
-    client = connect()
-    with VERSIONS_LOCK:
-        now = alias_of(client, name, CHAMPION)
-        if now is None:
-            registered_model(client, name)
-            raise UsageError(f"{name} has no champion")
-        before = _before(moves(client, name), str(now.version))
-        if not before:
-            raise UsageError(f"{name} version {now.version} is the first champion: nothing to go back to")
-        return move_alias(client, name, CHAMPION, _version(client, name, before), now, by=by, reason=reason)
+    check_words(by, reason)
+    with mlflow_errors():
+        client, user = connect(), tracking_user()
+        with VERSIONS_LOCK:
+            now = alias_of(client, name, CHAMPION)
+            if now is None:
+                registered_model(client, name)
+                raise UsageError(f"{name} has no champion")
+            before = _before(moves(client, name), str(now.version))
+            if not before:
+                raise UsageError(f"{name} version {now.version} is the first champion: nothing to go back to")
+            held = version_named(client, name, before)
+            return move_alias(client, name, CHAMPION, held, now, by=by, reason=reason, user=user)
 
 
 def _before(told: Sequence[AliasMove], now: str) -> str:
@@ -71,17 +78,3 @@ def _before(told: Sequence[AliasMove], now: str) -> str:
     while stack and stack[-1] != now:
         stack.pop()
     return stack[-2] if len(stack) > 1 else ""
-
-
-def _check_words(by: str, reason: str) -> None:
-    for option, text in (("--by", by), ("--reason", reason)):
-        if not text.strip():
-            raise UsageError(f"{option} is blank: the registry records who moved the champion, and why")
-
-
-def _version(client: Any, name: str, version: str) -> Any:
-    registered_model(client, name)
-    known = {str(each.version): each for each in versions(client, name)}
-    if str(version) not in known:
-        raise UsageError(f"{name} has no version {version}; it has {', '.join(known) or 'none'}")
-    return known[str(version)]
