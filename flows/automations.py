@@ -1,6 +1,7 @@
-"""Prefect's automations for who is not watching: told of failures and refused students, dead runs named.
+"""Prefect's automations for who is not watching: failures, refusals, drift and questions are told, dead runs named.
 
-They are known by their names, so that a second command changes the first's.
+They are known by their names, so that a second command changes the first's. Prefect has no action that writes a log:
+the runs log their events themselves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 TAG = "stillroom"
 REFUSED = "stillroom.student.refused"
 """Event of a run whose student did not pass the gate; its resource is `stillroom.spec.NAME`."""
+
+DRIFTED = "stillroom.images.drifted"
+"""Event of a run whose images differ from the champion's."""
+
+OFFERED = "stillroom.student.offered"
+"""Event of a run whose student waits for approval; its payload has a link to the run that asks."""
 
 HEARTBEAT_SECONDS = 30
 SILENT_SECONDS = 90
@@ -65,7 +72,8 @@ def _notice(webhook: str | None) -> ActionTypes:
         block_document_id=block,
         payload='{"automation": "{{ automation.name }}", "event": "{{ event.event }}", '
         '"run": "{{ flow_run.name if flow_run else event.resource.name }}", '
-        '"message": {{ (event.payload.get("validated_state", event.payload).get("message") or "") | tojson }}}',
+        '"message": {{ (event.payload.get("validated_state", event.payload).get("message") or "") | tojson }}, '
+        '"link": {{ (event.payload.get("link") or "") | tojson }}}',
     )
 
 
@@ -88,7 +96,8 @@ def _automations(notice: ActionTypes) -> list[AutomationCore]:
         within=timedelta(seconds=SILENT_SECONDS),
     )
     failed = _once({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, runs)
-    refused = _once({REFUSED}, {"match": {"prefect.resource.id": "stillroom.spec.*"}})
+    specs: dict[str, Any] = {"match": {"prefect.resource.id": "stillroom.spec.*"}}
+    refused, drifted, offered = (_once({event}, specs) for event in (REFUSED, DRIFTED, OFFERED))
     silent = f"silent for {SILENT_SECONDS} s: the process that ran it is gone"
     # Never by force: it would crash a run that is well and suspended.
     crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=silent, force=False)
@@ -96,6 +105,8 @@ def _automations(notice: ActionTypes) -> list[AutomationCore]:
         AutomationCore(name="stillroom: dead runs are Crashed", trigger=dead, actions=[crash]),
         AutomationCore(name="stillroom: tell of failures", trigger=failed, actions=[notice]),
         AutomationCore(name="stillroom: tell of refused students", trigger=refused, actions=[notice]),
+        AutomationCore(name="stillroom: tell of drift", trigger=drifted, actions=[notice]),
+        AutomationCore(name="stillroom: tell of students that wait", trigger=offered, actions=[notice]),
     ]
 
 

@@ -41,7 +41,7 @@ def deploy(
     work_pool: str | None,
     as_json: bool,
 ) -> None:
-    """Put specs on a schedule: retrain, ingest of new files, verify, as deployments on the Prefect server."""
+    """Put specs on a Prefect server as deployments: retrain, ingest of new files and verify on a schedule, promote."""
     from flows.deploying import deploy as run
     from flows.deploying import read_specs
     from flows.running import quiet_console
@@ -67,7 +67,7 @@ def deployed_lines(answer: dict[str, Any]) -> list[str]:
 @click.option("--webhook", help="URL that gets a POST of JSON for every notice (default: Prefect's event feed alone).")
 @json_option
 def automate(webhook: str | None, as_json: bool) -> None:
-    """Have the Prefect server tell of failed runs and refused students, and mark dead runs Crashed."""
+    """Have the Prefect server tell of failures, refused or waiting students and drift, and mark dead runs Crashed."""
     from flows.automations import automate as run
     from flows.running import quiet_console
     from infra.servers.prefect_api import prefect_api

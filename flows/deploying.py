@@ -1,7 +1,8 @@
 """Deployments of specs on a Prefect server: what runs when, and in which work pool.
 
 For each spec: `retrain` by cron, `ingest` as a poll for new files and on the event `stillroom.new-files`, `verify` of
-its store once a week. Their name is the spec's; a second deployment of a spec changes the first.
+its store once a week, `promote` by hand and for each version that a retrain offers. Their name is the spec's; a second
+deployment of a spec changes the first.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ def deployments(path: Path, spec: Spec, times: Timetable, pool: str) -> list[Run
     from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
     from prefect.schedules import Cron, Interval
 
+    from flows.approve import approve
     from flows.ingest import ingest
     from flows.retrain import retrain
     from flows.verify import verify
@@ -139,11 +141,15 @@ def deployments(path: Path, spec: Spec, times: Timetable, pool: str) -> list[Run
         expect={NEW_FILES},
         match={"prefect.resource.id": f"stillroom.spec.{spec.name}"},
     )
+    # A run that was approved while another one asks must not be cancelled: `promote` has no limit.
+    alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    of_spec, of_model = {"spec": str(path)}, {"model": spec.register_.name or spec.name}
     made = []
-    for flow, schedule, trigger in (
-        (retrain, by_cron(times.cron), None),
-        (ingest, poll, arrival),
-        (verify, by_cron(times.verify_cron), None),
+    for flow, schedule, trigger, parameters, limit in (
+        (retrain, by_cron(times.cron), None, of_spec, alone),
+        (ingest, poll, arrival, of_spec, alone),
+        (verify, by_cron(times.verify_cron), None, of_spec, alone),
+        (approve, None, None, of_model, None),
     ):
         made.append(
             RunnerDeployment.from_flow(
@@ -151,11 +157,10 @@ def deployments(path: Path, spec: Spec, times: Timetable, pool: str) -> list[Run
                 spec.name,
                 # An empty list takes away what an earlier deployment scheduled; None would leave it.
                 schedules=[schedule] if schedule is not None else [],
-                paused=times.paused,
-                parameters={"spec": str(path)},
-                concurrency_limit=ConcurrencyLimitConfig(
-                    limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
-                ),
+                # Nothing is scheduled of `promote`, and a paused deployment would not ask.
+                paused=times.paused and flow is not approve,
+                parameters=parameters,
+                concurrency_limit=limit,
                 triggers=[trigger] if trigger is not None else [],
                 tags=[TAG],
                 # By it Prefect notices that a run is dead; see `stillroom automate`.

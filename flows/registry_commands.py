@@ -22,11 +22,12 @@ def _who(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @_who
 @click.option("--version", required=True, help="The version of the model, such as 3.")
-def promote(name: str, version: str, by: str, reason: str, as_json: bool) -> None:
+@click.option("--overrule", is_flag=True, help="Promote it although somebody refused it.")
+def promote(name: str, version: str, overrule: bool, by: str, reason: str, as_json: bool) -> None:
     """Make a version of the registered model NAME its champion, if it passed the gate."""
     from tasks.register.champion import promote as run
 
-    _tell(name, run(name, version, by=by, reason=reason), as_json)
+    _tell(name, run(name, version, by=by, reason=reason, overrule=overrule), as_json)
 
 
 @click.command()

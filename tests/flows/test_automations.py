@@ -59,7 +59,7 @@ def api(prefect_server: str) -> Api:
 def automated(tmp_path_factory: pytest.TempPathFactory, prefect_server: str, hook: Hook) -> Place:
     place = Place(tmp_path_factory.mktemp("automated"), api=prefect_server)
     made = place.json("automate", "--webhook", hook.url)
-    assert [one["changed"] for one in made["automations"]] == [False] * 3
+    assert [one["changed"] for one in made["automations"]] == [False] * 5
     return place
 
 
@@ -78,17 +78,27 @@ def test_a_failed_run_is_told_of(automated: Place, api: Api, hook: Hook) -> None
     assert found["message"] == 'the disk is "full"'
 
 
-def test_a_refused_student_is_told_of(automated: Place, api: Api, hook: Hook) -> None:
-    event = {
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ("stillroom.student.refused", "sensitivity 0.71 is below 0.85"),
+        ("stillroom.images.drifted", "drift (camera mix): today's images come from another camera"),
+        ("stillroom.student.offered", "grading version 3 waits for approval"),
+    ],
+)
+def test_what_a_run_says_of_its_student_and_images_is_told(
+    automated: Place, api: Api, hook: Hook, event: str, said: str
+) -> None:
+    emitted = {
         "occurred": datetime.now(UTC).isoformat(),
-        "event": "stillroom.student.refused",
+        "event": event,
         "resource": {"prefect.resource.id": "stillroom.spec.grading", "prefect.resource.name": "grading"},
-        "payload": {"message": "sensitivity 0.71 is below 0.85"},
+        "payload": {"message": said, "link": "http://prefect.example/runs/flow-run/1"},
         "id": str(uuid.uuid4()),
     }
-    api.post("/events", [event])
-    found = about(hook, "grading")
-    assert found["message"] == "sensitivity 0.71 is below 0.85"
+    api.post("/events", [emitted])
+    found = about(hook, event)
+    assert (found["run"], found["message"], found["link"]) == ("grading", said, emitted["payload"]["link"])
 
 
 def test_dead_runs_are_never_crashed_by_force(automated: Place, api: Api) -> None:
@@ -101,7 +111,7 @@ def test_dead_runs_are_never_crashed_by_force(automated: Place, api: Api) -> Non
 
 def test_a_second_command_changes_the_first(automated: Place, api: Api) -> None:
     made = automated.json("automate")
-    assert [one["changed"] for one in made["automations"]] == [True] * 3
+    assert [one["changed"] for one in made["automations"]] == [True] * 5
     ours = [one for one in api.post("/automations/filter", {}) if one["name"].startswith("stillroom: ")]
-    assert len(ours) == 3
+    assert len(ours) == 5
     assert {one["actions"][0]["type"] for one in ours} == {"do-nothing", "change-flow-run-state"}

@@ -33,8 +33,9 @@ def deployed(scheduled: Place) -> dict[str, Any]:
     return scheduled.json("deploy", "small.yaml", "--timezone", "Europe/Berlin")
 
 
-def test_a_spec_becomes_three_deployments_in_a_pool_that_is_made(deployed: dict[str, Any], api: Api) -> None:
-    assert [one["name"] for one in deployed["deployments"]] == ["retrain/small", "ingest/small", "verify/small"]
+def test_a_spec_becomes_four_deployments_in_a_pool_that_is_made(deployed: dict[str, Any], api: Api) -> None:
+    names = [one["name"] for one in deployed["deployments"]]
+    assert names == ["retrain/small", "ingest/small", "verify/small", "promote/small"]
     assert api.get("/work_pools/stillroom-cpu")["type"] == "process"
 
 
@@ -52,7 +53,7 @@ def test_a_deployment_is_whole(scheduled: Place, deployed: dict[str, Any], api: 
 def test_a_second_deployment_changes_the_first(scheduled: Place, deployed: dict[str, Any], api: Api) -> None:
     before = api.get("/deployments/name/retrain/small")["id"]
     again = scheduled.json("deploy", "small.yaml", "--cron", "", "--paused")
-    assert [one["changed"] for one in again["deployments"]] == [True] * 3
+    assert [one["changed"] for one in again["deployments"]] == [True] * 4
     after = api.get("/deployments/name/retrain/small")
     assert (after["id"], after["schedules"], after["paused"]) == (before, [], True)
     ingest = api.get("/deployments/name/ingest/small")
@@ -144,7 +145,7 @@ def prefect_command(place: Place, *arguments: str, **env: str) -> str:
 def test_prefects_command_deploys_the_file_of_the_repository(scheduled: Place, api: Api) -> None:
     prefect_command(scheduled, "work-pool", "create", "--type", "process", "by-hand")
     assert "by-hand" in prefect_command(scheduled, "work-pool", "ls")
-    env = {"STILLROOM_SPEC": str(scheduled.spec), "STILLROOM_POOL": "by-hand"}
+    env = {"STILLROOM_SPEC": str(scheduled.spec), "STILLROOM_MODEL": "small", "STILLROOM_POOL": "by-hand"}
     prefect_command(scheduled, "--no-prompt", "deploy", "--all", **env)
     found = api.get("/deployments/name/retrain/scheduled")
     assert (found["entrypoint"], found["pull_steps"]) == ("flows.retrain.retrain", [])

@@ -121,7 +121,7 @@ def test_the_status_tells_services_runs_and_what_comes_next(up: Up) -> None:
     assert {one["name"] for one in found["services"]} == set(up.services())
     assert ("ingest", "Completed") in {(run["flow"], run["state"]) for run in found["runs"]}
     rows = {row["name"]: row for row in found["deployments"]}
-    assert list(rows) == ["ingest/small", "retrain/small", "verify/small"]
+    assert list(rows) == ["ingest/small", "promote/small", "retrain/small", "verify/small"]
     assert rows["ingest/small"]["next"]
     assert rows["retrain/small"]["next"] is None
     assert rows["ingest/small"]["bytes"] == sum(len(data) for data in up.place.files("").values())
