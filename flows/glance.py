@@ -1,21 +1,31 @@
-"""A run at a glance: what it decided and why, what was new, what was found and what was made."""
+"""A run at a glance: what it decided and why, how the student stands, what was new, what was found and what was made.
+
+It is the first artifact of a run: made when the run begins, and written again while it goes on and when it ends.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow.compute as pc
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.events import emit_event
 
-from flows.automations import REFUSED
+from flows.automations import DRIFTED, OFFERED, REFUSED
 from flows.decision import Decision
+from flows.step_times import StepTimes, duration_text
 from infra.storage.manifest import Manifest
-from infra.storage.stage_cache import read_output
 from infra.storage.store import Store
-from tasks.data.catalog import from_parquet
 from tasks.gate.rules import PASSED
+from tasks.pipeline.graph import Step
 from tasks.pipeline.stage import Artifact, slug
+from tasks.report import short
+
+SECONDS_BETWEEN_UPDATES = 2.0
 
 
 def glance(
@@ -25,6 +35,10 @@ def glance(
     stages: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Mapping[str, Any]],
     seconds: float,
+    *,
+    approval: Mapping[str, Any],
+    device_hours: float = 0.0,
+    devices: str = "",
 ) -> dict[str, Any]:
     """JSON-safe: upto, why, new (None: nothing was trained before), images, ungradable, quarantined, cached, made, ...
 
@@ -33,56 +47,148 @@ def glance(
         decision: None where the run ended with the ingest.
         stages: of the run's result.
         facts: of its manifests, by step.
+        approval: as `flows.approval.approval` tells it.
+        device_hours: hours in which devices worked for this run, all of them together.
+        devices: what they are.
     """
-    gate = facts.get("gate", {})
+    gate, report, drift = facts.get("gate"), facts.get("evaluate"), short.drift_of(facts)
     return {
         "upto": decision.upto if decision else "ingest",
         "why": decision.why if decision else "asked to end with an ingest",
         "new": decision.new if decision else None,
         "images": sum(sum(one.facts.get("images", {}).values()) for one in ingested),
-        "ungradable": sum(_ungradable(store, one) for one in ingested),
+        "ungradable": sum(short.ungradable(store, one) for one in ingested),
         "quarantined": sum(len(one.quarantine) for one in ingested),
         "cached": [stage["stage"] for stage in stages if stage["state"] == "Cached"],
         "made": [stage["stage"] for stage in stages if stage["state"] != "Cached"],
-        "gate": gate.get("verdict"),
-        "gate_why": gate.get("why"),
+        "gate": gate["verdict"] if gate else None,
+        "gate_why": gate["why"] if gate else None,
+        "verdict": short.verdict_text(gate) if gate else "not judged: the run ended before the gate",
+        "difference": short.difference_text(gate) if gate else None,
+        "worst_site": short.worst_site_text(report) if report else None,
+        "drift": drift["verdict"] if drift else None,
+        "drift_why": short.drift_text(drift),
+        "approval": dict(approval),
+        "device_hours": round(device_hours, 4),
+        "devices": devices,
         "seconds": round(seconds, 1),
     }
 
 
-def _ungradable(store: Store, ingested: Manifest) -> int:
-    catalog = from_parquet(read_output(store, ingested.output(kind="catalog")))
-    if "gradable" not in catalog.column_names:
-        return 0
-    return int(pc.sum(pc.equal(catalog["gradable"], False)).as_py() or 0)
-
-
 def glance_page(name: str, found: Mapping[str, Any]) -> Artifact:
     """The same for people, as the artifact of a flow run."""
-    made, cached = found["made"], found["cached"]
-    headline = "Nothing had to be made" if not made else f"Made: {', '.join(made)}"
-    new = "unknown: nothing was trained before" if found["new"] is None else str(found["new"])
+    made, cached, asked = found["made"], found["cached"], found["approval"]
+    new = "unknown: nothing was trained before" if found["new"] is None else f"{found['new']:,}"
+    link = f" ([decide]({asked['link']}))" if asked["link"] else f" (run {asked['run']})" if asked["run"] else ""
+    serves = f"version {asked['champion']}, approved by {asked['approver']}" if asked["champion"] else "nobody"
     rows = [
-        ("why", found["why"]),
-        ("images", str(found["images"])),
+        ("verdict of the gate", found["verdict"]),
+        *([("challenger minus champion", found["difference"])] if found["difference"] else []),
+        ("approval", f"{asked['asked']}{link}"),
+        *([("serves now", serves)] if asked["model"] else []),
+        ("drift since the champion", found["drift_why"]),
+        *([("worst site", found["worst_site"])] if found["worst_site"] else []),
         ("new since the last training", new),
-        ("ungradable", str(found["ungradable"])),
-        ("quarantined", str(found["quarantined"])),
+        ("images", f"{found['images']:,}"),
+        ("ungradable", f"{found['ungradable']:,}"),
+        ("quarantined (could not be read)", f"{found['quarantined']:,}"),
+        ("what the run did", found["why"]),
+        ("made", ", ".join(made) or "nothing"),
         ("found in the store", f"{len(cached)} of {len(cached) + len(made)} steps"),
-        *([("gate", f"{found['gate']}: {found['gate_why']}")] if found["gate"] else []),
-        ("seconds", f"{found['seconds']:g}"),
+        ("took", _took(found)),
     ]
-    table = "\n".join(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows)
-    page = f"# {name}: {headline}\n\n| | |\n|---|---|\n{table}\n"
-    return Artifact(f"glance-of-{slug(name)}", f"{headline}; {found['why']}", page)
+    headline = _headline(found)
+    return Artifact(_key(name), f"{headline}; {found['why']}", f"# {name}: {headline}\n\n{_table(rows)}")
 
 
-def tell_of_refusal(name: str, found: Mapping[str, Any]) -> None:
-    """Emit an event where the gate refused the student of a spec; `stillroom automate` makes notices of it."""
-    if found["gate"] in (None, PASSED):
-        return
-    resource = {"prefect.resource.id": f"stillroom.spec.{name}", "prefect.resource.name": name}
-    emit_event(REFUSED, resource=resource, payload={"message": found["gate_why"], "verdict": found["gate"]})
+def _headline(found: Mapping[str, Any]) -> str:
+    if found["gate"]:
+        return f"{found['gate']}; {found['approval']['asked'].partition(': ')[0].partition(';')[0]}"
+    return f"Made: {', '.join(found['made'])}" if found["made"] else "Nothing had to be made"
+
+
+def _took(found: Mapping[str, Any]) -> str:
+    took = duration_text(found["seconds"])
+    if not found["device_hours"]:
+        return f"{took}; no device was needed"
+    return f"{took}; {found['device_hours']:.2f} device hours ({found['devices']})"
+
+
+class LiveGlance:
+    """The first artifact of a run, while it runs.
+
+    Args:
+        name: of the spec.
+        times: of the run's steps.
+    """
+
+    def __init__(self, name: str, times: StepTimes) -> None:
+        self._name, self._times = name, times
+        self._ended: list[str] = []
+        self._why, self._next = "looks for new images", 0.0
+        page = self._page("runs")
+        self._id: Any = create_markdown_artifact(page.content, key=page.key, description=page.description)  # type: ignore[arg-type]
+
+    def decided(self, why: str) -> None:
+        """The run knows what it does."""
+        self._why = why
+        self._show(self._page("runs"))
+
+    def ended(self, step: Step, state: str) -> None:
+        """A step ended."""
+        self._ended.append(f"{step.label} ({state.lower()})")
+        if time.monotonic() >= self._next:
+            self._show(self._page("runs"))
+
+    def stopped(self, why: str) -> None:
+        """The run ends without a result."""
+        self._show(self._page(f"stopped: {why}"))
+
+    def finished(self, page: Artifact) -> None:
+        """The run has its result."""
+        self._show(page)
+
+    def _page(self, state: str) -> Artifact:
+        rows = [
+            ("what the run does", self._why),
+            ("done so far", ", ".join(self._ended) or "nothing"),
+            ("time left", self._times.left_text if state == "runs" else "none"),
+        ]
+        return Artifact(_key(self._name), f"{self._name} {state}", f"# {self._name}: {state}\n\n{_table(rows)}")
+
+    def _show(self, page: Artifact) -> None:
+        changed = ArtifactUpdate(data=page.content, description=page.description)
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._id, changed)
+        self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
+
+
+def emit_results(name: str, found: Mapping[str, Any]) -> None:
+    """Log and emit what people should hear of a run; `stillroom automate` makes notices of the events.
+
+    Prefect has no action that writes a log: each event is one line of the run's own log, too, at the level WARNING.
+    """
+    told = []
+    if found["gate"] not in (None, PASSED, short.HELD):
+        told.append((REFUSED, found["gate_why"], {"verdict": found["gate"]}))
+    if found["drift"] == short.DRIFTED:
+        told.append((DRIFTED, found["drift_why"], {"verdict": found["drift"]}))
+    asked = found["approval"]
+    if asked["new"]:
+        told.append((OFFERED, f"{asked['model']} {asked['asked']}", {"link": asked["link"], "run": asked["run"]}))
+    for event, message, payload in told:
+        get_run_logger().warning("%s (%s): %s", event, name, message)
+        resource = {"prefect.resource.id": f"stillroom.spec.{name}", "prefect.resource.name": name}
+        emit_event(event, resource=resource, payload={"message": message, **payload})
+
+
+def _key(name: str) -> str:
+    return f"glance-of-{slug(name)}"
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    lines = "\n".join(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows)
+    return f"| | |\n|---|---|\n{lines}\n"
 
 
 def _cell(text: str) -> str:

@@ -13,12 +13,14 @@ from prefect.context import FlowRunContext, TagsContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 
+from flows.approval import approval
 from flows.decision import decide
-from flows.glance import glance, glance_page, tell_of_refusal
+from flows.glance import LiveGlance, emit_results, glance, glance_page
 from flows.line import line
 from flows.links import Links
 from flows.output import STOPPED
 from flows.report_page import report_page
+from flows.step_times import StepTimes
 from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, StillroomError, is_transient
 from infra.patience import patiently
@@ -29,6 +31,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import open_store
 from tasks.combine.members import check_before_ingest
 from tasks.combine.stage import COMBINE
+from tasks.gate.stage import GATE
 from tasks.ingest.stage import INGEST
 from tasks.maintenance.under_way import RunRecord
 from tasks.pipeline.context import Context
@@ -107,6 +110,9 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         _reached(lambda: check_tracking(spec.name, spec.register_.name or spec.name))
     _reached(lambda: check_before_ingest(spec, open_store(spec.store)))
     tasks: _Tasks | None = None
+    times = StepTimes(spec.name)
+    times.expect(steps)
+    live = LiveGlance(spec.name, times)
     try:
         # The tag that names our process belongs to the flow run; on every task run it would be noise.
         quiet = TagsContext(current_tags=set())
@@ -116,7 +122,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
             context = Context(open_store(spec.store), cluster, spec.run, stop=stop, run_id=str(run_id or ""))
             # Before anything is looked up: from here on gc removes nothing.
             record = opened.enter_context(RunRecord(context.store, str(run_id), spec.name, stop))
-            tasks = _Tasks(Run(spec, context, around.listener), result, record)
+            tasks = _Tasks(Run(spec, context, around.listener), result, record, times, live)
             links = Links(spec, context)
             links.begin()
             try:
@@ -127,6 +133,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                 if len(steps) > len(first) and not (stop_when_unchanged and result.cached):
                     decision = decide(spec, context.store, steps, ingested, upto)
                     around.listener.message(decision.why)
+                    live.decided(decision.why)
                     later = [step for step in graph.up_to(decision.upto) if step not in first]
                     tasks.run([step for step in later if not tasks.stand_in(step, decision.found.get(step.title))])
             except BaseException:
@@ -136,11 +143,26 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                 raise
             tasks.publish_report()
             links.end(result.facts, tasks.manifests())
-            seconds = time.monotonic() - began
-            result.glance = glance(context.store, ingested, decision, result.stages, result.facts, seconds)
-            publish(glance_page(spec.name, result.glance))
-            tell_of_refusal(spec.name, result.glance)
+            busy = times.device_seconds
+            count, devices = _devices(spec, cluster) if busy else (0, "")
+            result.glance = glance(
+                context.store,
+                ingested,
+                decision,
+                result.stages,
+                result.facts,
+                time.monotonic() - began,
+                approval=approval(
+                    spec.register_.promote, result.facts.get(REGISTER.name), result.facts.get(GATE.name, {})
+                ),
+                device_hours=busy * count / 3600,
+                devices=devices,
+            )
+            live.finished(glance_page(spec.name, result.glance))
+            emit_results(spec.name, result.glance)
     except BaseException as error:
+        with suppress(Exception):
+            live.stopped(str(error).partition("\n")[0] or type(error).__name__)
         # Only now, without a cluster, no step goes on that would say something else of those that wait for it.
         if tasks is not None and (isinstance(error, CancelledError) or not isinstance(error, Exception)):
             tasks.mark_cancelled()
@@ -158,11 +180,21 @@ def _reached(check: Callable[[], None]) -> None:
         check()
 
 
+def _devices(spec: Spec, cluster: Cluster) -> tuple[int, str]:
+    """How many devices a cluster that worked for a run has, and what they are."""
+    gpus = 0 if spec.run.device == "cpu" else sum(int(one["resources"].get("GPU", 0)) for one in cluster.workers())
+    if gpus:
+        return gpus, f"{gpus} GPU{'s' * (gpus > 1)}"
+    hosts = len({one["host"] for one in cluster.workers()})
+    return hosts, f"{hosts} machine{'s' * (hosts > 1)} without a GPU"
+
+
 class _Tasks:
     """Prefect tasks of a run, and how they ended."""
 
-    def __init__(self, run: Run, result: RunResult, record: RunRecord) -> None:
+    def __init__(self, run: Run, result: RunResult, record: RunRecord, times: StepTimes, live: LiveGlance) -> None:
         self._of, self._result, self._run_record = run, result, record
+        self._times, self._live = times, live
         self._futures: dict[Step, PrefectFuture[Any]] = {}
         self._found: dict[Step, Ref] = {}
 
@@ -179,6 +211,9 @@ class _Tasks:
                 self._futures[step] = submit(step, {**self._found, **self._futures}, self._of.spec.run.retries)
             for step in steps:
                 self._futures[step].wait()
+                state = self._futures[step].state
+                self._times.ended(step, made=state.is_completed() and state.name != "Cached")
+                self._live.ended(step, state.name or state.type.value)
         states = {step: self._futures[step].state for step in steps}
         if any(not state.is_completed() for state in states.values()):
             with suppress(StillroomError):
