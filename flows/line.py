@@ -12,6 +12,7 @@ from flows.spec_files import named_specs
 from infra.digest import digest_of
 from tasks.combine.stage import COMBINE
 from tasks.distill.stage import DISTILL, TEACH
+from tasks.drift.stage import DRIFT
 from tasks.evaluate.stage import EVALUATE
 from tasks.evaluate.teacher_check import COMPARE
 from tasks.export.stage import EXPORT
@@ -79,9 +80,16 @@ def line(spec: Spec) -> Graph:
     export = graph.add(
         EXPORT, "export", "export the student", inputs={"corpus": corpus, "report": report, "models": models}
     )
-    gate = graph.add(
-        GATE, "gate", "judge the student by the gate", inputs={"corpus": corpus, "report": report, "export": export}
-    )
+    judged: dict[str, StepInput] = {"corpus": corpus, "report": report, "export": export}
+    if spec.drift.enabled:
+        judged["drift"] = graph.add(
+            DRIFT,
+            "drift",
+            "compare the images with the champion's",
+            inputs={"corpus": corpus, "report": report, "labels": labels},
+            after=[export],
+        )
+    gate = graph.add(GATE, "gate", "judge the student by the gate", inputs=judged)
     page = graph.add(
         REPORT,
         "report",

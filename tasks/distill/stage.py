@@ -24,9 +24,10 @@ from tasks.distill.request import (
 )
 from tasks.distill.training_work import Training
 from tasks.pipeline.context import Context
-from tasks.pipeline.stage import Stage, StageResult, run_stage
+from tasks.pipeline.stage import Made, Stage, StageResult, run_stage
 from tasks.spec import Spec, TeacherSection
 from tasks.spec.arms import LABELS_ONLY, TAUGHT
+from tasks.teachers.champion_start import CHAMPION, champion_start
 from tasks.teachers.teacher import TeacherHandle, teacher_handle, teacher_model
 
 
@@ -111,6 +112,10 @@ class StudentTraining(Training):
         track: bool = False,
     ) -> None:
         student = spec.student.of(arm).of_phase(phase)
+        champion = None
+        if student.start == CHAMPION and start is None:
+            name = spec.register_.name or spec.name
+            champion = champion_start(name, student, student.size or spec.views.size, spec.views.size, corpus)
         online = tuple(teachers) if arm != LABELS_ONLY and student.teacher == "online" else ()
         request = student_request(
             corpus,
@@ -132,7 +137,17 @@ class StudentTraining(Training):
             side_by_side=side_by_side,
             track=track,
             teachers=online if request.online else (),
+            champion=champion,
         )
+        self.asked_for_champion = student.start == CHAMPION and start is None
+
+    def make(self) -> Made:
+        if self.asked_for_champion and self.champion is None:
+            self.context.message(
+                f"{self.name} begins as student.weights says: there is no champion, or the champion learned from these "
+                "images and began so too"
+            )
+        return super().make()
 
 
 def teach(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.compute.cluster import Cluster
 from infra.compute.fan_out import Job, Outcome
@@ -29,6 +29,7 @@ from tasks.pipeline.stage import Artifact, Made, StageResult, StageWork
 from tasks.pipeline.units import outcomes
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY
+from tasks.teachers.champion_start import FACT, ChampionStart
 from tasks.teachers.teacher import TeacherHandle, upload_weights
 from tasks.teachers.weights_lookup import find_weights
 
@@ -47,6 +48,7 @@ class Training(StageWork):
         side_by_side: trainings that share this host's cores.
         track: write curves to MLflow while it trains, from this process.
         teachers: online teachers, whose files are copied into the store before the training starts.
+        champion: whose weights it begins from, where no phase comes before; None: as the model's section says.
 
     Raises:
         UsageError: networks, weights, losses or data do not fit.
@@ -67,9 +69,10 @@ class Training(StageWork):
         side_by_side: int = 1,
         track: bool = False,
         teachers: Sequence[TeacherHandle] = (),
+        champion: ChampionStart | None = None,
     ) -> None:
         super().__init__(context)
-        self.request, self.corpus, self.spec = request, corpus, spec
+        self.request, self.corpus, self.spec, self.champion = request, corpus, spec, champion
         self.side_by_side, self.track, self.teachers = side_by_side, track, teachers
         self.weights = self._find_weights(upload=False)
 
@@ -81,6 +84,10 @@ class Training(StageWork):
     def _find_weights(self, *, upload: bool) -> WeightsRef:
         """The initial weights; those of the phase before have the id of its training, so that its key is in ours."""
         request = self.request
+        if request.start is None and self.champion is not None:
+            if upload:
+                self.champion.upload(self.store)
+            return self.champion.weights
         if request.start is None:
             return find_weights(request.model.weights, request.model.model, self.store, upload=upload)
         model = request.start.output(kind="model")
@@ -111,7 +118,11 @@ class Training(StageWork):
             ],
             section={**request.section, "arm": request.arm, "seed": request.seed},
             outputs=list(record.outputs),
-            facts={**record.facts, **(corpus.facts() if isinstance(corpus, WithoutFold) else {})},
+            facts={
+                **record.facts,
+                **(corpus.facts() if isinstance(corpus, WithoutFold) else {}),
+                **self._began_from(),
+            },
         )
         return Made(manifest, made=made, total=len(record.outputs))
 
@@ -119,6 +130,12 @@ class Training(StageWork):
         manifest = result.manifest
         history = json.loads(read_output(self.store, manifest.output(kind="history")))
         return [curves_of(self.name, history, manifest.facts["best"])]
+
+    def _began_from(self) -> dict[str, Any]:
+        """The champion that it, or the first of its phases, began from; nothing where it was none."""
+        if self.request.start is None:
+            return {} if self.champion is None else {FACT: self.champion.to_json()}
+        return {name: value for name, value in self.request.start.facts.items() if name == FACT}
 
     def _train(self) -> UnitRecord:
         """Train on a worker; the record of model and history."""
@@ -129,6 +146,8 @@ class Training(StageWork):
         advice = request.advice(self.corpus, self.spec.views.count)
         if advice:
             context.message(f"{request.arm} seed {request.seed}: {advice}")
+        if request.start is None and self.champion is not None:
+            context.message(f"{self.name} begins from the weights of {self.champion.title}")
         device, resources = context.place()
         self._find_weights(upload=True)  # copied to where workers find it
         job = build_job(

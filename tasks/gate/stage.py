@@ -17,6 +17,7 @@ from tasks.data.decisions import operating_point
 from tasks.gate.asked import asked_of, refuse_silent_changes
 from tasks.gate.budgets import rule_on_export
 from tasks.gate.comparison import Tested, against_champion, tested
+from tasks.gate.drifted import UNKNOWN, drifted_signals, holds, rule_on_drift
 from tasks.gate.opponent import Champion, champion_of
 from tasks.gate.recalls import with_decided_recalls
 from tasks.gate.rules import FAILED, PASSED, Ruling, overall, rule_on_report
@@ -40,9 +41,11 @@ class GateWork(StageWork):
     - `asked`: {digest, rules, revision}, what the verdict depends on (`tasks.gate.asked`);
     - `test`: {digest, images, patients, looks, changes}: of the labelled test images; `looks`, how many other students
       were judged on them before; `changes` since the champion was judged, None where that is not known;
-    - `champion`: {name, version, same, against, ...} as `tasks.gate.comparison.against_champion` tells it, or None.
+    - `champion`: {name, version, same, against, ...} as `tasks.gate.comparison.against_champion` tells it, or None;
+    - `drift`: {verdict, why, signals}, names of those that drifted; where stage drift looked.
 
-    The key is of the champion that the student is compared with: another one is another question.
+    The key is of the champion that the student is compared with: another one is another question. Drift counts by the
+    names of the signals that hold the student: figures of a log that grows nightly would make a verdict a night.
 
     Raises:
         UsageError: the report has no student.
@@ -54,10 +57,16 @@ class GateWork(StageWork):
     stage, version = STAGE, VERSION
 
     def __init__(
-        self, context: Context, corpus: Corpus, report: Manifest, spec: Spec, export: Manifest | None = None
+        self,
+        context: Context,
+        corpus: Corpus,
+        report: Manifest,
+        spec: Spec,
+        export: Manifest | None = None,
+        drift: Manifest | None = None,
     ) -> None:
         super().__init__(context)
-        self.export = export
+        self.export, self.drift = export, drift
         self.corpus, self.report, self.spec, self.section = corpus, report, spec, spec.gate
         if report.facts["best"] is None:
             raise UsageError(f"report {report.key[:12]} has no student to register")
@@ -74,7 +83,18 @@ class GateWork(StageWork):
         against = "" if self.champion is None else self.champion.against
         inputs = [self.report.key, *([self.export.key] if self.export else [])]
         section = {**self.section.identity(), **({"against": f"{self.name}/{against}"} if against else {})}
+        if self.drift is not None and self._held:
+            section["drift"] = drifted_signals(self.drift.facts)
         return unit_key(STAGE, VERSION, inputs=inputs, section=section)
+
+    @property
+    def _same(self) -> bool:
+        return self.champion is not None and self.champion.same
+
+    @property
+    def _held(self) -> bool:
+        drift = None if self.drift is None else self.drift.facts
+        return self.section.enabled and holds(drift, self.spec.drift, same=self._same)
 
     def count(self, manifest: Manifest) -> int:
         return 1
@@ -98,12 +118,19 @@ class GateWork(StageWork):
             rulings += rule_on_export(self.export.facts, self.section) if self.export else []
         compared, told = self._compared(found)
         rulings += compared
+        if self.drift is not None and self.section.enabled:
+            rulings += rule_on_drift(self.drift.facts, self.spec.drift, same=self._same)
         verdict = overall(rulings)
         manifest = Manifest(
             stage=STAGE,
             version=VERSION,
             key=self.key,
-            inputs=[self.report.digest, self.corpus.manifest.digest, *([self.export.key] if self.export else [])],
+            inputs=[
+                self.report.digest,
+                self.corpus.manifest.digest,
+                *([self.export.key] if self.export else []),
+                *([self.drift.digest] if self.drift is not None and self._held else []),
+            ],
             section=self.section.identity(),
             outputs=[],
             facts={
@@ -116,11 +143,18 @@ class GateWork(StageWork):
                 "test": self._test(found, changes),
                 "champion": told,
                 "why": _why(rulings, verdict),
+                **self._drift(),
             },
         )
         if verdict != PASSED:
             self.context.message(f"the gate is closed: {manifest.facts['why']}")
         return Made(manifest, made=1, total=1)
+
+    def _drift(self) -> dict[str, Any]:
+        if self.drift is None or self.drift.facts["verdict"] == UNKNOWN:
+            return {}
+        facts = self.drift.facts
+        return {"drift": {"verdict": facts["verdict"], "why": facts["why"], "signals": drifted_signals(facts)}}
 
     def _changes(self, found: Tested) -> Changes | None:
         """How the test set differs from the champion's."""
@@ -168,14 +202,27 @@ def _why(rulings: Sequence[Ruling], verdict: str) -> str:
 
 
 def judge(
-    context: Context, corpus: Corpus, report: Manifest, spec: Spec, export: Manifest | None = None
+    context: Context,
+    corpus: Corpus,
+    report: Manifest,
+    spec: Spec,
+    export: Manifest | None = None,
+    drift: Manifest | None = None,
 ) -> StageResult:
     """Run the stage; see `GateWork`."""
-    return run_stage(GateWork(context, corpus, report, spec, export))
+    return run_stage(GateWork(context, corpus, report, spec, export, drift))
 
 
-def _bind(context: Context, spec: Spec, *, corpus: Manifest, report: Manifest, export: Manifest) -> Any:
-    return GateWork(context, Corpus(context.store, corpus), report, spec, export)
+def _bind(
+    context: Context,
+    spec: Spec,
+    *,
+    corpus: Manifest,
+    report: Manifest,
+    export: Manifest,
+    drift: Manifest | None = None,
+) -> Any:
+    return GateWork(context, Corpus(context.store, corpus), report, spec, export, drift)
 
 
 GATE = Stage(STAGE, _bind)

@@ -18,6 +18,9 @@ AGAINST_TAG = "stillroom.gate_against"
 TEST_SET_TAG = "stillroom.test_set"
 """Digest of the labelled test images that it was judged on."""
 
+DRIFT_TAG = "stillroom.drift"
+"""Whether the student's images drifted from the champion's: "none", or "drift: " and what did."""
+
 _LONGEST = 5000  # characters of a tag: what MLflow's page still shows
 
 
@@ -37,6 +40,10 @@ def gate_tags(gate: Manifest | None) -> dict[str, str]:
     }
     if facts["why"]:
         found[WHY_TAG] = facts["why"][:_LONGEST]
+    drift = facts.get("drift")
+    if drift is not None:
+        told = f"{drift['verdict']}: {drift['why']}" if drift["signals"] else drift["verdict"]
+        found[DRIFT_TAG] = told[:_LONGEST]
     if facts["operating_point"] is not None:
         found["stillroom.operating_point"] = json.dumps(facts["operating_point"])
     return found

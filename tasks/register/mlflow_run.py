@@ -18,6 +18,7 @@ from tasks.data.corpus import Corpus
 from tasks.data.patients import images_without_patient, leakage_text
 from tasks.spec import Spec
 from tasks.spec.arms import LABELS_ONLY
+from tasks.teachers.champion_start import FACT, TAG
 
 _PARAMS, _METRICS = 100, 1000  # most that one MLflow call takes
 _LONGEST = 500
@@ -30,6 +31,8 @@ def parameters(spec: Spec) -> dict[str, str]:
         plain.pop(gone)
     one, several = plain.pop("corpus"), plain.pop("corpora")
     plain |= {"corpora": [_corpus(each) for each in several]} if several else {"corpus": _corpus(one)}
+    if plain["drift"]["predictions"] is not None:
+        plain["drift"]["predictions"] = "a log"
     for section in (plain["student"], *plain["teachers"]):
         if section["weights"] not in (None, "pypi") and not section["weights"].startswith("models:/"):
             section["weights"] = "store" if section["weights"].startswith("store:") else "file"
@@ -188,6 +191,8 @@ def lineage(report: Manifest, chosen: Manifest, corpus: Corpus, upstream: Sequen
         "stillroom.seed": str(chosen.facts["seed"]),
         "stillroom.trained_on": ("labels" if chosen.facts["arm"] == LABELS_ONLY else "labels and teachers"),
     }
+    if FACT in chosen.facts:
+        tags[TAG] = json.dumps(chosen.facts[FACT], sort_keys=True)
     for manifest in (corpus.manifest, chosen, report, *upstream):
         tags[f"stillroom.version.{manifest.stage}"] = str(manifest.version)
     for manifest in upstream:

@@ -20,6 +20,11 @@ LONGEST_NAME = 200
 class StudentSection(ModelSection):
     """`student:`"""
 
+    start: Literal["weights", "champion"] = Field(
+        "weights",
+        description="initial weights: those that `weights` says, or those of the registered model's champion, and as "
+        "`weights` says while there is none; on labels alone always as `weights` says",
+    )
     train: TrainSection = TrainSection(epochs=30)
     loss: list[LossTerm] | None = Field(
         None, min_length=1, description="default: labels plus soft labels, by the task and the kind of image"
@@ -83,7 +88,8 @@ class StudentSection(ModelSection):
         found = self.arms.get(arm, self)
         if arm == LABELS_ONLY:
             train = self.phases[-1].train if self.phases and "train" not in self.model_fields_set else self.train
-            found = self.model_copy(update={"train": train, "phases": None, "labels": True})
+            # A champion was taught by teachers: whoever begins from it has not learned from labels alone.
+            found = self.model_copy(update={"train": train, "phases": None, "labels": True, "start": "weights"})
         return found.model_copy(update={"arms": {}})
 
     def of_phase(self, name: str) -> StudentSection:
@@ -102,7 +108,8 @@ class StudentSection(ModelSection):
 
     def identity(self) -> dict[str, Any]:
         """What a training's key depends on; of its phases each has a section of its own."""
-        left_out = ("seeds", "phases", "arms")
+        # Of where it starts the weights' digest enters the key.
+        left_out = ("seeds", "phases", "arms", "start")
         section = {name: value for name, value in super().identity().items() if name not in left_out}
         section["train"] = self.train.identity()
         # Fields that came later are left out where they are unset, so that what was trained before is found.

@@ -115,6 +115,7 @@ def _anchor(spec: Spec, base: Path) -> Spec:
                 t.model_copy(update={"model": model(t), "weights": weights(t.weights)}) for t in spec.teachers
             ],
             "student": student(spec.student),
+            "drift": spec.drift.model_copy(update={"predictions": weights(spec.drift.predictions)}),
         }
     )
 

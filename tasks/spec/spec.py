@@ -8,6 +8,7 @@ from tasks.spec.arms import LABELS_ONLY, TAUGHT
 from tasks.spec.base import Section
 from tasks.spec.corpora import CorpusEntry, check_corpora, combined_title
 from tasks.spec.corpus import CorpusSection, IngestSection
+from tasks.spec.drift import DriftSection
 from tasks.spec.gate import GateSection
 from tasks.spec.labels import LabelsSection
 from tasks.spec.learn import EvaluateSection, RegisterSection, StudentSection
@@ -35,6 +36,7 @@ class Spec(Section):
     select: SelectSection = SelectSection()
     student: StudentSection
     evaluate: EvaluateSection = EvaluateSection()
+    drift: DriftSection = DriftSection()
     gate: GateSection = GateSection()
     register_: RegisterSection = Field(RegisterSection(), alias="register")
     study: StudySection | None = Field(None, description="what `stillroom study` varies; a run of the line ignores it")
@@ -123,6 +125,10 @@ class Spec(Section):
             name = student.starts_from
             if name is None:
                 continue
+            if student.start == "champion":
+                raise ValueError(
+                    f"student.start: champion and student.weights: teacher:{name} are two starts; keep one"
+                )
             if name not in trained:
                 raise ValueError(
                     f"student.weights: no teacher {name!r} is trained here; there are {', '.join(trained) or 'none'}"
