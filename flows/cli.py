@@ -19,6 +19,7 @@ from flows.service_commands import SERVICE_COMMANDS
 from flows.store_commands import STORE_COMMANDS
 from flows.study_commands import STUDY_COMMANDS
 from infra.errors import CancelledError, StillroomError, UsageError
+from infra.process_start import begin_process
 
 
 class _Commands(click.Group):
@@ -139,6 +140,7 @@ for _command in (
 
 def main() -> None:
     """Entry point: errors become one line and an exit code."""
+    begin_process()
     stopped = False
     try:
         cli.main(standalone_mode=False)

@@ -19,6 +19,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import IO
 
+from infra.process_start import begin_process
+
 _PR_SET_PDEATHSIG = 1
 _PARENT = "STILLROOM_LIFELINE_PARENT"
 
@@ -106,6 +108,7 @@ def without_interrupts() -> Iterator[None]:
 def main() -> None:
     """Tie this process to its parent, then become `python -m MODULE ARGS`."""
     tie_to_parent(int(os.environ.pop(_PARENT, "0")) or None)
+    begin_process()
     with suppress(PermissionError):  # it leads a session already
         os.setsid()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from infra.lifeline import tie_to_parent
+from infra.process_start import begin_process
 
 GPUS = "STILLROOM_WORKER_GPUS"
 """Environment variable with the number of GPUs that the workers of a machine share, one each."""
@@ -15,6 +16,7 @@ GPUS = "STILLROOM_WORKER_GPUS"
 
 async def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker process, before any task and so before CUDA starts."""
+    begin_process()  # before the tasks' own imports
     # A worker that is closed while it works, because its run was stopped, would warn that its task was cancelled.
     logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
     parent = multiprocessing.parent_process()
