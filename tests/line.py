@@ -35,8 +35,11 @@ student:
 evaluate: {bootstrap: 50}
 gate: {enabled: false}
 register: {promote: automatic}
-run: {device: cpu, cluster: {workers: 2}}
+run: {device: cpu, cluster: {workers: 1}}
 """
+
+TWO_WORKERS = ("--set", "run.cluster.workers=2")
+"""For a command whose test is about several worker processes; each takes 4 to 8 s of a core to start and to import."""
 
 
 @dataclass

@@ -86,7 +86,7 @@ class Dask:
 def truth(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[Path, str]:
     """The drawn corpus, and the digest of an undisturbed ingest."""
     root = tmp_path_factory.mktemp("undisturbed")
-    place = Place(root, text=SPEC.format(root=root / "corpus", cluster="{workers: 2}"), api=prefect_server)
+    place = Place(root, text=SPEC.format(root=root / "corpus", cluster="{workers: 1}"), api=prefect_server)
     return root / "corpus", digests(place.json("ingest", str(place.spec)))["ingest"]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from infra.storage.store import LocalStore
 from tests.databases import shared_api
-from tests.line import Place, digests
+from tests.line import TWO_WORKERS, Place, digests
 
 UNTIL = "distill"
 
@@ -59,9 +59,9 @@ def some_of(folder: str, pattern: str, least: int) -> Callable[[Place], bool]:
     return lambda place: len(list((place.store / folder).rglob(pattern))) >= least
 
 
-def kill_once(killed: Killed, begun: Callable[[Place], bool]) -> None:
+def kill_once(killed: Killed, begun: Callable[[Place], bool], *more: str) -> None:
     place = killed.place
-    process = place.start(UNTIL, str(place.spec))
+    process = place.start(UNTIL, str(place.spec), *more)
     place.wait_until(process, begun)
     process.kill()
     process.wait()
@@ -72,7 +72,7 @@ def kill_once(killed: Killed, begun: Callable[[Place], bool]) -> None:
 
 
 def test_nothing_of_a_killed_run_is_left_running_and_its_api_neither(killed: Killed) -> None:
-    kill_once(killed, some_of("units/ingest", "*.json", 1))
+    kill_once(killed, some_of("units/ingest", "*.json", 1), *TWO_WORKERS)
 
 
 @pytest.mark.parametrize(

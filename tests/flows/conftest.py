@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from infra.servers.prefect_api import free_port
-from tests.line import Place
+from tests.line import TWO_WORKERS, Place
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture(scope="package")
 def first(place: Place, prefect_server: str) -> dict[str, Any]:
     """The first run of the whole line, on an API of its own; those after it share one."""
-    result = place.json("retrain", str(place.spec))
+    result = place.json("retrain", str(place.spec), *TWO_WORKERS)
     place.api = prefect_server
     return result
 

@@ -38,7 +38,7 @@ student:
   seeds: [0]
 evaluate: {bootstrap: 50}
 gate: {enabled: false}
-run: {device: cpu, cluster: {workers: 2}}
+run: {device: cpu, cluster: {workers: 1}}
 """
 
 

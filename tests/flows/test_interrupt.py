@@ -18,7 +18,7 @@ import pytest
 
 from infra.servers.answer import basic
 from tests.databases import AUTH
-from tests.line import SPEC, Place
+from tests.line import SPEC, TWO_WORKERS, Place
 
 LONG = SPEC.replace("steps: 24", "steps: 1000000").replace("labelled: 48", "labelled: 32")
 
@@ -34,7 +34,7 @@ def run(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     """A run that trains, in a process group of its own, as a shell starts it."""
     # Python's own warnings about libraries are not what a person sees.
     env = {**place.environment, "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", "flows.cli", "retrain", str(place.spec), "--upto", "teach"]
+    command = [sys.executable, "-m", "flows.cli", "retrain", str(place.spec), "--upto", "teach", *TWO_WORKERS]
     with (place.root / "log").open("wb") as log:
         process = subprocess.Popen(command, env=env, cwd=place.root, stdout=log, stderr=log, start_new_session=True)
     place.wait_until(process, lambda p: any((p.store / "checkpoints").rglob("*.pt")))

@@ -32,7 +32,7 @@ student:
   train: {steps: 8, batch: 16, lr: 0.005}
 evaluate: {bootstrap: 50}
 study: {steps: 8, shares: [0.5], rates: [1.0, 2.0]}
-run: {device: cpu, cluster: {workers: 2}}
+run: {device: cpu, cluster: {workers: 1}}
 """
 
 ARGUMENTS = ("study", "unlabeled", "--arms", "labels")
