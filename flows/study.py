@@ -231,7 +231,8 @@ def _run(parts: _Parts, cluster: Cluster, tracked: StudyRuns) -> dict[str, Any]:
             tracked.add(each.name, fold, found, chosen)
             of = {"condition": each.name} if fold is None else {"condition": each.name, "fold": fold}
             stages += [{**stage, **of} for stage in result["stages"]]
-    context = Context(store, cluster, spec.run)
+    around = SURROUNDINGS.get(Surroundings())
+    context = Context(store, cluster, spec.run, message=around.listener.message, stop=around.stop)
     work = StudyWork(context, study, corpus, runs, rates, spec, parts.seeds)
     flow_context = FlowRunContext.get()
     run_id = str(flow_context.flow_run.id) if flow_context and flow_context.flow_run else spec.name
