@@ -41,8 +41,9 @@ docs: $(READY) .venv-docs/.ready
 	.venv-docs/bin/python -m pip install --quiet --require-hashes --no-deps --requirement docs/requirements.txt
 	touch $@
 
+# make up SPECS="fundus.yaml colon.yaml"
 up: $(READY)
-	STILLROOM_HOME=$${STILLROOM_HOME:-demo-out/home} $(BIN)/stillroom up
+	STILLROOM_HOME=$${STILLROOM_HOME:-demo-out/home} $(BIN)/stillroom up $(SPECS)
 
 clean:
 	rm -rf demo-out site .pytest_cache .mypy_cache .ruff_cache

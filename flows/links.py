@@ -33,11 +33,12 @@ class Links:
 
     def begin(self) -> None:
         """Publish what is known before anything is made."""
-        self._id = create_markdown_artifact(
+        made: Any = create_markdown_artifact(
             key=f"links-{slug(self._spec.name)}",
             markdown=self._page([*self._workers(), *self._store()]),
             description="where to look: Dask, the store; MLflow and the student's page when the run ends",
         )
+        self._id = made
 
     def end(self, facts: Mapping[str, Mapping[str, Any]], manifests: Sequence[Manifest]) -> None:
         """Add what the run has made.
