@@ -32,6 +32,9 @@ from tasks.spec import TrainSection
 
 MOST = 200
 KEPT = 16
+CALLS = 50
+"""Most calls of what is measured: a plan says minutes, and the mean of so many short ones tells them."""
+
 LARGE = 20_000_000  # parameters above which a whole batch may not fit into memory
 SMALL_BATCH = 4
 
@@ -198,7 +201,7 @@ def _each(once: Callable[[int], None], seconds: float) -> float:
     if first > seconds:
         return first
     done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    while done < CALLS and time.perf_counter() - start < seconds:
         done += 1
         once(done)
     return (time.perf_counter() - start) / done
