@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from models.export.onnx_graph import INPUT
-from models.networks.weight_files import load_pt2
 
 ONNXRUNTIME, OPENVINO, TORCH = "onnxruntime", "openvino", "torch"
 
@@ -127,9 +126,8 @@ def onnx_run(graph: bytes, runtime: str, images: np.ndarray, threads: int, preci
     return lambda: session.run(None, {INPUT: images})
 
 
-def pt2_run(archive: bytes, inputs: np.ndarray) -> Run:
-    """One pass of a `.pt2` archive over float32 [B, 3, S, S] on torch's threads, ready to be called."""
-    network = load_pt2(archive)
+def torch_run(network: torch.nn.Module, inputs: np.ndarray) -> Run:
+    """One pass of a network over float32 [B, 3, S, S] on torch's threads, ready to be called."""
     x = torch.from_numpy(inputs)
 
     def run() -> object:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.engines.engine import Network
-from models.export.latency import LEAST, MOST, WARM_UP, Latency, interleaved, onnx_run, onnx_runtimes, pt2_run
+from models.export.latency import LEAST, MOST, WARM_UP, Latency, interleaved, onnx_run, onnx_runtimes, torch_run
 from models.export.onnx_graph import export_onnx
 from models.networks.build import build
-from models.networks.weight_files import export_pt2
+from models.networks.weight_files import export_pt2, load_pt2
 
 SIDE = 32
 
@@ -36,7 +36,7 @@ def test_every_runtime_gives_what_torch_gives(runtime: str) -> None:
     built = build("micro_xs", num_classes=5, seed=3)
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
     inputs = ((images / 255 - built.mean) / built.std).astype(np.float32).transpose(0, 3, 1, 2)
-    expected = pt2_run(export_pt2(built.module, SIDE), np.ascontiguousarray(inputs))()
+    expected = torch_run(load_pt2(export_pt2(built.module, SIDE)), np.ascontiguousarray(inputs))()
     graph = export_onnx(Network(SIDE, built.mean, built.std, 5, module=built.module))
     found = onnx_run(graph, runtime, images, threads=1)()
     np.testing.assert_allclose(np.asarray(found[0]), np.asarray(expected), atol=1e-4)

@@ -15,14 +15,15 @@ from tasks.export.timings import fastest, int8_offer, timings
 SIDE = 32
 
 
+@pytest.fixture(scope="module")
 def formats() -> dict[str, bytes]:
     module = build("micro_xs", num_classes=3).module
     graph = export_onnx(Network(SIDE, (0.5,) * 3, (0.5,) * 3, 3, module=module))
     return {"pt2": export_pt2(module, SIDE), "onnx": graph}
 
 
-def test_every_format_is_timed_at_each_batch_size_and_number_of_threads() -> None:
-    found = timings(formats(), SIDE, (0.5,) * 3, (0.5,) * 3, stop=lambda: False, seconds=0)
+def test_every_format_is_timed_at_each_batch_size_and_number_of_threads(formats: dict[str, bytes]) -> None:
+    found = timings(formats, SIDE, (0.5,) * 3, (0.5,) * 3, stop=lambda: False, seconds=0)
     places = {(batch, threads) for batch in (1, 32) for threads in {1, cores()}}
     for name, runtimes in {"pt2": ["torch"], "onnx": onnx_runtimes()}.items():
         rows = {(row.batch, row.threads, row.runtime) for row in found[name]}
@@ -30,9 +31,9 @@ def test_every_format_is_timed_at_each_batch_size_and_number_of_threads() -> Non
         assert all(0 < row.median_ms <= row.p95_ms for row in found[name])
 
 
-def test_a_request_to_stop_ends_it() -> None:
+def test_a_request_to_stop_ends_it(formats: dict[str, bytes]) -> None:
     with pytest.raises(CancelledError):
-        timings(formats(), SIDE, (0.5,) * 3, (0.5,) * 3, stop=lambda: True, seconds=0)
+        timings(formats, SIDE, (0.5,) * 3, (0.5,) * 3, stop=lambda: True, seconds=0)
 
 
 def rows(*figures: tuple[str, float]) -> list[Latency]:
