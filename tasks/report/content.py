@@ -12,7 +12,7 @@ from tasks.data.corpus import Corpus
 from tasks.drawing.markdown import interval_text, number
 from tasks.drawing.purpose import limits, not_for, purpose
 from tasks.evaluate.titles import METRIC_TITLES, title_of
-from tasks.report import tables
+from tasks.report import short, tables
 from tasks.report.curves import Calibration, Ranking, calibration, ranking
 from tasks.report.predictions import Predicted, PredictionTable, how_decided
 from tasks.report.sources import CorpusSource, sources_of
@@ -68,6 +68,24 @@ class Content:
         """The student's answers for the test images."""
         best = self.facts["best"]
         return self.table.of(best["arm"], best["seed"], "test")
+
+    @cached_property
+    def glance(self) -> dict[str, str]:
+        """What people want to know first: lines for people by their names.
+
+        What a run found new or cached stands in its own pages: this one is the same for the same inputs.
+        """
+        drift = next((rule for rule in self.gate["rules"] if rule["rule"] == "drift"), None)
+        manifest = self.corpus.manifest
+        return {
+            "verdict": short.verdict_text(self.gate),
+            "challenger minus champion": short.difference_text(self.gate),
+            "worst site": short.worst_site_text(self.facts),
+            "drift": f"{drift['verdict']}: {drift['figure']}" if drift else "not looked for",
+            "ungradable images": f"{short.ungradable(self.corpus.store, manifest):,}",
+            "files that could not be read": f"{short.quarantined(manifest):,}",
+            "approver": f"decides after this page was written; MLflow tells who, at the model {self.title}",
+        }
 
     @property
     def student(self) -> dict[str, str]:

@@ -31,7 +31,7 @@ def verdict_text(gate: Mapping[str, Any]) -> str:
     """
     against = [f"{rule['rule']} ({rule['verdict']})" for rule in gate["rules"] if rule["verdict"] != PASSED]
     if gate["verdict"] == PASSED:
-        return f"passed all {len(gate['rules'])} rules" if gate["rules"] else "passed: no rule was asked for"
+        return f"passed every rule ({len(gate['rules'])})" if gate["rules"] else "passed: no rule was asked for"
     return f"{gate['verdict']}: {', '.join(against) or gate['why']}"
 
 
@@ -88,6 +88,11 @@ def drift_of(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What stage drift found, in the facts of a run's steps; None where there is no such step."""
     found = facts.get("drift")
     return found.get("drift", found) if found else None
+
+
+def quarantined(corpus: Manifest) -> int:
+    """Files that could not be read and were kept out, of an ingest or of several together."""
+    return int(corpus.facts.get("quarantined", len(corpus.quarantine)))
 
 
 def ungradable(store: Store, corpus: Manifest) -> int:

@@ -15,7 +15,7 @@ from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, 
 from tasks.report.sources import sources_of
 from tasks.spec import Spec
 
-STAGE, VERSION = "report", 1
+STAGE, VERSION = "report", 2
 
 PAGE, SHARED, CARD = "html", "html_shared", "card"
 """Kinds of outputs: the page; its copy without pictures, where a corpus is private; the model card."""
