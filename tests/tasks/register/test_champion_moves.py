@@ -13,6 +13,7 @@ from infra.errors import TransientError, UsageError
 from infra.servers.tracking import VERSIONS_LOCK, alias_of, connect, versions
 from tasks.register.aliases import move_alias, moves
 from tasks.register.champion import promote, rollback
+from tasks.register.offers import refuse, standing
 from tests.tasks.machine import own_machine
 
 WHO = {"by": "Dr. Ito", "reason": "better on site B"}
@@ -133,3 +134,29 @@ def test_the_moves_of_the_challenger_are_recorded_apart(client: Any, eyes: str) 
     assert moves(client, eyes, "challenger") == [move]
     assert [each.version for each in moves(client, eyes)] == ["1"]
     assert alias_of(client, eyes, "challenger").version == second.version
+
+
+def test_a_refused_version_is_promoted_only_by_who_overrules(client: Any, eyes: str) -> None:
+    promote(eyes, "1", **WHO)
+    refuse(eyes, "2", by="Dr. Ono", reason="misses bleedings")
+    with pytest.raises(UsageError, match=r"refused on .* by Dr. Ono .*: misses bleedings; --overrule"):
+        promote(eyes, "2", **WHO)
+    with pytest.raises(UsageError, match="was refused on"):
+        refuse(eyes, "2", **WHO)
+    assert champion(client, eyes) == "1"
+    promote(eyes, "2", overrule=True, **WHO)
+    assert champion(client, eyes) == "2"
+
+
+def test_the_champion_is_not_refused(eyes: str) -> None:
+    promote(eyes, "1", **WHO)
+    with pytest.raises(UsageError, match="version 1 is the champion; to take it out of service: rollback"):
+        refuse(eyes, "1", **WHO)
+
+
+def test_who_approved_the_champion_is_told_as_typed(eyes: str) -> None:
+    promote(eyes, "1", **WHO)
+    found = standing(eyes, "2")
+    assert found.champion == "1"
+    assert found.approved.startswith("Dr. Ito (as typed; nobody checked the name) on ")
+    assert found.approved.endswith(": better on site B")

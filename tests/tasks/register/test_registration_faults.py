@@ -16,6 +16,7 @@ from infra.compute.cluster import Cluster
 from infra.errors import TransientError, UsageError
 from infra.servers.answer import basic
 from infra.servers.tracking import connect, versions
+from infra.servers.tracking_user import tracking_user
 from infra.settings import reload_settings
 from tasks.register.versions import KEY_TAG
 from tasks.registry.pull import pull
@@ -177,3 +178,11 @@ def test_a_server_that_is_down_is_transient(site: Site) -> None:
     site.gone()
     with pytest.raises(TransientError, match="cannot be reached or fails"):
         site.students.register("down")
+
+
+def test_a_name_that_nobody_checks_is_no_user(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-secret")
+    assert tracking_user() == ""
+    site.gone()
+    assert tracking_user() == ""

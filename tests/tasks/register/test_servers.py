@@ -11,7 +11,10 @@ import pytest
 from infra.compute.cluster import Cluster
 from infra.errors import UsageError
 from infra.servers.tracking import connect, versions
+from infra.servers.tracking_user import tracking_user
 from infra.settings import reload_settings
+from tasks.register.champion import promote
+from tasks.register.offers import refuse
 from tasks.registry.lineage import lineage
 from tasks.registry.pull import pull
 from tests.mlflowserver import QUICK, MlflowServer
@@ -100,3 +103,19 @@ def test_a_wrong_password_is_refused_and_not_repeated(
             refused()
         assert "wrong" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_decision_names_the_user_that_mlflow_checked_beside_the_typed_name(
+    students: JudgedStudents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(monkeypatch, PASSWORD)
+    client = connect()
+    client.create_registered_model("hearts")
+    for _ in range(2):
+        client.create_model_version("hearts", source=str(tmp_path), tags={"stillroom.gate": "passed"})
+    move = promote("hearts", "1", by="Dr. Ito", reason="better")
+    assert (move.by, move.user) == ("Dr. Ito", WHO)
+    assert move.who == f"Dr. Ito (as typed, by the MLflow user {WHO})"
+    assert refuse("hearts", "2", by="Dr. Ono", reason="worse").user == WHO
+    sign_in(monkeypatch, "a-wrong-secret")
+    assert tracking_user() == ""
