@@ -24,7 +24,6 @@ from pydantic import Field
 from flows.asking import FLOW, asking_already, link_of, supersede, tags_of, title, version_of_tags
 from infra.errors import UsageError
 from infra.servers.flow_runs import own_this_run
-from infra.servers.tracking import tracking_place
 from infra.servers.tracking_user import tracking_user
 from tasks.pipeline.stage import Artifact, slug
 from tasks.prefect_tasks import publish
@@ -122,7 +121,7 @@ def _decide(model: str, version: str, answer: Answer) -> State[Any]:
 
 def question(offered: Offer) -> str:
     """What stands above the form, Markdown."""
-    serves = f"version {offered.champion}" if offered.champion else "nobody"
+    serves = f"version {offered.champion} serves now" if offered.champion else "nobody serves now"
     user = tracking_user()
     identity = (
         f"MLflow is asked as its user `{user}`, that of the worker; your name is recorded as you type it. To be "
@@ -131,15 +130,23 @@ def question(offered: Offer) -> str:
         if user
         else "MLflow here knows no users: your name is recorded as you type it, and nobody checks it."
     )
-    return (
-        f"**Does version {offered.version} of {offered.name} become the champion?** It passed the gate; {serves} "
-        f"serves now. What was found is in this run's artifact, and in MLflow (`{tracking_place()}`).\n\n{identity}"
-    )
+    parts = [
+        f"**Does version {offered.version} of {offered.name} become the champion?** It passed the gate; {serves}. The "
+        "whole description is this run's artifact, the report lies in MLflow.",
+        section_of(offered.description, "Figures"),
+        identity,
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def section_of(description: str, heading: str) -> str:
+    """The text below a heading of the third level, up to the next one; "" where there is none."""
+    return f"\n{description}".partition(f"\n### {heading}\n")[2].partition("\n### ")[0].strip()
 
 
 def _page(offered: Offer) -> str:
-    serves = f"version {offered.champion} serves now" if offered.champion else "nobody serves now"
+    serves = f"Version {offered.champion} serves now" if offered.champion else "Nobody serves now"
     return (
-        f"# {title(offered.name, offered.version)} waits for a decision\n\n{serves}. Use **Resume** on the page of "
-        f"this run to approve or refuse.\n\n{offered.description}"
+        f"# {title(offered.name, offered.version)} waits for a decision\n\n{serves}. Choose **Resume** in the menu at "
+        f"the top right of this run's page to approve or refuse.\n\n{offered.description}"
     )

@@ -1,18 +1,19 @@
 """A run at a glance: what it decided and why, how the student stands, what was new, what was found and what was made.
 
-It is the first artifact of a run: made when the run begins, and written again while it goes on and when it ends.
+It is the first artifact of a run: made when the run begins, and made anew while it goes on and when it ends. Prefect's
+pages show the newest artifact of a run first, so an earlier one is removed and not changed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.events import emit_event
 
 from flows.automations import DRIFTED, OFFERED, REFUSED
@@ -58,7 +59,7 @@ def glance(
         "new": decision.new if decision else None,
         "images": sum(sum(one.facts.get("images", {}).values()) for one in ingested),
         "ungradable": sum(short.ungradable(store, one) for one in ingested),
-        "quarantined": sum(len(one.quarantine) for one in ingested),
+        "quarantined": sum(short.quarantined(one) for one in ingested),
         "cached": [stage["stage"] for stage in stages if stage["state"] == "Cached"],
         "made": [stage["stage"] for stage in stages if stage["state"] != "Cached"],
         "gate": gate["verdict"] if gate else None,
@@ -110,7 +111,7 @@ def _headline(found: Mapping[str, Any]) -> str:
 def _took(found: Mapping[str, Any]) -> str:
     took = duration_text(found["seconds"])
     if not found["device_hours"]:
-        return f"{took}; no device was needed"
+        return took
     return f"{took}; {found['device_hours']:.2f} device hours ({found['devices']})"
 
 
@@ -126,23 +127,24 @@ class LiveGlance:
         self._name, self._times = name, times
         self._ended: list[str] = []
         self._why, self._next = "looks for new images", 0.0
-        page = self._page("runs")
-        self._id: Any = create_markdown_artifact(page.content, key=page.key, description=page.description)  # type: ignore[arg-type]
+        self._shown: list[Any] = []
+        self._show(self._page("runs"))
 
     def decided(self, why: str) -> None:
         """The run knows what it does."""
         self._why = why
-        self._show(self._page("runs"))
+        self._try()
 
     def ended(self, step: Step, state: str) -> None:
         """A step ended."""
         self._ended.append(f"{step.label} ({state.lower()})")
         if time.monotonic() >= self._next:
-            self._show(self._page("runs"))
+            self._try()
 
     def stopped(self, why: str) -> None:
-        """The run ends without a result."""
-        self._show(self._page(f"stopped: {why}"))
+        """The run ends without a result; where Prefect's server is away, nobody is told."""
+        with suppress(Exception):
+            self._show(self._page(f"stopped: {why}"))
 
     def finished(self, page: Artifact) -> None:
         """The run has its result."""
@@ -156,11 +158,19 @@ class LiveGlance:
         ]
         return Artifact(_key(self._name), f"{self._name} {state}", f"# {self._name}: {state}\n\n{_table(rows)}")
 
+    def _try(self) -> None:
+        # What is lost while Prefect's server is away comes with the next step.
+        with suppress(Exception):
+            self._show(self._page("runs"))
+
     def _show(self, page: Artifact) -> None:
-        changed = ArtifactUpdate(data=page.content, description=page.description)
-        with get_client(sync_client=True) as client:
-            client.update_artifact(self._id, changed)
         self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
+        before = list(self._shown)
+        self._shown.append(create_markdown_artifact(str(page.content), key=page.key, description=page.description))
+        with get_client(sync_client=True) as client:
+            for one in before:
+                client.delete_artifact(one)
+                self._shown.remove(one)
 
 
 def emit_results(name: str, found: Mapping[str, Any]) -> None:

@@ -133,9 +133,11 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                 if len(steps) > len(first) and not (stop_when_unchanged and result.cached):
                     decision = decide(spec, context.store, steps, ingested, upto)
                     around.listener.message(decision.why)
-                    live.decided(decision.why)
                     later = [step for step in graph.up_to(decision.upto) if step not in first]
-                    tasks.run([step for step in later if not tasks.stand_in(step, decision.found.get(step.title))])
+                    later = [step for step in later if not tasks.stand_in(step, decision.found.get(step.title))]
+                    times.expect(later)
+                    live.decided(decision.why)
+                    tasks.run(later)
             except BaseException:
                 # Steps work in threads that an interrupt does not reach: ask them to stop, or they run on.
                 watch.request()
@@ -161,11 +163,10 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
             live.finished(glance_page(spec.name, result.glance))
             emit_results(spec.name, result.glance)
     except BaseException as error:
-        with suppress(Exception):
-            live.stopped(str(error).partition("\n")[0] or type(error).__name__)
         # Only now, without a cluster, no step goes on that would say something else of those that wait for it.
         if tasks is not None and (isinstance(error, CancelledError) or not isinstance(error, Exception)):
             tasks.mark_cancelled()
+        live.stopped(str(error).partition("\n")[0] or type(error).__name__)
         if isinstance(error, CancelledError | KeyboardInterrupt):
             return Cancelled(message=STOPPED)
         raise
@@ -181,11 +182,16 @@ def _reached(check: Callable[[], None]) -> None:
 
 
 def _devices(spec: Spec, cluster: Cluster) -> tuple[int, str]:
-    """How many devices a cluster that worked for a run has, and what they are."""
-    gpus = 0 if spec.run.device == "cpu" else sum(int(one["resources"].get("GPU", 0)) for one in cluster.workers())
+    """How many devices a cluster that worked for a run has, and what they are; (0, "") where it does not tell."""
+    try:
+        workers = cluster.workers()
+    # The work is done: a scheduler that is gone by now ends no run.
+    except Exception:
+        return 0, ""
+    gpus = 0 if spec.run.device == "cpu" else sum(int(one["resources"].get("GPU", 0)) for one in workers)
     if gpus:
         return gpus, f"{gpus} GPU{'s' * (gpus > 1)}"
-    hosts = len({one["host"] for one in cluster.workers()})
+    hosts = len({one["host"] for one in workers})
     return hosts, f"{hosts} machine{'s' * (hosts > 1)} without a GPU"
 
 

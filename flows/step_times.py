@@ -36,8 +36,8 @@ class StepTimes:
         self.made: dict[Step, float] = {}
 
     def expect(self, steps: Sequence[Step]) -> None:
-        """These steps are still to come."""
-        self._left += [step for step in steps if step not in self._left]
+        """These steps and no others are still to come."""
+        self._left = list(steps)
 
     def ended(self, step: Step, *, made: bool) -> None:
         """A step ended; its time is remembered where it was made."""

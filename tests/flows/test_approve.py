@@ -12,6 +12,7 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows.approval import approval
 from flows.asking import Asked, ask
 from infra.errors import UsageError
 from infra.servers.tracking import alias_of, connect, versions
@@ -187,3 +188,22 @@ def test_a_version_that_the_gate_holds_is_not_offered(clinic: Clinic) -> None:
     held = clinic.client.create_model_version(MODEL, source=str(clinic.place.root), tags=tags)
     with pytest.raises(UsageError, match=r"did not pass the gate \(hold: drift: the camera mix changed\)"):
         offer(MODEL, str(held.version))
+
+
+def test_a_run_tells_who_is_asked_and_who_approved_the_champion(clinic: Clinic) -> None:
+    passed, version = {"verdict": "passed"}, clinic.offered()
+    registered = {"name": MODEL, "version": version}
+    found = approval("by_hand", registered, passed)
+    assert (found["champion"], found["asked"], found["new"]) == (
+        clinic.champion(),
+        f"version {version} waits for approval",
+        True,
+    )
+    assert found["approver"].startswith("Dr. ")
+    again = approval("by_hand", registered, passed)
+    assert (again["run"], again["new"]) == (found["run"], False)
+    clinic.api.post(f"/flow_runs/{found['run']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+    assert "stillroom promote asked-about" in approval("by_hand", registered, passed)["asked"]
+    held = approval("by_hand", registered, {"verdict": "hold"})
+    assert held["asked"] == f"nobody is asked: the gate did not let version {version} pass"
+    assert approval("by_hand", None, {})["asked"] == "nobody is asked: this run registered no version"

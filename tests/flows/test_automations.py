@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -15,6 +17,19 @@ import pytest
 from tests.databases import AUTH
 from tests.line import Place
 from tests.prefect_client import Api, wait_until
+
+SILENT = """
+import threading
+from prefect import flow, tags
+
+@flow(name="silent", persist_result=False)
+def silent():
+    threading.Event().wait()
+
+with tags("stillroom"):
+    silent()
+"""
+"""A run that goes on until its process is killed."""
 
 
 class Hook:
@@ -107,6 +122,44 @@ def test_dead_runs_are_never_crashed_by_force(automated: Place, api: Api) -> Non
     assert found["trigger"]["within"] == 90
     assert found["actions"][0]["force"] is False
     assert "prefect.flow-run.Suspended" in found["trigger"]["expect"]
+
+
+def test_a_run_whose_process_was_killed_is_crashed_and_one_that_waits_is_not(automated: Place, api: Api) -> None:
+    flow = api.post("/flows/", {"name": "promote"})
+    waits = api.post("/flow_runs/", {"flow_id": flow["id"], "name": "waits", "tags": ["stillroom"]})
+    beat = {
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "prefect.flow-run.heartbeat",
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{waits['id']}"},
+        "related": [{"prefect.resource.id": "prefect.tag.stillroom", "prefect.resource.role": "tag"}],
+        "id": str(uuid.uuid4()),
+    }
+    api.post("/events", [beat])
+    suspended = {"state": {"type": "PAUSED", "name": "Suspended"}, "force": True}
+    api.post(f"/flow_runs/{waits['id']}/set_state", suspended)
+
+    env = {**automated.environment, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    env["PREFECT_HOME"] = str(automated.root / "home/prefect")
+    with (automated.root / "log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-c", SILENT], env=env, cwd=automated.root, stdout=log, stderr=log)
+    wanted = {"flows": {"name": {"any_": ["silent"]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    (run,) = wait_until(lambda: api.post("/flow_runs/filter", wanted))
+    beats = {
+        "filter": {
+            "event": {"name": ["prefect.flow-run.heartbeat"]},
+            "any_resource": {"id": [f"prefect.flow-run.{run['id']}"]},
+        }
+    }
+    wait_until(lambda: api.post("/events/filter", beats)["events"])
+    process.kill()
+    process.wait()
+    found = wait_until(lambda: one if (one := state_of(api, run))["type"] != "RUNNING" else None, 300)
+    assert (found["name"], found["message"]) == ("Crashed", "silent for 90 s: the process that ran it is gone")
+    assert state_of(api, waits)["name"] == "Suspended"
+
+
+def state_of(api: Api, run: dict[str, Any]) -> dict[str, Any]:
+    return dict(api.get(f"/flow_runs/{run['id']}")["state"])
 
 
 def test_a_second_command_changes_the_first(automated: Place, api: Api) -> None:
