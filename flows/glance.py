@@ -12,12 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 
 from flows.automations import DRIFTED, OFFERED, REFUSED
 from flows.decision import Decision
+from flows.live_page import LivePage
 from flows.step_times import StepTimes, duration_text
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
@@ -127,28 +126,29 @@ class LiveGlance:
         self._name, self._times = name, times
         self._ended: list[str] = []
         self._why, self._next = "looks for new images", 0.0
-        self._shown: list[Any] = []
-        self._show(self._page("runs"))
+        self._live = LivePage()
+        self._show()
 
     def decided(self, why: str) -> None:
         """The run knows what it does."""
         self._why = why
-        self._try()
+        self._show()
 
     def ended(self, step: Step, state: str) -> None:
         """A step ended."""
         self._ended.append(f"{step.label} ({state.lower()})")
         if time.monotonic() >= self._next:
-            self._try()
+            self._show()
 
     def stopped(self, why: str) -> None:
         """The run ends without a result; where Prefect's server is away, nobody is told."""
+        # What stopped the run is raised next, and counts more than what goes wrong here.
         with suppress(Exception):
-            self._show(self._page(f"stopped: {why}"))
+            self._live.show(self._page(f"stopped: {why}"))
 
     def finished(self, page: Artifact) -> None:
         """The run has its result."""
-        self._show(page)
+        self._live.show(page, wait=True)
 
     def _page(self, state: str) -> Artifact:
         rows = [
@@ -158,19 +158,9 @@ class LiveGlance:
         ]
         return Artifact(_key(self._name), f"{self._name} {state}", f"# {self._name}: {state}\n\n{_table(rows)}")
 
-    def _try(self) -> None:
-        # What is lost while Prefect's server is away comes with the next step.
-        with suppress(Exception):
-            self._show(self._page("runs"))
-
-    def _show(self, page: Artifact) -> None:
+    def _show(self) -> None:
         self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
-        before = list(self._shown)
-        self._shown.append(create_markdown_artifact(str(page.content), key=page.key, description=page.description))
-        with get_client(sync_client=True) as client:
-            for one in before:
-                client.delete_artifact(one)
-                self._shown.remove(one)
+        self._live.show(self._page("runs"))
 
 
 def emit_results(name: str, found: Mapping[str, Any]) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactUpdate
-
+from flows.live_page import LivePage
 from flows.stored_pages import address_of
 from infra.errors import StillroomError
 from infra.servers.tracking_pages import experiment_page, model_page, run_page, run_pages
@@ -17,7 +13,7 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import Store
 from tasks.drawing.markdown import cell_text
 from tasks.pipeline.context import Context
-from tasks.pipeline.stage import slug
+from tasks.pipeline.stage import Artifact, slug
 from tasks.report.stage import CARD, PAGE, SHARED
 from tasks.spec import Spec
 
@@ -28,17 +24,12 @@ class Links:
     """The artifact `links-NAME` of a flow run: made when the run begins, told the rest at its end."""
 
     def __init__(self, spec: Spec, context: Context) -> None:
-        self._spec, self._context = spec, context
-        self._id: UUID | None = None
+        self._spec, self._context, self._live = spec, context, LivePage()
 
     def begin(self) -> None:
         """Publish what is known before anything is made."""
-        made: Any = create_markdown_artifact(
-            key=f"links-{slug(self._spec.name)}",
-            markdown=self._page([*self._workers(), *self._store()]),
-            description="where to look: Dask, the store; MLflow and the student's page when the run ends",
-        )
-        self._id = made
+        rows = [*self._workers(), *self._store()]
+        self._live.show(self._page(rows, "Dask, the store; MLflow and the student's page when the run ends"))
 
     def end(self, facts: Mapping[str, Mapping[str, Any]], manifests: Sequence[Manifest]) -> None:
         """Add what the run has made.
@@ -48,14 +39,13 @@ class Links:
             manifests: of the steps that ended.
         """
         rows = [*self._mlflow(facts), *self._workers(), *self._pages(manifests), *self._store()]
-        update = ArtifactUpdate(data=self._page(rows), description="where to look: MLflow, Dask, the student's page")
-        with get_client(sync_client=True) as client:
-            assert self._id is not None
-            client.update_artifact(self._id, update)
+        self._live.show(self._page(rows, "MLflow, Dask, the student's page"), wait=True)
 
-    def _page(self, rows: Sequence[tuple[str, str]]) -> str:
+    def _page(self, rows: Sequence[tuple[str, str]], what: str) -> Artifact:
+        name = self._spec.name
         table = "\n".join(f"| {cell_text(what)} | {cell_text(where)} |" for what, where in rows)
-        return f"# {self._spec.name}: where to look\n\n| | |\n|---|---|\n{table}\n"
+        page = f"# {name}: where to look\n\n| | |\n|---|---|\n{table}\n"
+        return Artifact(f"links-{slug(name)}", f"where to look: {what}", page)
 
     def _workers(self) -> list[tuple[str, str]]:
         page, section = self._context.cluster.page, self._context.cluster.section
