@@ -31,6 +31,8 @@ from infra.storage.manifest import Manifest
 from infra.storage.store import open_store
 from tasks.combine.members import check_before_ingest
 from tasks.combine.stage import COMBINE
+from tasks.drift.production import log_digest
+from tasks.drift.stage import DRIFT
 from tasks.gate.stage import GATE
 from tasks.ingest.stage import INGEST
 from tasks.maintenance.under_way import RunRecord
@@ -109,6 +111,10 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         # No hour of training ends where nobody takes its student.
         _reached(lambda: check_tracking(spec.name, spec.register_.name or spec.name))
     _reached(lambda: check_before_ingest(spec, open_store(spec.store)))
+    log = spec.drift.predictions
+    if log is not None and any(step.stage is DRIFT for step in steps):
+        # A log that is not there fails at once, and not after hours of training.
+        _reached(lambda: log_digest(log, open_store(spec.store)))
     tasks: _Tasks | None = None
     times = StepTimes(spec.name)
     times.expect(steps)

@@ -14,16 +14,6 @@ NONE, DRIFT, UNKNOWN = "none", "drift", "unknown"
 """Verdicts of stage drift; unknown: there is no champion, or its data are gone."""
 
 
-def holds(facts: Mapping[str, Any] | None, section: DriftSection, *, same: bool) -> bool:
-    """Whether drift holds the promotion of a student.
-
-    Args:
-        facts: of a manifest of stage drift; None: nobody looked.
-        same: the student serves already, so that there is nothing to hold.
-    """
-    return facts is not None and section.hold and not same and facts["verdict"] == DRIFT
-
-
 def drifted_signals(facts: Mapping[str, Any]) -> list[str]:
     """Names of the signals that drifted, sorted."""
     return sorted(str(signal["name"]) for signal in facts["signals"] if signal["drifted"])
@@ -33,7 +23,8 @@ def rule_on_drift(facts: Mapping[str, Any], section: DriftSection, *, same: bool
     """The ruling, where there is a champion to compare with and drift holds.
 
     Args:
-        facts, same: as `holds`.
+        facts: of a manifest of stage drift.
+        same: the student serves already, so that there is nothing to hold.
     """
     if not section.hold or same or facts["verdict"] == UNKNOWN:
         return []

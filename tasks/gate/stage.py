@@ -17,7 +17,7 @@ from tasks.data.decisions import operating_point
 from tasks.gate.asked import asked_of, refuse_silent_changes
 from tasks.gate.budgets import rule_on_export
 from tasks.gate.comparison import Tested, against_champion, tested
-from tasks.gate.drifted import UNKNOWN, drifted_signals, holds, rule_on_drift
+from tasks.gate.drifted import DRIFT, UNKNOWN, drifted_signals, rule_on_drift
 from tasks.gate.opponent import Champion, champion_of
 from tasks.gate.recalls import with_decided_recalls
 from tasks.gate.rules import FAILED, PASSED, Ruling, overall, rule_on_report
@@ -45,7 +45,7 @@ class GateWork(StageWork):
     - `drift`: {verdict, why, signals}, names of those that drifted; where stage drift looked.
 
     The key is of the champion that the student is compared with: another one is another question. Drift counts by the
-    names of the signals that hold the student: figures of a log that grows nightly would make a verdict a night.
+    names of its signals: figures of a log that grows nightly would make a verdict a night.
 
     Raises:
         UsageError: the report has no student.
@@ -83,8 +83,8 @@ class GateWork(StageWork):
         against = "" if self.champion is None else self.champion.against
         inputs = [self.report.key, *([self.export.key] if self.export else [])]
         section = {**self.section.identity(), **({"against": f"{self.name}/{against}"} if against else {})}
-        if self.drift is not None and self._held:
-            section["drift"] = drifted_signals(self.drift.facts)
+        if self._drifted is not None:
+            section["drift"] = {"signals": drifted_signals(self._drifted.facts), "hold": self.spec.drift.hold}
         return unit_key(STAGE, VERSION, inputs=inputs, section=section)
 
     @property
@@ -92,9 +92,9 @@ class GateWork(StageWork):
         return self.champion is not None and self.champion.same
 
     @property
-    def _held(self) -> bool:
-        drift = None if self.drift is None else self.drift.facts
-        return self.section.enabled and holds(drift, self.spec.drift, same=self._same)
+    def _drifted(self) -> Manifest | None:
+        """The drift that the verdict depends on; a student that serves already is not held."""
+        return None if self.drift is None or self._same or self.drift.facts["verdict"] != DRIFT else self.drift
 
     def count(self, manifest: Manifest) -> int:
         return 1
@@ -129,7 +129,7 @@ class GateWork(StageWork):
                 self.report.digest,
                 self.corpus.manifest.digest,
                 *([self.export.key] if self.export else []),
-                *([self.drift.digest] if self.drift is not None and self._held else []),
+                *([self._drifted.digest] if self._drifted else []),
             ],
             section=self.section.identity(),
             outputs=[],

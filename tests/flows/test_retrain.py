@@ -19,6 +19,7 @@ def test_every_stage_is_made(first: dict[str, Any]) -> None:
         "distill taught seed 0",
         "evaluate",
         "export",
+        "drift",
         "gate",
         "report",
         "register",

@@ -303,6 +303,7 @@ def test_what_is_made_is_cached(tmp_path: Path, cluster: Cluster) -> None:
         "compare": "to do",
         "evaluate": "to do",
         "export": "to do",
+        "drift": "to do",
         "gate": "to do",
         "report": "to do",
         "register": "to do",
