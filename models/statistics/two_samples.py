@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PERMUTATIONS = 1999
-"""Deals of the sides: the smallest p is then 1 / 2000, which ten signals at 0.01 still leave room for."""
+PERMUTATIONS = 999
+"""Deals of the sides: the smallest p is then 1 / 1000, which fourteen signals at 0.05 still leave room for."""
 
 Distance = Callable[[np.ndarray], np.ndarray]
 """From sides [B, N] (1 new, 0 old; float32) to a distance for each row [B]."""
@@ -119,20 +119,20 @@ def largest_distribution_gap(values: np.ndarray) -> Distance:
     return distance
 
 
-def energy_coefficient(points: np.ndarray, old: np.ndarray) -> Distance:
-    """Energy distance as a share of twice the mean distance between the sides: 0 alike, 1 two different points.
+def energy_coefficient(points: np.ndarray) -> Distance:
+    """Root of the energy distance as a share of twice the mean distance between the sides: 0 alike, 1 two points.
 
-    Unbiased, so that it lies around 0, and may be below, where both sides are of one distribution (Szekely and Rizzo
-    2013, doi:10.1016/j.jspi.2013.03.018). Columns are scaled by their deviation on the old side.
+    The energy distance grows with the square of the share of images that are unlike the others, its root with the
+    share. It is unbiased before the root; what is below 0 is 0 (Szekely and Rizzo 2013,
+    doi:10.1016/j.jspi.2013.03.018). Columns are scaled by their deviation over both sides: that of one side would be
+    another one after a deal.
 
     Args:
         points: float [N, D].
-        old: bool [N], for the scale.
     """
-    scale = points[old].std(axis=0)
-    used = scale > 1e-6 * max(1e-12, float(scale.max(initial=0.0)))
-    # A column that is constant on the old side tells most where it is not on the new one.
-    scaled = points / np.where(used, scale, max(1e-12, float(scale[used].mean()) if used.any() else 1.0))
+    scale = points.std(axis=0)
+    used = scale > 1e-9 * max(1e-12, float(scale.max(initial=0.0)))
+    scaled = points[:, used] / scale[used]
     between = _distances(scaled).astype(np.float32)
     total = float(between.sum(dtype=np.float64))
 
@@ -144,7 +144,8 @@ def energy_coefficient(points: np.ndarray, old: np.ndarray) -> Distance:
         m = sides.shape[1] - n
         inside = new / np.maximum(n * (n - 1), 1) + (total - new - 2 * across) / np.maximum(m * (m - 1), 1)
         mean = across / np.maximum(n * m, 1)
-        return np.where(mean > 0, (2 * mean - inside) / np.where(mean > 0, 2 * mean, 1), 0.0)
+        share = np.where(mean > 0, (2 * mean - inside) / np.where(mean > 0, 2 * mean, 1), 0.0)
+        return np.sqrt(np.maximum(share, 0.0))
 
     return distance
 

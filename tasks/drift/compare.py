@@ -139,7 +139,7 @@ class ImageSignals:
         yield from self._taught(rows, sample)
         few = _fewer(sample, MOST_IMAGES)
         looks = self._appearance(rows, few)
-        yield measured("appearance", "appearance", energy_coefficient(looks, ~few.sides.new), few)
+        yield measured("appearance", "appearance", energy_coefficient(looks), few)
 
     def _taught(self, rows: StoredRows, sample: Sample) -> Iterator[Signal]:
         if not self.labels:
@@ -156,7 +156,7 @@ class ImageSignals:
         )
         few = _fewer(kept, MOST_POINTS)
         near = points[np.isin(kept.rows, few.rows)]
-        yield measured("embedding", "embedding of the teachers", energy_coefficient(near, ~few.sides.new), few)
+        yield measured("embedding", "embedding of the teachers", energy_coefficient(near), few)
 
     def _predictions(self, rows: StoredRows, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean probabilities [n, C] of the plain view, what stands for an embedding [n, D], and bool [n]."""

@@ -25,23 +25,25 @@ class DriftLimits(Section):
     predicted_prior: Limit = Field(0.1, description="the same of the classes that the teachers name on new images")
     site: Limit = Field(0.1, description="share of the new images that would have to come from another site")
     camera: Limit = Field(0.1, description="share of the new images that would have to come from another camera")
-    population: Limit = Field(0.15, description="the same of sex and projection, the larger of the two")
+    population: Limit = Field(0.1, description="the same of sex, and of projection, each for itself")
     confidence: Limit = Field(
-        0.15, description="largest difference of the distribution functions of the teachers' confidence"
+        0.1, description="largest difference of the distribution functions of the teachers' confidence"
     )
     embedding: Limit = Field(
-        0.02, description="energy distance of the teachers' stored features, or logits, as a share of the mean distance"
+        0.05,
+        description="root of the energy distance of the teachers' stored features, or logits, as a share of the mean "
+        "distance",
     )
     appearance: Limit = Field(
-        0.02, description="the same of colour, contrast and sharpness of a sample of the stored images"
+        0.05, description="the same of colour, contrast and sharpness of a sample of the stored images"
     )
-    size: Limit = Field(0.3, description="largest difference of the distribution functions of the files' pixels")
-    quality: Limit = Field(0.15, description="the same of the images' quality")
+    size: Limit = Field(0.1, description="largest difference of the distribution functions of the files' pixels")
+    quality: Limit = Field(0.1, description="the same of the images' quality")
     production_classes: Limit = Field(
         0.1, description="share of the logged predictions that would have to be of another class"
     )
     production_confidence: Limit = Field(
-        0.15, description="largest difference of the distribution functions of the champion's confidence"
+        0.1, description="largest difference of the distribution functions of the champion's confidence"
     )
     production_site: Limit = Field(0.1, description="share of the logged predictions that would have to come elsewhere")
 
@@ -57,7 +59,7 @@ class DriftSection(Section):
         "docs/retraining.md has its columns",
     )
     alpha: float = Field(
-        0.01, gt=0, lt=1, description="how often all signals of a run together may ring by chance alone"
+        0.05, gt=0, lt=1, description="how often all signals of a run together may ring by chance alone"
     )
     least: int = Field(30, ge=10, description="fewest images on either side; of fewer nothing is said")
     limits: DriftLimits = DriftLimits()

@@ -276,7 +276,7 @@ def _rates(cuts: list[list[dict[str, Any]]]) -> dict[str, Any]:
         values = np.array([row["value"] for row in own])
         found[name] = {
             "rings": _share([row["drifted"] for row in own]),
-            "significant": _share([row["p"] <= 0.01 for row in own]),
+            "significant": _share([row["p"] <= DriftSection().alpha for row in own]),
             "median": round(float(np.median(values)), 4),
             "p95": round(float(np.quantile(values, 0.95)), 4),
         }

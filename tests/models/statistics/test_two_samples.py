@@ -51,11 +51,11 @@ def test_prevalence_gap_leaves_out_what_is_unknown() -> None:
 def test_energy_coefficient_is_that_of_its_formula() -> None:
     rng = np.random.default_rng(1)
     points = np.concatenate([rng.normal(1, 1, (30, 3)), rng.normal(0, 2, (30, 3))])
-    scaled = points / points[~HALF].std(axis=0)
+    scaled = points / points.std(axis=0)
     across = cdist(scaled[HALF], scaled[~HALF]).mean()
     within = sum(cdist(each, each).sum() / (30 * 29) for each in (scaled[HALF], scaled[~HALF]))
-    found, _ = compared(energy_coefficient(points, ~HALF), sides(HALF), count=9)
-    assert found == pytest.approx((2 * across - within) / (2 * across), rel=1e-4)
+    found, _ = compared(energy_coefficient(points), sides(HALF), count=9)
+    assert found == pytest.approx(np.sqrt((2 * across - within) / (2 * across)), rel=1e-4)
 
 
 def test_chance_passes_for_a_difference_as_often_as_its_p_value_says() -> None:
