@@ -9,7 +9,7 @@ Environment: `STILLROOM_*` and `MLFLOW_TRACKING_*` (see README) of the worker; M
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -64,12 +64,12 @@ def run_name() -> str:
 
 
 @flow(name=FLOW, flow_run_name=run_name, persist_result=False)
-def approve(model: str, version: int | None = None) -> Any:
+def approve(model: str, version: Annotated[int, Field(ge=0)] = 0) -> Any:
     """Ask a person whether a version of a model becomes the champion, and do what they say.
 
     Args:
         model: Name of the registered model.
-        version: Number of the version that is offered; empty for the newest one that passed the gate.
+        version: Number of the version that is offered; 0 for the newest one that passed the gate.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None

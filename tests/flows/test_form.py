@@ -34,7 +34,7 @@ def test_a_run_by_hand_asks_for_the_model_and_finds_the_version() -> None:
     fields = parameter_schema(approve.fn).properties
     assert [name for name, _ in sorted(fields.items(), key=lambda one: one[1]["position"])] == ["model", "version"]
     assert all(field.get("description") for field in fields.values())
-    assert fields["version"]["default"] is None
+    assert (fields["version"]["type"], fields["version"]["default"]) == ("integer", 0)
 
 
 def test_the_answer_is_a_decision_then_a_name_then_a_reason() -> None:
