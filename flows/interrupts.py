@@ -1,4 +1,4 @@
-"""Ctrl-C while a flow runs: the first asks it to stop, the second ends everything at once."""
+"""Requests to stop a run: by Ctrl-C, in Prefect's pages or by a worker; one that does not stop in time is ended."""
 
 from __future__ import annotations
 
@@ -14,14 +14,49 @@ import psutil
 
 from flows.output import FAILED, STOPPED
 
-STOP_SECONDS = 22.0
-"""From the first interrupt until a run that does not stop by itself is ended."""
+STOP_SECONDS = 20.0
+"""From the first request until a run that does not stop by itself is ended; workers send SIGKILL after 26 and 30 s."""
 
 STATE_SECONDS = 4.0
 """For Prefect's API to take the state of a run that is ended."""
 
 INTERRUPTED = 130
 """Exit code of a command that a second interrupt ended, as shells count."""
+
+
+class Deadline:
+    """Ends this process, and all that it started, when a run that was asked to stop does not.
+
+    Args:
+        overdue: called before the process is ended, to say how its runs ended.
+        seconds: that a run has to stop.
+    """
+
+    def __init__(self, overdue: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
+        self._overdue, self._seconds = overdue, seconds
+        self._over = False
+        self._lock = threading.RLock()  # a signal may come while it is held
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """The run was asked to stop; from any thread, and as often as it is heard."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+                self._thread.start()
+
+    def end(self) -> None:
+        """The run is over; of a process that then lives on, nothing more is said."""
+        self._over = True
+
+    def _watch(self) -> None:
+        threading.Event().wait(self._seconds)
+        if not self._over:
+            last = threading.Thread(target=self._overdue, daemon=True)
+            last.start()
+            last.join(STATE_SECONDS)
+            os.write(2, f"error: {STOPPED}\n".encode())
+        _end(FAILED)
 
 
 class Interrupts:
@@ -35,14 +70,18 @@ class Interrupts:
     """
 
     def __init__(self, overdue: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
-        self._overdue, self._seconds = overdue, seconds
+        self._deadline = Deadline(overdue, seconds)
         self._asked = threading.Event()
         self._before: Any = None
-        self._over = False
 
     def requested(self) -> bool:
         """Whether the run shall stop."""
         return self._asked.is_set()
+
+    def request(self) -> None:
+        """The run was asked to stop in another way, such as in Prefect's pages."""
+        self._asked.set()
+        self._deadline.begin()
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -52,7 +91,7 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over = True
+        self._deadline.end()
         if self._before is not None and not self.requested():
             signal.signal(signal.SIGINT, self._before)
 
@@ -63,16 +102,7 @@ class Interrupts:
         if sys.stderr.isatty():
             # Not by print: the interrupt may have come in the middle of one.
             os.write(2, b"\rstopping; interrupt again to end at once\x1b[K\r")
-        threading.Thread(target=self._watch, name="interrupts", daemon=True).start()
-
-    def _watch(self) -> None:
-        threading.Event().wait(self._seconds)
-        if not self._over:
-            last = threading.Thread(target=self._overdue, daemon=True)
-            last.start()
-            last.join(STATE_SECONDS)
-            os.write(2, f"error: {STOPPED}\n".encode())
-        _end(FAILED)
+        self._deadline.begin()
 
 
 def _end(code: int) -> None:

@@ -16,6 +16,7 @@ from prefect.states import Cancelled
 from flows.approval import approval
 from flows.decision import decide
 from flows.glance import LiveGlance, emit_results, glance, glance_page
+from flows.interrupts import Deadline
 from flows.line import line
 from flows.links import Links
 from flows.output import STOPPED
@@ -24,7 +25,8 @@ from flows.step_times import StepTimes
 from infra.compute.cluster import Cluster
 from infra.errors import CancelledError, StillroomError, is_transient
 from infra.patience import patiently
-from infra.servers.flow_runs import StopWatch, is_scheduled, mark_tasks_cancelled, own_this_run
+from infra.servers.flow_runs import StopWatch, is_scheduled, mark_cancelled, mark_tasks_cancelled, own_this_run
+from infra.servers.process_tag import process_tag
 from infra.servers.telling import tell
 from infra.servers.tracking_check import check_tracking
 from infra.storage.manifest import Manifest
@@ -46,7 +48,7 @@ from tasks.prefect_tasks import Ref, Run, publish, running, submit
 from tasks.register.stage import REGISTER
 from tasks.spec import Spec
 
-SECONDS_TO_STOP = 12.0
+SECONDS_TO_STOP = 10.0
 """For all steps together to stop after they were asked to."""
 
 SECONDS_TO_TELL = 3.0
@@ -106,6 +108,10 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         for note in check_networks(spec):
             around.listener.message(note)
     run_id = flow.flow_run.id if flow and flow.flow_run else None
+    stopping = around.stopping
+    if is_scheduled():
+        # The process is this run's alone, and nobody else ends it before its worker kills it.
+        stopping = Deadline(lambda: mark_cancelled(process_tag(), asked=True)).begin
     result = RunResult(spec, flow_run=str(run_id) if run_id else None)
     if any(step.stage is REGISTER for step in steps):
         # No hour of training ends where nobody takes its student.
@@ -123,7 +129,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         # The tag that names our process belongs to the flow run; on every task run it would be noise.
         quiet = TagsContext(current_tags=set())
         shared = nullcontext(around.cluster) if around.cluster is not None else Cluster(spec.run.cluster)
-        with quiet, StopWatch(run_id) as watch, shared as cluster, ExitStack() as opened:
+        with quiet, StopWatch(run_id, stopping) as watch, shared as cluster, ExitStack() as opened:
             stop = lambda: watch.requested() or around.stop()  # noqa: E731
             context = Context(open_store(spec.store), cluster, spec.run, stop=stop, run_id=str(run_id or ""))
             # Before anything is looked up: from here on gc removes nothing.
@@ -144,7 +150,9 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
                     times.expect(later)
                     live.decided(decision.why)
                     tasks.run(later)
-            except BaseException:
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    stopping()
                 # Steps work in threads that an interrupt does not reach: ask them to stop, or they run on.
                 watch.request()
                 tasks.settle()

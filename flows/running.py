@@ -62,7 +62,7 @@ def on_terminal(title: str, url: str, run: Callable[[Surroundings], dict[str, An
     terminal.message(f"{title}  (Prefect {url.removesuffix('/api')})")
     try:
         with Interrupts(lambda: mark_cancelled(process_tag())) as interrupts:
-            return run(Surroundings(terminal, stop=interrupts.requested))
+            return run(Surroundings(terminal, stop=interrupts.requested, stopping=interrupts.request))
     finally:
         terminal.close()
 

@@ -115,7 +115,7 @@ def study(
     check_study(base, found, seeds)
     cluster = around.cluster or Cluster(base.spec.run.cluster)
     progress = StudyProgress(f"{kind}-{base.spec.name}", around.listener, parts.trainings)
-    followed = SURROUNDINGS.set(Surroundings(progress, cluster, around.stop))
+    followed = SURROUNDINGS.set(Surroundings(progress, cluster, around.stop, around.stopping))
     track = base.spec.run.train.track
     runs = StudyRuns(open_store(base.spec.store), base.spec, found, message=around.listener.message, track=track)
     runs.open()

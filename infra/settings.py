@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     dask_tls: Path | None = Field(None, description="folder of its certificates; default `dask-tls` under home")
     dask_page: str | None = Field(None, description="address of its pages, for links")
     worker_timeout: float = Field(60.0, gt=0, description="seconds to wait for a Dask worker that fits")
-    poll: float = Field(5.0, gt=0, description="seconds between looks for a request to stop")
+    poll: float = Field(2.0, gt=0, description="seconds between looks for a request to stop")
     api_timeout: float = Field(120.0, gt=0, description="seconds to wait for our own Prefect API to answer")
     cache: Path | None = Field(None, description="folder of the cache of S3 objects; default `cache` under home")
     cache_gb: float = Field(20.0, gt=0, description="bound of that cache in gigabytes (10^9 bytes)")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from infra.settings import settings
 PAGE = 200
 """Runs that one request to the API may answer with."""
 
-KNOWN_SECONDS = 8.0
+KNOWN_SECONDS = 5.0
 """For Prefect to know of a task run: it learns of them by events that are on their way."""
 
 WORKER_PID = "STILLROOM_WORKER_PID"
@@ -102,11 +102,12 @@ def mark_dead_runs_crashed() -> list[str]:
     return crashed
 
 
-def mark_cancelled(tag: str) -> None:
+def mark_cancelled(tag: str, *, asked: bool = False) -> None:
     """Set the flow runs of a process that have not ended to Cancelled, whatever the process still does.
 
     Args:
         tag: of the process.
+        asked: only those that are Cancelling.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
@@ -115,6 +116,8 @@ def mark_cancelled(tag: str) -> None:
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])), limit=PAGE)
         for run in found:
+            if asked and (run.state is None or not run.state.is_cancelling()):
+                continue
             if run.state is None or not run.state.is_final():
                 client.set_flow_run_state(run.id, Cancelled(message="stopped on request"), force=True)
 
@@ -143,10 +146,14 @@ def mark_tasks_cancelled(task_runs: Sequence[UUID], why: str) -> None:
 
 
 class StopWatch:
-    """Asks Prefect every `STILLROOM_POLL` seconds whether somebody cancelled the run."""
+    """Asks Prefect every `STILLROOM_POLL` seconds whether somebody cancelled the run.
 
-    def __init__(self, flow_run_id: UUID | None) -> None:
-        self.flow_run_id = flow_run_id
+    Args:
+        heard: called when somebody did.
+    """
+
+    def __init__(self, flow_run_id: UUID | None, heard: Callable[[], None] = lambda: None) -> None:
+        self.flow_run_id, self._heard = flow_run_id, heard
         self._requested = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
@@ -174,6 +181,7 @@ class StopWatch:
                     continue
                 if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
                     self.request()
+                    self._heard()
                     return
 
     def __enter__(self) -> StopWatch:

@@ -26,17 +26,23 @@ def _never() -> bool:
     return False
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """Attributes:
     listener: of the run.
     cluster: used in place of a cluster of the run's own, and not closed by it.
     stop: asked now and then; the run is cancelled when it says yes.
+    stopping: called when the run hears of such a request itself, from Prefect or by a signal.
     """
 
     listener: Listener = field(default_factory=Listener)
     cluster: Cluster | None = None
     stop: Callable[[], bool] = _never
+    stopping: Callable[[], None] = _nothing
 
 
 SURROUNDINGS: ContextVar[Surroundings] = ContextVar("surroundings")

@@ -1,4 +1,4 @@
-"""Runs that a worker or `serve` starts: cancelled, or their worker ends; no run and no process is lost."""
+"""Runs that a worker, `serve` or a shell starts: cancelled, or their worker ends; no run and no process is lost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.interrupts import STATE_SECONDS, STOP_SECONDS
+from infra.settings import settings
 from tests.databases import AUTH
 from tests.flows.long_run import forget_checkpoints, training
 from tests.line import SPEC, Place
@@ -99,12 +101,32 @@ def test_a_cancelled_run_ends_cancelled_with_all_of_its_stages(
     wait_until(lambda: state_of(api, run) == "CANCELLED", 60)
     wait_until(lambda: not [child for child in own.children() if child.status() != psutil.STATUS_ZOMBIE], 30)
     assert [one for one in place.processes() if one.pid != process.pid] == []
+    ended_by_itself(place, api, run)
+
+
+def ended_by_itself(place: Place, api: Api, run: dict[str, Any]) -> None:
+    """The run heard the request and told of every stage: neither its own deadline nor a worker's SIGKILL came first."""
     tasks = api.post("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
     states = {task["state"]["name"] for task in tasks}
     # What the run before has made is found.
     assert "Cancelled" in states
     assert states <= {"Completed", "Cached", "Cancelled"}
     assert len(tasks) > 5
+    assert "status code: -9" not in (place.root / "log").read_text()
+    # A worker asks by SIGTERM, and by SIGKILL after 30 s; in a shell it takes a look until a request is heard.
+    assert settings().poll + STOP_SECONDS + STATE_SECONDS < 30
+
+
+def test_a_run_of_a_shell_that_is_cancelled_in_the_pages_ends(place: Place, api: Api) -> None:
+    process = place.start("retrain", "small.yaml")
+    STARTED.append(process)
+    place.wait_until(process, training)
+    (run,) = api.post("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    api.post(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+    assert process.wait(60) == 1
+    assert state_of(api, run) == "CANCELLED"
+    assert place.processes() == []
+    ended_by_itself(place, api, run)
 
 
 def test_a_worker_that_is_asked_to_end_ends_its_runs_first(place: Place, api: Api) -> None:
