@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -17,11 +18,17 @@ from flows.output import FAILED, STOPPED
 STOP_SECONDS = 20.0
 """From the first request until a run that does not stop by itself is ended; workers send SIGKILL after 26 and 30 s."""
 
+LEAVE_SECONDS = 8.0
+"""For Prefect to take the state of a run that has stopped, and for its process to end: libraries may hold it up."""
+
 STATE_SECONDS = 4.0
 """For Prefect's API to take the state of a run that is ended."""
 
 INTERRUPTED = 130
 """Exit code of a command that a second interrupt ended, as shells count."""
+
+
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Deadline:
@@ -34,6 +41,7 @@ class Deadline:
 
     def __init__(self, overdue: Callable[[], None], seconds: float = STOP_SECONDS) -> None:
         self._overdue, self._seconds = overdue, seconds
+        self._until = float("inf")
         self._over = False
         self._lock = threading.RLock()  # a signal may come while it is held
         self._thread: threading.Thread | None = None
@@ -42,15 +50,21 @@ class Deadline:
         """The run was asked to stop; from any thread, and as often as it is heard."""
         with self._lock:
             if self._thread is None:
+                self._until = time.monotonic() + self._seconds
                 self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
                 self._thread.start()
+
+    def stopped(self, seconds: float = LEAVE_SECONDS) -> None:
+        """The run has stopped, and this process, which is its alone, has less time than before to end."""
+        self._until = min(self._until, time.monotonic() + seconds)
 
     def end(self) -> None:
         """The run is over; of a process that then lives on, nothing more is said."""
         self._over = True
 
     def _watch(self) -> None:
-        threading.Event().wait(self._seconds)
+        while time.monotonic() < self._until:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         if not self._over:
             last = threading.Thread(target=self._overdue, daemon=True)
             last.start()

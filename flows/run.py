@@ -108,10 +108,9 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         for note in check_networks(spec):
             around.listener.message(note)
     run_id = flow.flow_run.id if flow and flow.flow_run else None
-    stopping = around.stopping
-    if is_scheduled():
-        # The process is this run's alone, and nobody else ends it before its worker kills it.
-        stopping = Deadline(lambda: mark_cancelled(process_tag(), asked=True)).begin
+    # The process of a scheduled run is its alone, and nobody else ends it before its worker kills it.
+    deadline = Deadline(lambda: mark_cancelled(process_tag(), asked=True))
+    stopping = deadline.begin if is_scheduled() else around.stopping
     result = RunResult(spec, flow_run=str(run_id) if run_id else None)
     if any(step.stage is REGISTER for step in steps):
         # No hour of training ends where nobody takes its student.
@@ -181,6 +180,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
         if tasks is not None and (isinstance(error, CancelledError) or not isinstance(error, Exception)):
             tasks.mark_cancelled()
         live.stopped(str(error).partition("\n")[0] or type(error).__name__)
+        deadline.stopped()
         if isinstance(error, CancelledError | KeyboardInterrupt):
             return Cancelled(message=STOPPED)
         raise

@@ -7,6 +7,17 @@ import sys
 
 import psutil
 
+from tests.prefect_client import wait_until
+
+LEAVES = """
+import threading
+from flows.interrupts import Deadline
+deadline = Deadline(lambda: print("told", flush=True), seconds=600)
+deadline.begin()
+deadline.stopped(0.2)
+threading.Event().wait()
+"""
+
 HANGS = """
 import subprocess, sys, threading
 from flows.interrupts import Deadline
@@ -24,4 +35,16 @@ def test_a_process_that_hangs_tells_and_ends_with_its_children() -> None:
     child, *told = done.stdout.split()
     assert (done.returncode, told) == (1, ["told"])
     assert done.stderr.startswith("error: stopped on request")
-    assert not psutil.pid_exists(int(child)) or psutil.Process(int(child)).status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: gone(int(child)), 30)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_process_that_lives_on_after_its_run_has_less_time() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.split()) == (1, ["told"])

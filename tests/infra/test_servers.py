@@ -96,6 +96,13 @@ def test_a_schedule_fires(prefect: str) -> None:
     assert {run["auto_scheduled"] for run in runs} == {True}
 
 
+def test_prefect_removes_what_it_kept_of_old_runs(prefect: str) -> None:
+    header = {"authorization": basic(os.environ["PREFECT_API_AUTH_STRING"])}
+    with urllib.request.urlopen(urllib.request.Request(f"{prefect}/admin/settings", headers=header)) as answer:
+        vacuum = json.load(answer)["server"]["services"]["db_vacuum"]
+    assert set(vacuum["enabled"]) == {"events", "flow_runs"}
+
+
 def test_prefects_command_lists_work_pools(prefect: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "prefect", "work-pool", "ls"]
     env = {**os.environ, "PREFECT_API_URL": prefect, "PREFECT_HOME": str(tmp_path)}
