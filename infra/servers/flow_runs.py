@@ -8,9 +8,11 @@ our workers mark the runs of dead processes as Crashed.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +47,7 @@ def own_this_run(flow_run: Any) -> None:
     """
     if is_scheduled():
         tie_to_parent(int(os.environ.get(WORKER_PID, "0")) or None)
+        _hear_one_sigterm()
     tag = process_tag()
     if flow_run is None or tag in flow_run.tags:
         return
@@ -58,6 +61,22 @@ def own_this_run(flow_run: Any) -> None:
             client.update_flow_run(flow_run.id, tags=[*others, tag])
 
     patiently(own, is_api_gone)
+
+
+def _hear_one_sigterm() -> None:
+    """Let the first SIGTERM end the run in order, and no second one cut that short.
+
+    In Prefect's Helm chart a pod that ends sends it to all processes at once, and our worker then to each of its runs.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        return
+
+    def once(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, once)
 
 
 def mark_dead_runs_crashed() -> list[str]:

@@ -129,9 +129,13 @@ def test_a_run_of_a_shell_that_is_cancelled_in_the_pages_ends(place: Place, api:
     ended_by_itself(place, api, run)
 
 
-def test_a_worker_that_is_asked_to_end_ends_its_runs_first(place: Place, api: Api) -> None:
+@pytest.mark.parametrize("all_at_once", [False, True])
+def test_a_worker_that_is_asked_to_end_ends_its_runs_first(place: Place, api: Api, all_at_once: bool) -> None:
     process = worker(place)
     run = begun(place, api, process)
+    # As a container's first process does it; the worker asks its runs a second time.
+    for engine in psutil.Process(process.pid).children() if all_at_once else []:
+        engine.terminate()
     process.terminate()
     process.wait(60)
     assert state_of(api, run) == "CRASHED"

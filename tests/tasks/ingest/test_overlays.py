@@ -177,7 +177,7 @@ def test_an_ingest_says_which_class_has_boxes(frames: Path, store: LocalStore, c
     assert manifest.facts["overlays"]["by_class"]["polyps"] == {"images": 16, "found": 16}
     assert any(note.startswith("likely text or inset boxes: polyps 100 %: ") for note in manifest.facts["notes"])
     work = IngestWork(Context(store), given.corpus, given.ingest)
-    assert [table.key for table in work.artifacts(result, 0.0)] == ["quarantine-hk", "overlays-hk"]
+    assert [table.key for table in work.artifacts(result, 0.0)] == ["shards-hk", "quarantine-hk", "overlays-hk"]
 
 
 def test_with_a_mask_over_the_corner_nothing_is_found(frames: Path, store: LocalStore, cluster: Cluster) -> None:
