@@ -53,6 +53,8 @@ BACKBONES = {
 """All of a network but its classifier."""
 
 IMAGENET, PROBE_STEPS = "imagenet", 100
+PAPER_SIZES = (5000, 5600)
+"""Images of the paper's sets, of CheXpert and of ChestX-ray8."""
 _SUFFIX = "-imagenet"
 TRANSFER, TUNED, SCRATCH, KD, FROM_SCRATCH = "transfer", "fine-tune", "scratch", "kd", "attention-scratch"
 TITLES = {
@@ -108,9 +110,23 @@ def small_data(base: Base, wanted: Sequence[str] = ()) -> Study:
         titles={name: title for name, title in titles.items() if name in arms},
         primary=first,
         contrasts=others,
-        notes=[*NOTES[:2], *(NOTES[2:] if any(each.own_teachers for each in conditions) else NO_IMAGENET)],
+        notes=[
+            *NOTES[:2],
+            *_size(base),
+            *(NOTES[2:] if any(each.own_teachers for each in conditions) else NO_IMAGENET),
+        ],
         teachers_first=True,
     )
+
+
+def _size(base: Base) -> list[str]:
+    most = max(base.section.patients)
+    if most >= PAPER_SIZES[0]:
+        return []
+    return [
+        f"The paper's sets have {PAPER_SIZES[0]:,} and {PAPER_SIZES[1]:,} images; the largest here has {most:,} "
+        "patients."
+    ]
 
 
 def _conditions(base: Base, count: int, arms: Mapping[str, Mapping[str, Any]]) -> list[Condition]:

@@ -18,7 +18,7 @@ from tasks.pipeline.stage import Artifact, Made, StageResult, StageWork, run_sta
 from tasks.spec import Spec
 from tasks.study.curves import curves_csv, curves_plot, read_curves
 from tasks.study.design import Cell, Study
-from tasks.study.figures import figures_of, study_metric
+from tasks.study.figures import StudyFigures, figures_of, study_metric
 from tasks.study.measures import Measures, costed, nearness, over_fitting, teacher_of
 from tasks.study.networks import network_costs
 from tasks.study.plot import study_plot
@@ -30,6 +30,11 @@ from tasks.study.training_fit import asked_of, training_predictions
 
 STAGE, VERSION = "study", 2
 FOLDER = "studies/"
+TRIVIAL = {
+    "majority": "of the most frequent class",
+    "thumbnails": "of thumbnails",
+    "borders": "of the images' borders alone",
+}
 
 
 class StudyWork(StageWork):
@@ -120,7 +125,7 @@ class StudyWork(StageWork):
             seeds=self.seeds,
             rates=self.rates,
             fit=self._fit(),
-            notes=self._notes(),
+            notes=[*self._notes(), *_trivial(figures)],
             machine=machine_kind("cpu", 1),
         )
         png, svg = study_plot(study, figures, phantom=phantom)
@@ -213,6 +218,16 @@ class StudyWork(StageWork):
     def artifacts(self, result: StageResult, seconds: float) -> list[Artifact]:
         facts = result.manifest.facts
         return [Artifact(f"study-{slug(self.spec.name)}", f"study {facts['kind']}", str(facts["table"]))]
+
+
+def _trivial(figures: StudyFigures) -> list[str]:
+    """What is reached without looking at the tissue, which no arm can be credited with."""
+    first = figures.rows[0].condition
+    found = {row.arm: row.values[figures.metric] for row in figures.rows if row.condition == first}
+    told = [f"{what} {found[arm]:.3f}" for arm, what in TRIVIAL.items() if found.get(arm) is not None]
+    if not told:
+        return []
+    return [f"Without any medicine {figures.metric} is {', '.join(told)}: an arm that is no better shows nothing here."]
 
 
 def run_study(work: StudyWork) -> StageResult:

@@ -5,7 +5,7 @@ A unit is found again by the student's weights and the images that are asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,12 +41,14 @@ class Asked:
     Attributes:
         label: [N] int, -1 for multilabel.
         labels: [N, C] int8 for multilabel, else None.
+        id: digest of the images: of each its shard and row.
     """
 
     corpus: Manifest
     rows: Rows
     label: np.ndarray
     labels: np.ndarray | None
+    id: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def asked_of(corpus: Corpus, images: int = IMAGES) -> Asked:
         rows,
         np.array([shards[number].label[row] for number, row in rows], np.int64),
         np.array([shards[n].labels[row] for n, row in rows], np.int8) if many else None,
+        digest_of([[shards[number].id, row] for number, row in rows]),
     )
 
 
@@ -158,10 +161,5 @@ def _view(corpus: Corpus, number: int, row: int, recipe: ViewRecipe) -> np.ndarr
 
 def _key(model: Manifest, asked: Asked) -> str:
     used = ("model", "options", "view_size", "input_size", "mean", "std")
-    section: Mapping[str, object] = {
-        **{name: model.facts[name] for name in used},
-        "rows": digest_of([list(row) for row in asked.rows]),
-    }
-    shards = asked.corpus.outputs_where(kind="shard")
-    inputs = [shards[number].id for number in dict.fromkeys(number for number, _ in asked.rows)]
-    return unit_key(STAGE, VERSION, inputs=inputs, section=section, weights=[model.output(kind="model").id])
+    section = {name: model.facts[name] for name in used}
+    return unit_key(STAGE, VERSION, inputs=[asked.id], section=section, weights=[model.output(kind="model").id])
