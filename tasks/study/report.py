@@ -51,7 +51,7 @@ def study_report(
         *([PHANTOM] if phantom else []),
         f"**Primary contrast, named before the runs**: {difference_text(study, main, metric)}. It shows {holds}.",
         f"**The paper claims** ({study.paper}): {study.claim}",
-        f"**What was run**: {len(study.conditions)} conditions, seeds {', '.join(map(str, seeds))}, "
+        f"**What was run**: {_count(len(study.conditions), 'condition')}, seeds {', '.join(map(str, seeds))}, "
         f"{figures.images:,} test images of {figures.patients:,} patients{_folds_text(figures)}. All arms of a "
         "condition share views, steps and teachers; the learning rate of each was chosen on validation with the first "
         "seed. Intervals are 95 %, "
@@ -71,6 +71,10 @@ def study_report(
         _rates_text(study, rates, fit),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def _folds_text(figures: StudyFigures) -> str:
