@@ -155,6 +155,15 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _folds_are_apart(self) -> Spec:
+        if self.labels is not None and self.labels.folds is not None and self.views.mix != "none":
+            raise ValueError(
+                f"labels.folds: views.mix: {self.views.mix} mixes two images of one shard, which may be of two folds; "
+                "set views.mix: none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _compares_what_it_requires(self) -> Spec:
         asking = [teacher.name for teacher in self.teachers if teacher.require_better]
         if asking and not self.evaluate.compare:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from tasks.drawing.markdown import cell_text, interval_text, number, table_text
+from tasks.evaluate.arms import BASELINES
 from tasks.study.design import Study
 from tasks.study.figures import Difference, Row, StudyFigures
 from tasks.study.measures import Measures
@@ -59,12 +60,15 @@ def over_fitting_markdown(study: Study, figures: StudyFigures) -> str:
 
 
 def folds_markdown(study: Study, figures: StudyFigures, shown: tuple[str, ...]) -> str:
-    """Metrics of each fold by itself and their mean, as papers with official folds give them; "" without folds."""
+    """Metrics of each fold by itself and their mean, as papers with official folds give them; "" without folds.
+
+    Arms that need no medicine stand in the other table alone.
+    """
     if figures.folds < 2:
         return ""
     head = ["condition", "arm", "metric", *(f"fold {number}" for number in range(figures.folds)), "mean of the folds"]
     rows = []
-    for row in figures.rows:
+    for row in (row for row in figures.rows if row.arm not in BASELINES):
         for metric in (figures.metric, *shown):
             each = [fold[metric] for fold in row.per_fold]
             known = [value for value in each if value is not None]

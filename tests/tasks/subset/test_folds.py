@@ -16,6 +16,7 @@ from tasks.pipeline.context import Context
 from tasks.spec import RunSection
 from tasks.spec.labels import LabelsSection
 from tasks.subset.stage import subset
+from tests.tasks.trained import tiny_spec
 from tests.tiny import tiny_corpus
 
 SPLITS = ("train", "val", "test")
@@ -109,6 +110,11 @@ def test_more_folds_than_patients_is_an_error(store: LocalStore) -> None:
 def test_a_fold_is_one_of_its_folds(asked: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="fold"):
         LabelsSection(**asked)
+
+
+def test_a_view_may_not_mix_two_folds(store: LocalStore) -> None:
+    with pytest.raises(SpecError, match=r"labels\.folds: views\.mix: cutmix mixes two images of one shard"):
+        tiny_spec(store, "labels={folds: 2, fold: 0}", "views.mix=cutmix")
 
 
 def test_without_folds_the_identity_is_that_of_earlier_releases() -> None:
