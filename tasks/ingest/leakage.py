@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tasks.ingest.image_table import TRAIN, ImageTable, mask, place_in
 from tasks.ingest.near_duplicates import OTHER_LIMIT, near_pairs
@@ -60,6 +58,9 @@ def group_patients(images: ImageTable, usable: np.ndarray, near: NearGroups | No
             size += int(set_of.max()) + 1
     if not ends:
         return PatientGroups(encoded.dictionary, patient, np.arange(count), count)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     from_, to = np.concatenate(ends, axis=1)
     edges = coo_array((np.ones(len(to), np.int8), (from_, to)), (size, size))
     _, component = connected_components(edges, directed=False)

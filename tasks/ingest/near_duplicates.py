@@ -17,8 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 _SIDE = 64  # of the grey copy, in pixels
 _RIM = 0.05  # of each side, left out
@@ -179,6 +177,9 @@ def _near_rows(words: np.ndarray, count: int, limit: int) -> Iterator[np.ndarray
 
 def _joined(pairs: Iterable[np.ndarray], size: int) -> np.ndarray:
     """[size] int64: number of the connected part that each node is in."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     part = np.arange(size)
     kept: list[np.ndarray] = []
     count = 0
