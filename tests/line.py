@@ -1,4 +1,10 @@
-"""Running the command `stillroom` as a person does, on a small phantom corpus."""
+"""Running the command `stillroom` as a person does, on a small phantom corpus.
+
+What costs time, in seconds of a core: a whole retrain of `SPEC` 30 to 40, of them each Dask worker 4 to 8, the export
+8, Prefect's API 7. So a test shares a module's place and its runs, gives the place an API that runs already (the
+fixture `prefect_server`, or `tests.databases.shared_api` over the place's own home), ends its run with the stage that
+it is about (`--upto`), and asks for `TWO_WORKERS` only where several processes are its subject.
+"""
 
 from __future__ import annotations
 
