@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Half of the suite waits for servers, clusters and killed processes to come and go; the longest files come first.
-WORKERS ?= 2
+# More than this machine's usual two cores: tests that wait for servers, clusters and killed processes to come and go
+# leave a seventh of the time of two to others. The longest files come first.
+WORKERS ?= 3
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Each run starts dozens of Python processes; without bytecode every one of them compiles our modules anew.
