@@ -187,7 +187,7 @@ def run_line(spec: Spec, upto: str, *, stop_when_unchanged: bool = False) -> dic
     return result.to_json()
 
 
-def _reached(check: Callable[[], None]) -> None:
+def _reached(check: Callable[[], object]) -> None:
     """Check that servers are there; a scheduled run waits for one that is gone, a person is told at once."""
     if is_scheduled():
         patiently(check, is_transient)
