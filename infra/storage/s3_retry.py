@@ -126,7 +126,8 @@ class Attempts:
         text = f"{self.what}: {_text(error)} (attempt {self._failed} of {known.s3_attempts})"
         if spent and is_gone(error) and self._known():
             spent = not waits(self._since)
-            text = f"{self.what}: {_text(error)} (for {waited:.0f} s, attempt {self._failed})"
+            if self._failed > known.s3_attempts:
+                text = f"{self.what}: {_text(error)} (for {waited:.0f} s, attempt {self._failed})"
             if not spent and not self._warned:
                 self._warned = True
                 _log.warning("%s; waiting for it up to %g s", text, known.patience)
