@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def dask(tmp_path: Path, prefect_server: str) -> Iterator[Dask]:
     made.stop()
 
 
-def labelled(place: Place) -> dict[Path, int]:
-    """When each unit of labels was recorded."""
-    return {path: path.stat().st_mtime_ns for path in (place.store / "units/label").rglob("*.json")}
+def labelled(place: Place) -> dict[Path, bytes]:
+    """Records of units of labels, which name their bytes."""
+    return {path: path.read_bytes() for path in (place.store / "units/label").rglob("*.json")}
 
 
 def test_labels_go_on_with_a_scheduler_that_came_back(dask: Dask) -> None:
@@ -51,6 +52,8 @@ def test_labels_go_on_with_a_scheduler_that_came_back(dask: Dask) -> None:
     done = labelled(place)
     dask.start()
     assert flow.wait(300) == 0, (place.root / "log").read_text()[-3000:]
+    made = re.findall(r"label with t: made (\d+) of (\d+)", (place.root / "log").read_text())
+    assert int(made[0][0]) < int(made[0][1])
     found = labelled(place)
     assert len(found) > len(done)
     assert {path: found[path] for path in done} == done
