@@ -102,6 +102,10 @@ def test_the_preset_of_an_existing_scheduler_finds_this_one() -> None:
     assert section.address == f"tls://dask-scheduler:{_option('dask-scheduler', '--port')}"
     assert section.tls == MOUNTED_TLS
     assert any(volume.endswith(f":{MOUNTED_TLS}:ro") for volume in SERVICES["prefect-worker"]["volumes"])
+    # So does a spec that names none.
+    given = SERVICES["prefect-worker"]["environment"]
+    assert (given["STILLROOM_DASK"], given["STILLROOM_DASK_TLS"]) == (section.address, section.tls)
+    assert float(given["STILLROOM_WORKER_TIMEOUT"]) == section.wait
 
 
 def _option(name: str, option: str) -> str:
