@@ -68,7 +68,7 @@ def _rows(cache: StageCache, model: Manifest) -> list[tuple[int, dict[str, Any]]
     for training in trainings_of(cache, model):
         history = json.loads(read_output(cache.store, training.output(kind="history")))
         rows += [(before + int(row["step"]), row) for row in history]
-        before += int(training.facts["steps"])
+        before += int(training.facts.get("steps", max((int(row["step"]) for row in history), default=0)))
     return rows
 
 

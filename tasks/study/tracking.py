@@ -127,7 +127,8 @@ class StudyRuns:
                 {_PARENT: self._parent, "stillroom.training_key": training.key},
             )
         data = self._client.get_run(run_id).data
-        told = {**named, **{name: facts[name] for name in ("model", "input_size", "steps", "parameters")}}
+        known = ("model", "input_size", "steps", "parameters")
+        told = {**named, **{name: facts[name] for name in known if name in facts}}
         params = [Param(name, str(value)) for name, value in told.items() if name not in data.params]
         now = int(time.time() * 1000)
         metrics = [Metric(f"test_{name}", value, now, 0) for name, value in test.items() if value is not None]
