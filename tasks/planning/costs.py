@@ -36,6 +36,7 @@ PLOTS = 15.0  # seconds: baselines, intervals and plots of a report
 COMPARE = 1.0  # seconds: intervals of the teachers beside the student on labels alone; 0.5 for 400 images, 9 models
 SELECT = 2.0  # seconds: reading the soft labels
 EXPORT = 20.0  # seconds: three files, their answers on test images, and passes of each in each runtime
+DRIFT = 2.0  # seconds: 999 permutations of two times 400 images
 GATE = 1.0  # seconds: resamples of one figure
 PAGE = 2.0  # seconds: curves and a dozen small pictures
 REGISTER = 25.0  # seconds: packing the student and MLflow
@@ -119,7 +120,7 @@ class _Estimate:
                 self._teach(teacher, teacher.train)
         self._students()
         self._judge()
-        fixed = {"select": SELECT, "export": EXPORT, "gate": GATE, "report": PAGE, "register": REGISTER}
+        fixed = {"select": SELECT, "export": EXPORT, "drift": DRIFT, "gate": GATE, "report": PAGE, "register": REGISTER}
         for stage, known_seconds in fixed.items():
             seconds.update({step.title: known_seconds for step in self._open(stage)})
         return self.costs
