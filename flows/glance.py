@@ -20,6 +20,7 @@ from flows.live_page import LivePage
 from flows.step_times import StepTimes, duration_text
 from infra.storage.manifest import Manifest
 from infra.storage.store import Store
+from tasks.gate.drifted import DRIFT
 from tasks.gate.rules import PASSED
 from tasks.pipeline.graph import Step
 from tasks.pipeline.stage import Artifact, slug
@@ -169,9 +170,9 @@ def emit_results(name: str, found: Mapping[str, Any]) -> None:
     Prefect has no action that writes a log: each event is one line of the run's own log, too, at the level WARNING.
     """
     told = []
-    if found["gate"] not in (None, PASSED, short.HELD):
+    if found["gate"] not in (None, PASSED):
         told.append((REFUSED, found["gate_why"], {"verdict": found["gate"]}))
-    if found["drift"] == short.DRIFTED:
+    if found["drift"] == DRIFT:
         told.append((DRIFTED, found["drift_why"], {"verdict": found["drift"]}))
     asked = found["approval"]
     if asked["new"]:

@@ -16,11 +16,6 @@ from tasks.evaluate.titles import METRIC_TITLES
 from tasks.gate.rules import PASSED
 
 SITE = "site"
-HELD = "hold"
-"""Verdict of a gate that waits for a person because of drift."""
-
-DRIFTED = "drift"
-"""Verdict of a comparison of the images with the champion's."""
 
 
 def verdict_text(gate: Mapping[str, Any]) -> str:
