@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.automations import TAG
+from flows.automations import ASKS
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -40,7 +40,7 @@ class Asked:
 
 def tags_of(model: str, version: str) -> list[str]:
     """Tags of a run that asks about a version, by which it is found again."""
-    return [TAG, _model_tag(model), f"version:{version}"]
+    return [ASKS, _model_tag(model), f"version:{version}"]
 
 
 def version_of_tags(tags: list[str]) -> str:
@@ -147,7 +147,7 @@ def _runs(client: SyncPrefectClient, model: str, states: list[StateType]) -> lis
     from prefect.client.schemas.sorting import FlowRunSort
 
     wanted = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[TAG, _model_tag(model)]),
+        tags=FlowRunFilterTags(all_=[ASKS, _model_tag(model)]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
     )
     return list(client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=RUNS))

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
 TAG = "stillroom"
+"""Of the runs that work."""
+
+ASKS = "stillroom-asks"
+"""Of runs of `promote`. They send no heartbeat while they wait, and one that comes in late must not end them."""
+
 REFUSED = "stillroom.student.refused"
 """Event of a run whose student did not pass the gate; its resource is `stillroom.spec.NAME`."""
 
@@ -82,12 +87,8 @@ def _automations(notice: ActionTypes) -> list[AutomationCore]:
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-    runs: dict[str, Any] = {
-        "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "match_related": {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
-    }
     dead = EventTrigger(
-        **runs,
+        **_runs(TAG),
         after={"prefect.flow-run.heartbeat"},
         expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in _ENDS)},
         for_each={"prefect.resource.id"},
@@ -95,7 +96,7 @@ def _automations(notice: ActionTypes) -> list[AutomationCore]:
         threshold=1,
         within=timedelta(seconds=SILENT_SECONDS),
     )
-    failed = _once({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, runs)
+    failed = _once({"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, _runs(TAG, ASKS))
     specs: dict[str, Any] = {"match": {"prefect.resource.id": "stillroom.spec.*"}}
     refused, drifted, offered = (_once({event}, specs) for event in (REFUSED, DRIFTED, OFFERED))
     silent = f"silent for {SILENT_SECONDS} s: the process that ran it is gone"
@@ -108,6 +109,17 @@ def _automations(notice: ActionTypes) -> list[AutomationCore]:
         AutomationCore(name="stillroom: tell of drift", trigger=drifted, actions=[notice]),
         AutomationCore(name="stillroom: tell of students that wait", trigger=offered, actions=[notice]),
     ]
+
+
+def _runs(*tags: str) -> dict[str, Any]:
+    """Events of flow runs that have one of these tags."""
+    return {
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "match_related": {
+            "prefect.resource.role": "tag",
+            "prefect.resource.id": [f"prefect.tag.{tag}" for tag in tags],
+        },
+    }
 
 
 def _once(events: set[str], resources: dict[str, Any]) -> EventTrigger:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.automations import HEARTBEAT_SECONDS, TAG
+from flows.automations import ASKS, HEARTBEAT_SECONDS, TAG
 from flows.spec_files import find_spec
 from flows.timetable import Timetable
 from infra.errors import UsageError
@@ -162,7 +162,7 @@ def deployments(path: Path, spec: Spec, times: Timetable, pool: str) -> list[Run
                 parameters=parameters,
                 concurrency_limit=limit,
                 triggers=[trigger] if trigger is not None else [],
-                tags=[TAG],
+                tags=[ASKS if flow is approve else TAG],
                 # By it Prefect notices that a run is dead; see `stillroom automate`.
                 job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}},
                 work_pool_name=pool,

@@ -44,6 +44,9 @@ register: {promote: automatic}
 run: {device: cpu, cluster: {workers: 1}}
 """
 
+WITHOUT_CLUSTER = SPEC.replace(", cluster: {workers: 1}", "")
+"""Runs of it take the workers that `stillroom up` keeps, where it runs."""
+
 TWO_WORKERS = ("--set", "run.cluster.workers=2")
 """For a command whose test is about several worker processes; each takes 4 to 8 s of a core to start and to import."""
 

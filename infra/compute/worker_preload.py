@@ -14,11 +14,21 @@ GPUS = "STILLROOM_WORKER_GPUS"
 """Environment variable with the number of GPUs that the workers of a machine share, one each."""
 
 
+def is_told(record: logging.LogRecord) -> bool:
+    """Whether a line of Dask's worker is shown; not of a heartbeat that met the end of its scheduler.
+
+    A run that was stopped ends its scheduler while workers speak to it; one that lost it says so itself.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, OSError) and "heartbeat" in record.getMessage())
+
+
 async def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker process, before any task and so before CUDA starts."""
     begin_process()  # before the tasks' own imports
     # A worker that is closed while it works, because its run was stopped, would warn that its task was cancelled.
     logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+    logging.getLogger("distributed.worker").addFilter(is_told)
     parent = multiprocessing.parent_process()
     tie_to_parent(parent.pid if parent is not None else None)
     gpus = int(os.environ.get(GPUS, "0"))

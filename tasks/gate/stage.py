@@ -129,7 +129,7 @@ class GateWork(StageWork):
                 self.report.digest,
                 self.corpus.manifest.digest,
                 *([self.export.key] if self.export else []),
-                *([self._drifted.digest] if self._drifted else []),
+                *([self.drift.digest] if self.drift else []),
             ],
             section=self.section.identity(),
             outputs=[],

@@ -320,7 +320,7 @@ class _Estimate:
             train,
             input_side(section, spec),
             classes=len(self.corpus.classes),
-            teachers=len(spec.teachers) if any(t.needs_teacher for t in terms) else 0,
+            teachers=[teacher.name for teacher in spec.teachers] if any(t.needs_teacher for t in terms) else [],
             threads=threads,
             device=self.machine.device,
         )

@@ -141,7 +141,7 @@ def step_seconds(
     side: int,
     *,
     classes: int,
-    teachers: int,
+    teachers: Sequence[str],
     threads: int,
     device: str,
     seconds: float = 2.0,
@@ -150,7 +150,7 @@ def step_seconds(
 
     Args:
         terms: those on labels and on logits; features are not at hand here.
-        teachers: K, how many teachers' logits a sample brings.
+        teachers: K names, of those whose logits a sample brings.
     """
     batch = _affordable(built.module, train.batch)
     config = TrainConfig(
@@ -169,7 +169,7 @@ def step_seconds(
         targets=Targets(
             label_B=torch.zeros(batch, dtype=torch.int64),
             labels_BC=torch.zeros(batch, classes) if many else None,
-            teacher_KBC=torch.zeros(teachers, batch, classes) if teachers else None,
+            teacher_KBC=torch.zeros(len(teachers), batch, classes) if teachers else None,
             valid_B=torch.ones(batch, dtype=torch.bool),
             weight_B=torch.ones(batch),
         ),
@@ -177,7 +177,8 @@ def step_seconds(
     )
     with _threads(threads):
         # Losses on features alone leave no term here.
-        objective = Objective(list(terms) or [Term("cross_entropy")], Setting(classes, prior=(1 / classes,) * classes))
+        setting = Setting(classes, prior=(1 / classes,) * classes, names=tuple(teachers))
+        objective = Objective(list(terms) or [Term("cross_entropy")], setting)
         trainer = Trainer(built.module, objective, config, device)
 
         def once(_: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flows.automations import ASKS
 from tests.databases import AUTH
 from tests.line import Place
 from tests.prefect_client import Api, wait_until
@@ -126,17 +127,17 @@ def test_dead_runs_are_never_crashed_by_force(automated: Place, api: Api) -> Non
 
 def test_a_run_whose_process_was_killed_is_crashed_and_one_that_waits_is_not(automated: Place, api: Api) -> None:
     flow = api.post("/flows/", {"name": "promote"})
-    waits = api.post("/flow_runs/", {"flow_id": flow["id"], "name": "waits", "tags": ["stillroom"]})
+    waits = api.post("/flow_runs/", {"flow_id": flow["id"], "name": "waits", "tags": [ASKS]})
     beat = {
         "occurred": datetime.now(UTC).isoformat(),
         "event": "prefect.flow-run.heartbeat",
         "resource": {"prefect.resource.id": f"prefect.flow-run.{waits['id']}"},
-        "related": [{"prefect.resource.id": "prefect.tag.stillroom", "prefect.resource.role": "tag"}],
+        "related": [{"prefect.resource.id": f"prefect.tag.{ASKS}", "prefect.resource.role": "tag"}],
         "id": str(uuid.uuid4()),
     }
-    api.post("/events", [beat])
     suspended = {"state": {"type": "PAUSED", "name": "Suspended"}, "force": True}
     api.post(f"/flow_runs/{waits['id']}/set_state", suspended)
+    api.post("/events", [beat])  # the last one comes in late
 
     env = {**automated.environment, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     env["PREFECT_HOME"] = str(automated.root / "home/prefect")

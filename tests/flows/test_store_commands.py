@@ -87,7 +87,7 @@ def test_gc_keeps_what_a_recent_run_and_a_version_need(place: Place, first: dict
     assert {record["spec"] for record in records} == {"small"}
     stages = [{stage for stage, _ in record["manifests"]} for record in records]
     taught = {"teach", "compare", "label", "select", "distill"}
-    assert {"ingest", *taught, "evaluate", "export", "gate", "report", "register"} in stages
+    assert {"ingest", *taught, "evaluate", "export", "drift", "gate", "report", "register"} in stages
     before = place.files("")
     found = place.json("gc", "store", "--grace-hours", "0", "--keep-days", "0")
     assert not found["deleted"]

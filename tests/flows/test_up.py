@@ -20,12 +20,10 @@ from infra.compute.cluster import Cluster
 from infra.compute.cluster_spec import ClusterSection
 from infra.errors import TransientError
 from infra.servers.prefect_api import free_port
-from tests.line import SPEC, Place
+from tests.line import WITHOUT_CLUSTER, Place
 from tests.prefect_client import Api, wait_until
 
 WORKER = "worker-stillroom-cpu"
-# Runs that name no cluster take the workers of `up`.
-TEXT = SPEC.replace(", cluster: {workers: 2}", "")
 
 
 class Up:
@@ -75,7 +73,7 @@ class Up:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("up"), text=TEXT)
+    return Place(tmp_path_factory.mktemp("up"), text=WITHOUT_CLUSTER)
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ import pytest
 
 from infra.servers.prefect_api import free_port
 from tests.databases import AUTH
-from tests.line import SPEC, Place
+from tests.line import WITHOUT_CLUSTER, Place
 from tests.mlflowserver import MlflowServer
 from tests.prefect_client import Api, wait_until
 
 NAME = "beside"
 ADMIN = ("admin", "an administrator's password")
 # No model of this file is trained: a run goes as far as its ingest.
-TEXT = SPEC.replace("name: small", f"name: {NAME}").replace(", cluster: {workers: 2}", "")
+TEXT = WITHOUT_CLUSTER.replace("name: small", f"name: {NAME}")
 _AUTH_INI = """[mlflow]
 default_permission = READ
 database_uri = sqlite:///{folder}/users.db

@@ -140,15 +140,21 @@ def chexpert(root: Path, prefix: str = "CheXpert-v1.0-small/", parts: Mapping[st
 
 
 def chestxray14(
-    root: Path, header: str = CHESTXRAY_HEADER, table: str = "Data_Entry_2017_v2020.csv", lists: bool = True
+    root: Path,
+    header: str = CHESTXRAY_HEADER,
+    table: str = "Data_Entry_2017_v2020.csv",
+    lists: bool = True,
+    more: Sequence[str] = (),
 ) -> Path:
-    """Images in parts, as Kaggle packs them."""
-    for seed, row in enumerate(CHESTXRAY):
+    """Images in parts, as Kaggle packs them; `more` are rows of further training images."""
+    rows = (*CHESTXRAY, *more)
+    for seed, row in enumerate(rows):
         image(root / f"images_{seed % 2 + 1:03d}/images" / row.partition(",")[0], seed)
     trailing = "," if header.endswith(",") else ""
-    csv(root / table, header, [row + trailing for row in CHESTXRAY])
+    csv(root / table, header, [row + trailing for row in rows])
     if lists:
-        (root / "train_val_list.txt").write_text("00000001_000.png\n00000001_001.png\n00000002_000.png")
+        train = ["00000001_000.png", "00000001_001.png", "00000002_000.png", *(row.partition(",")[0] for row in more)]
+        (root / "train_val_list.txt").write_text("\n".join(train))
         (root / "test_list.txt").write_text("00000003_000.png\n")
     return root
 

@@ -140,6 +140,13 @@ def test_a_line_that_ends_before_the_labels_stores_none(place: Path) -> None:
     assert plan["bytes"]["soft_labels"] == 0
 
 
+def test_a_loss_on_one_teacher_is_planned(place: Path) -> None:
+    spec = spec_at(place, "student.loss=[{loss: cross_entropy}, {loss: kl, teacher: big}]")
+    plan = plan_run(spec, line(spec).up_to("distill"))
+    minutes = {stage["stage"]: stage["minutes"] for stage in plan["stages"]}
+    assert minutes["distill taught seed 0"] > 0
+
+
 def test_labelling_is_told_at_several_numbers_of_views(plan: dict[str, Any]) -> None:
     train, other = plan["images"]["train"], plan["images"]["val"] + plan["images"]["test"]
     labels = plan["labels"]

@@ -11,7 +11,7 @@ from flows.spec_files import named_specs
 from flows.study_plan import plan_study
 from tasks.study.studies import STUDIES, read_base
 from tests.tasks.corpora import layouts
-from tests.tasks.corpora.public_layouts import chestxray14, chexpert, kvasir, messidor
+from tests.tasks.corpora.public_layouts import CHEXPERT, chestxray14, chexpert, kvasir, messidor
 
 
 def _eyepacs(root: Path) -> None:
@@ -28,14 +28,25 @@ def _hyper_kvasir(root: Path) -> None:
     layouts.folds(root, {name: n % 2 for n, name in enumerate(names)})
 
 
+def _chexpert(root: Path) -> None:
+    first = CHEXPERT["train"][0]
+    more = [first.replace("patient00001", f"patient{n:05d}") for n in range(10, 30)]
+    chexpert(root, parts={**CHEXPERT, "train": [*CHEXPERT["train"], *more]})
+
+
+def _chestxray14(root: Path) -> None:
+    rows = [f"{n:08d}_000.png,Cardiomegaly,0,{n},57,M,PA,2682,2749,0.143,0.143" for n in range(10, 30)]
+    chestxray14(root, more=rows)
+
+
 CORPORA: dict[str, dict[str, Callable[[Path], object]]] = {
     "unlabeled-eyepacs": {"corpus.root": _eyepacs},
     "unlabeled-messidor": {"corpus.root": _messidor},
     "unlabeled-eyepacs-messidor": {"corpora.0.root": _messidor, "corpora.1.root": _eyepacs},
     "guidance-kvasir-v2": {"corpus.root": lambda root: kvasir(root, images=6)},
     "guidance-hyper-kvasir": {"corpus.root": _hyper_kvasir},
-    "small-data-chexpert": {"corpus.root": chexpert},
-    "small-data-chestxray14": {"corpus.root": chestxray14},
+    "small-data-chexpert": {"corpus.root": _chexpert},
+    "small-data-chestxray14": {"corpus.root": _chestxray14},
     "small-data-eyepacs": {"corpus.root": _eyepacs},
 }
 """What each spec reads, by key."""
@@ -80,6 +91,7 @@ def test_it_is_planned(name: str, tmp_path: Path) -> None:
     kind = next(kind for kind in STUDIES if name.startswith(kind))
     # Few patients lie here: the packaged numbers of them, and the networks, are for whole corpora.
     fewer = ["study.patients=[3]"] if kind == "small-data" else ["study.shares=[0.5]", "study.least=1"]
+    fewer += [f"{key.removesuffix('root')}split.val=0.5" for key in CORPORA[name]]
     found = plan_study(kind, named_specs()[name], [*laid_out(name, tmp_path), *fewer, *SMALL[kind]], [], [0])
     assert found["trainings"] > found["cached"] == 0
     assert found["wrote"] == []
