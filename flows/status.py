@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.automations import TAG
+from flows.automations import ASKS, TAG
 from infra.errors import StillroomError
 from infra.servers.services import noted_services
 from infra.storage.store import open_store
@@ -96,7 +96,7 @@ def _deployments(client: SyncPrefectClient) -> list[dict[str, Any]]:
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
 
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    ours = DeploymentFilter(tags=DeploymentFilterTags(any_=[TAG, ASKS]))
     scheduled = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
     found = []
     for one in client.read_deployments(deployment_filter=ours, limit=DEPLOYMENTS):

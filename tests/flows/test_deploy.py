@@ -59,7 +59,8 @@ def test_a_second_deployment_changes_the_first(scheduled: Place, deployed: dict[
     ingest = api.get("/deployments/name/ingest/small")
     assert len(ingest["schedules"]) == 1
     automations = api.post("/automations/filter", {})
-    assert [one["name"] for one in automations if "on new files" in one["name"]] == ["ingest small on new files"]
+    # Other specs are deployed on this server, too.
+    assert [one["name"] for one in automations if "small on new files" in one["name"]] == ["ingest small on new files"]
 
 
 @pytest.mark.parametrize(
