@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from infra.digest import canonical_json, unit_key
-from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.drift.compare import ImageSignals
@@ -24,7 +23,7 @@ from tasks.drift.reference import Reference, answers_of, compared_version, refer
 from tasks.drift.signals import Signal, decided
 from tasks.gate.drifted import DRIFT as DRIFTED
 from tasks.gate.drifted import NONE, UNKNOWN
-from tasks.gate.opponent import Champion, champion_of
+from tasks.gate.opponent import Champion, best_student, champion_of
 from tasks.pipeline.context import Context
 from tasks.pipeline.stage import Artifact, Made, Stage, StageResult, StageWork, run_stage, slug
 from tasks.spec import Spec
@@ -60,9 +59,7 @@ class DriftWork(StageWork):
     ) -> None:
         super().__init__(context)
         self.corpus, self.labels, self.spec, self.section = corpus, list(labels), spec, spec.drift
-        if report.facts["best"] is None:
-            raise UsageError(f"report {report.key[:12]} has no student to register")
-        self.student = str(report.facts["best"]["key"])
+        self.student = best_student(report)
         self.name = spec.register_.name or spec.name
 
     @cached_property

@@ -11,10 +11,22 @@ from infra.errors import StillroomError, TransientError, UsageError
 from infra.servers.mlflow_database import database_file
 from infra.servers.tracking import alias_of, connect, quiet, tracking_place, tracking_uri
 from infra.servers.tracking_check import check_reachable
+from infra.storage.manifest import Manifest
 from tasks.register.aliases import CHAMPION
 from tasks.register.gate_tags import AGAINST_TAG
 
 _STUDENT_TAG = "stillroom.student"
+
+
+def best_student(report: Manifest) -> str:
+    """Key of the student that a report offers.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if report.facts["best"] is None:
+        raise UsageError(f"report {report.key[:12]} has no student to register")
+    return str(report.facts["best"]["key"])
 
 
 @dataclass(frozen=True)

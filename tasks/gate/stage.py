@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 from infra.digest import unit_key
-from infra.errors import UsageError
 from infra.storage.manifest import Manifest
 from tasks.data.corpus import Corpus
 from tasks.data.decisions import operating_point
@@ -18,7 +17,7 @@ from tasks.gate.asked import asked_of, refuse_silent_changes
 from tasks.gate.budgets import rule_on_export
 from tasks.gate.comparison import Tested, against_champion, tested
 from tasks.gate.drifted import DRIFT, UNKNOWN, drifted_signals, rule_on_drift
-from tasks.gate.opponent import Champion, champion_of
+from tasks.gate.opponent import Champion, best_student, champion_of
 from tasks.gate.recalls import with_decided_recalls
 from tasks.gate.rules import FAILED, PASSED, Ruling, overall, rule_on_report
 from tasks.gate.screening import rule_on_screening
@@ -68,9 +67,7 @@ class GateWork(StageWork):
         super().__init__(context)
         self.export, self.drift = export, drift
         self.corpus, self.report, self.spec, self.section = corpus, report, spec, spec.gate
-        if report.facts["best"] is None:
-            raise UsageError(f"report {report.key[:12]} has no student to register")
-        self.student = str(report.facts["best"]["key"])
+        self.student = best_student(report)
         self.name = spec.register_.name or spec.name
 
     @cached_property
